@@ -1,0 +1,173 @@
+package spec
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultPartitions is how many partitions a task topic gets.
+const DefaultPartitions = 8
+
+// NewConfig is a Config with its defaults, for a runtime.
+func NewConfig(runtime string) Config {
+	c := Config{MaxRetries: 3, ReclaimIdleMS: 300_000, DLQEnabled: true, Ordering: OrderingKey, Concurrency: 16, RetryDelays: []string{"1s", "5s", "30s"}}
+	if runtime == Command {
+		c.Concurrency = 1 // such a program may be lock-step
+	}
+	return c
+}
+
+// NewProcess is a Process with its defaults.
+func NewProcess() Process {
+	return Process{RequestTimeout: 120, DrainTimeout: 30, GracefulTimeoutSec: 5, SigtermTimeoutSec: 5, RestartPolicy: RestartDelayed,
+		MaxRestartAttempts: 3, RestartBackoffSeconds: 5, RestartBackoffMaxSeconds: 60, HeartbeatIntervalSeconds: 30}
+}
+
+var (
+	nameRule  = regexp.MustCompile(`^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$`)
+	topicRule = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	nonAlnum  = regexp.MustCompile(`[^A-Za-z0-9]+`)
+)
+
+// DefaultName makes an agent's name from its topic: file.uploaded becomes file_uploaded_agent.
+func DefaultName(topic string) string {
+	return strings.Trim(nonAlnum.ReplaceAllString(topic, "_"), "_") + "_agent"
+}
+
+// CheckName reports why a name is illegal, or nil.
+func CheckName(name string) error {
+	if !nameRule.MatchString(name) {
+		return fmt.Errorf("the name %q is illegal: use letters and digits, parted by single '_' or '-'", name)
+	}
+	return nil
+}
+
+// CheckTopic reports why Kafka wouldn't take a topic name, or nil.
+func CheckTopic(topic string) error {
+	if topic == "." || topic == ".." || len(topic) > 249 || !topicRule.MatchString(topic) {
+		return fmt.Errorf("the topic %q is illegal: use 1 to 249 of the characters a-z A-Z 0-9 . _ -", topic)
+	}
+	return nil
+}
+
+// A Fault is one thing wrong with a spec.
+type Fault struct {
+	Field   string // as in agents.yaml: config.ordering
+	Message string // what is wrong and what to do
+}
+
+// Check lists what is wrong with a spec whose defaults are filled in. Tiers are the installation's retry tiers.
+func (a *Agent) Check(tiers []time.Duration) []Fault {
+	var fs []Fault
+	add := func(field, format string, args ...any) { fs = append(fs, Fault{field, fmt.Sprintf(format, args...)}) }
+	if err := CheckTopic(a.Topic); err != nil {
+		add("topic", "%v", err)
+	}
+	if err := CheckName(a.Name); err != nil {
+		add("name", "%v", err)
+	}
+	a.checkRuntime(add)
+	for field, dir := range map[string]string{"dir": a.Dir, "process.cwd": a.Process.Cwd} {
+		if Escapes(dir) {
+			add(field, "%q leads out of its directory: give a relative path without leading '..'", dir)
+		}
+	}
+	a.Config.check(tiers, add)
+	a.Process.check(add)
+	if a.Pool.Min < 1 || a.Pool.Max != a.Pool.Min {
+		add("pool", "min %d and max %d: this version runs fixed pools, give min = max, at least 1", a.Pool.Min, a.Pool.Max)
+	}
+	if a.Partitions < 1 || a.Partitions > 1024 {
+		add("partitions", "%d is out of range: give 1 to 1024", a.Partitions)
+	}
+	slices.SortFunc(fs, func(x, y Fault) int { return strings.Compare(x.Field, y.Field) })
+	return fs
+}
+
+type adder func(field, format string, args ...any)
+
+func (a *Agent) checkRuntime(add adder) {
+	switch a.Runtime {
+	case Python, Node:
+		module, function, ok := strings.Cut(a.Callback, ":")
+		if !ok || module == "" || function == "" {
+			add("callback", "%q is no callback: write module:function", a.Callback)
+		} else if Escapes(module) {
+			add("callback", "the module %q leads out of the agent's directory", module)
+		}
+	case Command:
+		if len(a.Command) == 0 || a.Command[0] == "" {
+			add("command", "is missing: runtime command needs the program and its arguments")
+		}
+	case SDK:
+	default:
+		add("runtime", "%q is unknown: use python, node or command", a.Runtime)
+	}
+}
+
+func (c Config) check(tiers []time.Duration, add adder) {
+	if c.MaxRetries < 0 || c.MaxRetries > 1000 {
+		add("config.max_retries", "%d is out of range: give 0 to 1000", c.MaxRetries)
+	}
+	if c.ReclaimIdleMS < 1 {
+		add("config.reclaim_idle_ms", "%d is out of range: give at least 1", c.ReclaimIdleMS)
+	}
+	if c.Ordering != OrderingNone && c.Ordering != OrderingKey {
+		add("config.ordering", "%q is not available: use key or none", c.Ordering)
+	}
+	if c.Concurrency < 1 || c.Concurrency > 10_000 {
+		add("config.concurrency", "%d is out of range: give 1 to 10000", c.Concurrency)
+	}
+	if len(c.RetryDelays) == 0 {
+		add("config.retry_delays", "is empty: give at least one of %s", tierList(tiers))
+	}
+	for _, s := range c.RetryDelays {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			add("config.retry_delays", "%q is no duration: write 5s, 30s, 5m", s)
+		} else if !slices.Contains(tiers, d) {
+			add("config.retry_delays", "%s is no retry tier of this installation: use %s", s, tierList(tiers))
+		}
+	}
+}
+
+func (p Process) check(add adder) {
+	for field, s := range map[string]Seconds{"request_timeout": p.RequestTimeout, "heartbeat_interval_seconds": p.HeartbeatIntervalSeconds} {
+		if !(s > 0) {
+			add("process."+field, "must be more than 0 seconds")
+		}
+	}
+	for field, s := range map[string]Seconds{"drain_timeout": p.DrainTimeout, "graceful_timeout_sec": p.GracefulTimeoutSec,
+		"sigterm_timeout_sec": p.SigtermTimeoutSec, "restart_backoff_seconds": p.RestartBackoffSeconds, "restart_backoff_max_seconds": p.RestartBackoffMaxSeconds} {
+		if !(s >= 0) || s.Infinite() {
+			add("process."+field, "must be a finite number of seconds, at least 0")
+		}
+	}
+	if !slices.Contains([]string{RestartImmediate, RestartDelayed, RestartManual, RestartNever}, p.RestartPolicy) {
+		add("process.restart_policy", "%q is unknown: use immediate, delayed, manual or never", p.RestartPolicy)
+	}
+	if p.MaxRestartAttempts < 0 {
+		add("process.max_restart_attempts", "%d is out of range: give at least 0", p.MaxRestartAttempts)
+	}
+}
+
+func tierList(tiers []time.Duration) string {
+	s := make([]string, len(tiers))
+	for i, t := range tiers {
+		s[i] = t.String()
+	}
+	return strings.Join(s, ", ")
+}
+
+// Escapes reports, by its text alone, whether a path leads out of the directory it is relative to.
+func Escapes(p string) bool {
+	if p == "" {
+		return false
+	}
+	clean := path.Clean(strings.ReplaceAll(p, `\`, "/"))
+	return path.IsAbs(clean) || clean == ".." || strings.HasPrefix(clean, "../")
+}

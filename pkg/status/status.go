@@ -1,0 +1,119 @@
+// Package status has the records of the status topic: what dispatchers and workers tell the registry.
+// Each is one JSON object with "event" and "topic"; the key is the subject (an agent's or node's name), so that one
+// subject's records stay in order.
+package status
+
+import "github.com/reeve-run/reeve/pkg/spec"
+
+// Values of "event".
+const (
+	EventStateChange = "agent_state_change"
+	EventHealthCheck = "supervisor_health_check"
+	EventAlert       = "alert"
+	EventNode        = "node_heartbeat"
+	EventAgent       = "agent_report"
+	EventLog         = "agent_log"
+)
+
+// StateChange says that an instance changed its state. Timestamp is float Unix seconds, in all records.
+type StateChange struct {
+	Event     string  `json:"event"` // agent_state_change
+	Topic     string  `json:"topic"`
+	AgentName string  `json:"agent_name"`
+	Instance  string  `json:"instance"` // <node>-<number>
+	Node      string  `json:"node"`
+	OldState  string  `json:"old_state"` // IDLE STARTING RUNNING STOPPING STOPPED CRASHED RESTARTING
+	NewState  string  `json:"new_state"`
+	Reason    string  `json:"reason,omitempty"`
+	PID       int     `json:"pid,omitempty"`
+	Timestamp float64 `json:"timestamp"`
+}
+
+// HealthCheck is the result of one ping of one instance.
+type HealthCheck struct {
+	Event        string  `json:"event"` // supervisor_health_check
+	Topic        string  `json:"topic"`
+	AgentName    string  `json:"agent_name"`
+	Instance     string  `json:"instance"`
+	Node         string  `json:"node"`
+	State        string  `json:"state"`
+	Health       string  `json:"health"` // healthy unresponsive stalled dead not_running
+	CPUPercent   float64 `json:"cpu_percent"`
+	MemoryMB     float64 `json:"memory_mb"`
+	LatencyMS    float64 `json:"latency_ms"`
+	RestartCount int     `json:"restart_count"`
+	Timestamp    float64 `json:"timestamp"`
+}
+
+// Alert asks for a person.
+type Alert struct {
+	Event     string  `json:"event"` // alert
+	Topic     string  `json:"topic"`
+	AgentName string  `json:"agent_name"`
+	Kind      string  `json:"kind"`     // circuit_open, restart_needed, records_lost, destination_unwritable, …
+	Severity  string  `json:"severity"` // warning, critical
+	Subject   string  `json:"subject"`
+	Message   string  `json:"message"`
+	Since     float64 `json:"since"`
+	Resolved  bool    `json:"resolved,omitempty"`
+	Timestamp float64 `json:"timestamp"`
+}
+
+// Node is a service process's heartbeat, every NodeInterval and once at its clean end (with Leaving).
+type Node struct {
+	Event     string        `json:"event"` // node_heartbeat
+	Topic     string        `json:"topic"` // always ""
+	Service   string        `json:"service"`
+	Node      string        `json:"node"`
+	Host      string        `json:"host"`
+	PID       int           `json:"pid"`
+	StartedAt float64       `json:"started_at"`
+	Leaving   bool          `json:"leaving,omitempty"`
+	Agents    []AgentReport `json:"agents,omitempty"`
+	Timestamp float64       `json:"timestamp"`
+}
+
+// AgentReport is what a node says of an agent: in every heartbeat, and alone as an agent_report as soon as State or
+// Error change. Dispatchers fill Lag, Unsettled, TopicMissing; workers the rest.
+type AgentReport struct {
+	Event      string `json:"event,omitempty"` // agent_report where it stands alone
+	Topic      string `json:"topic"`
+	AgentName  string `json:"agent_name"`
+	Service    string `json:"service,omitempty"`
+	Node       string `json:"node,omitempty"`
+	Generation int64  `json:"generation"` // of the spec it has converged to
+	// State is serving (member of the group), leaving, idle (nothing to do: phase isn't active), starting,
+	// circuit_open or error.
+	State      string      `json:"state"`
+	Error      *spec.Cause `json:"error,omitempty"`
+	Partitions int         `json:"partitions"`
+	Instances  int         `json:"instances"` // RUNNING
+	Running    int         `json:"running"`   // attempts in flight
+	// Lag counts the events of the user topic that aren't routed yet, on this node's partitions; nil where this node
+	// doesn't know. Transaction markers don't count.
+	Lag *int64 `json:"lag,omitempty"`
+	// Unsettled counts the tasks on the task topic that aren't settled, on this node's partitions; nil where unknown.
+	Unsettled    *int64  `json:"unsettled,omitempty"`
+	TopicMissing bool    `json:"topic_missing,omitempty"`
+	Timestamp    float64 `json:"timestamp,omitempty"`
+}
+
+// LogLine is a line of an agent's stderr, rate-limited.
+type LogLine struct {
+	Event     string  `json:"event"` // agent_log
+	Topic     string  `json:"topic"`
+	AgentName string  `json:"agent_name"`
+	Instance  string  `json:"instance"`
+	Line      string  `json:"line"`
+	Timestamp float64 `json:"timestamp"`
+}
+
+// States of AgentReport.
+const (
+	ReportServing     = "serving"
+	ReportLeaving     = "leaving"
+	ReportIdle        = "idle"
+	ReportStarting    = "starting"
+	ReportCircuitOpen = "circuit_open"
+	ReportError       = "error"
+)

@@ -1,0 +1,139 @@
+// Package task has the words of a task on Kafka: header names, origins, outcomes and error classes.
+package task
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Headers that Reeve reads or adds.
+const (
+	HeaderAgent            = "reeve-agent"   // topic/name
+	HeaderOrigin           = "reeve-origin"  // topic/partition/offset/topic UUID
+	HeaderAttempt          = "reeve-attempt" // from 1
+	HeaderCorrelationID    = "reeve-correlation-id"
+	HeaderCausationID      = "reeve-causation-id"
+	HeaderTenantID         = "reeve-tenant-id"
+	HeaderSource           = "reeve-source"
+	HeaderReplyTo          = "reeve-reply-to"
+	HeaderWebhook          = "reeve-webhook"
+	HeaderType             = "reeve-type"
+	HeaderErrorClass       = "reeve-error-class"
+	HeaderErrorMessage     = "reeve-error-message"
+	HeaderErrorFingerprint = "reeve-error-fingerprint"
+	HeaderAttempts         = "reeve-attempts"
+	HeaderFirstFailedAt    = "reeve-first-failed-at" // RFC 3339 with milliseconds
+	HeaderLastFailedAt     = "reeve-last-failed-at"
+	HeaderRedrives         = "reeve-redrives"
+
+	// HeaderEvent is "<milliseconds> <id>": when the event was published (its record's timestamp in Unix
+	// milliseconds), and its id. The dispatcher adds it; the id is the rest of the value and may hold any character.
+	HeaderEvent = "reeve-event"
+	// HeaderBurnt counts the attempts that used up a retry before this one; absent means 0. A repeat after a
+	// crash of its host or a drain has a higher attempt and the same count.
+	HeaderBurnt = "reeve-burnt"
+	// HeaderTimeouts counts the attempts that timed out before this one; absent means 0.
+	HeaderTimeouts = "reeve-timeouts"
+
+	// On records of the outcomes topic.
+	HeaderOutcome = "reeve-outcome"
+	HeaderSettled = "reeve-settled"
+	HeaderFinal   = "reeve-final"   // true when it finishes the task
+	HeaderVersion = "reeve-version" // the agent's version that ran it
+	// HeaderTimes is "<published> <dispatched> <started> <ended>" in Unix milliseconds; started and ended are 0 for
+	// a task that never ran.
+	HeaderTimes = "reeve-times"
+	// HeaderRunner is "<node> <instance>" of the attempt; the instance is empty for a function.
+	HeaderRunner = "reeve-runner"
+)
+
+// Outcome is how an attempt ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Completed Outcome = "completed"
+	Failed    Outcome = "failed"
+	TimedOut  Outcome = "timed_out"
+	Crashed   Outcome = "crashed"
+	Cancelled Outcome = "cancelled"
+	Rejected  Outcome = "rejected"  // never run
+	Discarded Outcome = "discarded" // dropped by a deletion
+)
+
+// Settled is what became of the task with this outcome.
+type Settled string
+
+// Ways to settle an attempt. All but SettledRetry finish the task.
+const (
+	SettledDone    Settled = "done"
+	SettledRetry   Settled = "retry"
+	SettledDLQ     Settled = "dlq"
+	SettledFailed  Settled = "failed" // final failure of an agent without a DLQ
+	SettledDropped Settled = "dropped"
+)
+
+// Class is the class of an error; it decides what happens next.
+type Class string
+
+// The error classes.
+const (
+	ClassTimeout          Class = "timeout"
+	ClassResource         Class = "resource"
+	ClassNetwork          Class = "network"
+	ClassCrash            Class = "crash"
+	ClassInternal         Class = "internal" // also: no class
+	ClassRateLimited      Class = "rate_limited"
+	ClassDependency       Class = "dependency"
+	ClassInvalidInput     Class = "invalid_input"
+	ClassIncompatibleTask Class = "incompatible_task"
+	ClassPermanent        Class = "permanent"
+	ClassResultTooLarge   Class = "result_too_large"
+)
+
+// Origin is a task's identity: where its event stands on the user's topic. The topic's UUID tells a topic from
+// a later one of the same name; it may be empty.
+type Origin struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	TopicID   string
+}
+
+// ID is the task's id, topic/partition/offset.
+func (o Origin) ID() string {
+	return o.Topic + "/" + strconv.Itoa(int(o.Partition)) + "/" + strconv.FormatInt(o.Offset, 10)
+}
+
+// AppendHeader appends the value of HeaderOrigin: topic/partition/offset/uuid.
+func (o Origin) AppendHeader(b []byte) []byte {
+	b = append(append(b, o.Topic...), '/')
+	b = append(strconv.AppendInt(b, int64(o.Partition), 10), '/')
+	b = strconv.AppendInt(b, o.Offset, 10)
+	if o.TopicID != "" {
+		b = append(append(b, '/'), o.TopicID...)
+	}
+	return b
+}
+
+// ParseOrigin reads a HeaderOrigin value, with or without the UUID.
+func ParseOrigin(s string) (Origin, error) {
+	parts := strings.SplitN(s, "/", 4)
+	if len(parts) < 3 || parts[0] == "" {
+		return Origin{}, fmt.Errorf("%q is no task id: expected topic/partition/offset", s)
+	}
+	p, err := strconv.ParseInt(parts[1], 10, 32)
+	if err != nil || p < 0 {
+		return Origin{}, fmt.Errorf("%q is no task id: the partition %q is no number", s, parts[1])
+	}
+	off, err := strconv.ParseInt(parts[2], 10, 64)
+	if err != nil || off < 0 {
+		return Origin{}, fmt.Errorf("%q is no task id: the offset %q is no number", s, parts[2])
+	}
+	o := Origin{Topic: parts[0], Partition: int32(p), Offset: off}
+	if len(parts) == 4 {
+		o.TopicID = parts[3]
+	}
+	return o, nil
+}

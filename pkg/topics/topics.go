@@ -1,0 +1,101 @@
+// Package topics names everything that Reeve keeps on Kafka: topics, consumer groups and transactional ids.
+//
+// Names are pure functions of an installation's prefix and of an agent's topic and name, so every service,
+// and every person with Kafka's own tools, arrives at the same ones.
+package topics
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultPrefix is the prefix of an installation that names none.
+const DefaultPrefix = "reeve"
+
+// MaxLength is the longest topic name that Kafka accepts, in characters.
+const MaxLength = 249
+
+// Names derives names for one installation. The zero value uses DefaultPrefix.
+type Names struct {
+	// Prefix stands before every topic, group and transactional id. Defaults to DefaultPrefix.
+	Prefix string
+}
+
+func (n Names) prefix() string {
+	if n.Prefix == "" {
+		return DefaultPrefix
+	}
+	return n.Prefix
+}
+
+// Control is the compacted topic of specs with their desired state; it has one partition.
+func (n Names) Control() string { return n.prefix() + ".control" }
+
+// Status carries state changes, heartbeats, figures and alerts from dispatchers and workers to the registry.
+func (n Names) Status() string { return n.prefix() + ".status" }
+
+// Outcomes carries one record per settled attempt.
+func (n Names) Outcomes() string { return n.prefix() + ".outcomes" }
+
+// Tasks is the task topic of an agent.
+func (n Names) Tasks(topic, agent string) string {
+	return n.prefix() + ".tasks." + escape(topic) + "." + escape(agent)
+}
+
+// DLQ is the dead-letter topic of an agent.
+func (n Names) DLQ(topic, agent string) string {
+	return n.prefix() + ".dlq." + escape(topic) + "." + escape(agent)
+}
+
+// Retry is the topic of a retry tier.
+func (n Names) Retry(tier time.Duration) string { return n.prefix() + ".retry." + Tier(tier) }
+
+// Group is the group of an agent on its user topic, which dispatchers join.
+func (n Names) Group(topic, agent string) string { return n.prefix() + "." + topic + "." + agent }
+
+// WorkGroup is the group of an agent on its task topic, which workers join.
+func (n Names) WorkGroup(topic, agent string) string {
+	return n.prefix() + ".work." + topic + "." + agent
+}
+
+// RetryGroup is the group that dispatchers join on a retry tier's topic.
+func (n Names) RetryGroup(tier time.Duration) string { return n.Retry(tier) }
+
+// TransactionalID is the id of a service process's producer number k.
+func (n Names) TransactionalID(service, node string, k int) string {
+	return n.prefix() + "-" + service + "-" + node + "-" + strconv.Itoa(k)
+}
+
+// Reserved reports whether a topic is one of Reeve's own, which no agent may listen to or reply to.
+func (n Names) Reserved(topic string) bool { return strings.HasPrefix(topic, n.prefix()+".") }
+
+// Check reports why an agent's derived names can't be used, or nil.
+func (n Names) Check(topic, agent string) error {
+	for _, name := range []string{n.Tasks(topic, agent), n.DLQ(topic, agent)} {
+		if len(name) > MaxLength {
+			return fmt.Errorf("the topic name %s has %d characters, Kafka takes at most %d: shorten the agent's topic or name by %d",
+				name, len(name), MaxLength, len(name)-MaxLength)
+		}
+	}
+	return nil
+}
+
+// Tier writes a retry delay as it stands in topic names: 1s, 30s, 5m, 1h.
+func Tier(d time.Duration) string {
+	switch {
+	case d >= time.Hour && d%time.Hour == 0:
+		return strconv.FormatInt(int64(d/time.Hour), 10) + "h"
+	case d >= time.Minute && d%time.Minute == 0:
+		return strconv.FormatInt(int64(d/time.Minute), 10) + "m"
+	case d >= time.Second && d%time.Second == 0:
+		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
+	default:
+		return strconv.FormatInt(int64(d/time.Millisecond), 10) + "ms"
+	}
+}
+
+// escape writes an underscore as two hyphens: Kafka takes '.' and '_' for the same character in metric names
+// and refuses topics that collide there.
+func escape(s string) string { return strings.ReplaceAll(s, "_", "--") }
