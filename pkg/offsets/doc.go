@@ -1,0 +1,27 @@
+// Package offsets tracks which offsets of a partition are settled when work is completed out of order, and writes that
+// into the metadata of a commit, so that the next owner skips what is settled.
+//
+// The committed offset L is the lowest unsettled one. The metadata holds what the offset can't say: who wrote it, how
+// far work may have started, which tasks are on a later attempt than their record says, and what is settled beyond L.
+//
+// # Metadata, version 1
+//
+// The string is unpadded base64url (RFC 4648 §5) of these bytes; varints are those of encoding/binary:
+//
+//	version        1 byte, 1
+//	flags          1 byte, bit 0: clean (the writer handed over or fell idle: nothing below the marks is in doubt)
+//	topic id       16 bytes, the UUID of the topic that the offsets belong to
+//	node           uvarint length, then the writer's node name, at most MaxNode bytes
+//	reserved       uvarint: offsets below L + reserved may have been started
+//	suspects       uvarint: unsettled offsets below L + suspects have begun once more than their record or entry says
+//	entries        uvarint count, at most MaxEntries, then for each, in ascending order:
+//	                 uvarint offset - (previous entry's offset, or L)
+//	                 uvarint attempt << 1 | alone
+//	                 uvarint not before, Unix milliseconds, 0 for none
+//	settled        the rest; empty, or one byte 'r' and runs, or 'b' and a bitmap
+//	                 runs: pairs of uvarint (gap since the end of the last run, or since L; length)
+//	                 bitmap: bit i of byte i/8 stands for L + i
+//
+// Nothing is tracked at or beyond L + Window, so that the string stays below MaxBytes, which is Kafka's default limit
+// (offset.metadata.max.bytes). Unreadable metadata is an error of Decode; callers go on as if it were empty and say so.
+package offsets

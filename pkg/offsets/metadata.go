@@ -1,0 +1,287 @@
+package offsets
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+)
+
+const (
+	// Window is how far beyond the lowest unsettled offset work may start.
+	Window = 16_384
+	// MaxEntries is how many tasks of a partition may be on a later attempt than their record says.
+	MaxEntries = 64
+	// MaxBytes is the length that an encoded Metadata never exceeds.
+	MaxBytes = 4_096
+	// MaxNode is the longest node name, in bytes.
+	MaxNode = 100
+	// MaxAttempt is the highest attempt that an entry can hold; higher ones are written as this.
+	MaxAttempt = 1<<20 - 1
+)
+
+const (
+	version    = 1
+	flagClean  = 1
+	kindRuns   = 'r'
+	kindBitmap = 'b'
+)
+
+// Metadata is what a commit says besides its offset L. The zero value is that of a partition that nobody has touched.
+type Metadata struct {
+	Clean   bool
+	TopicID [16]byte
+	Node    string
+	// Reserved and Suspects are offsets, not distances; a value of L or less means none.
+	Reserved int64
+	Suspects int64
+	Entries  []Entry // ascending by offset, all in [L, L+Window)
+	Settled  Set     // relative to L
+}
+
+// Entry is a task whose attempt is another than its record says.
+type Entry struct {
+	Offset    int64
+	Attempt   int   // the last one that began, from 1
+	NotBefore int64 // Unix milliseconds; 0: at once
+	Alone     bool  // it was started with nothing beside it, so a death of its host is its own
+}
+
+// Set is a set of offsets in [L, L+Window): bit i of word i/64 stands for L+i. The zero value is empty.
+type Set []uint64
+
+// Has reports whether the offset L+i is in the set.
+func (s Set) Has(i int64) bool {
+	return i >= 0 && i < int64(len(s))*64 && s[i/64]&(1<<(i%64)) != 0
+}
+
+// Add puts L+i into the set.
+func (s *Set) Add(i int64) {
+	for int64(len(*s))*64 <= i {
+		*s = append(*s, 0)
+	}
+	(*s)[i/64] |= 1 << (i % 64)
+}
+
+// Len counts the offsets in the set.
+func (s Set) Len() int {
+	n := 0
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// Encode writes the metadata of a commit at offset l. It drops what lies outside the window and entries beyond
+// MaxEntries, which the tracker never lets happen.
+func (m *Metadata) Encode(l int64) string {
+	b := make([]byte, 0, 128)
+	b = append(b, version, 0)
+	if m.Clean {
+		b[1] |= flagClean
+	}
+	b = append(b, m.TopicID[:]...)
+	node := m.Node[:min(len(m.Node), MaxNode)]
+	b = binary.AppendUvarint(b, uint64(len(node)))
+	b = append(b, node...)
+	b = binary.AppendUvarint(b, distance(l, m.Reserved))
+	b = binary.AppendUvarint(b, distance(l, m.Suspects))
+	entries := m.Entries[:min(len(m.Entries), MaxEntries)]
+	b = binary.AppendUvarint(b, uint64(len(entries)))
+	previous := l
+	for _, e := range entries {
+		b = binary.AppendUvarint(b, uint64(e.Offset-previous))
+		previous = e.Offset
+		a := uint64(min(e.Attempt, MaxAttempt)) << 1
+		if e.Alone {
+			a |= 1
+		}
+		b = binary.AppendUvarint(b, a)
+		b = binary.AppendUvarint(b, uint64(max(e.NotBefore, 0)))
+	}
+	b = m.Settled.append(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func distance(l, mark int64) uint64 { return uint64(min(max(mark-l, 0), Window)) }
+
+// append writes the shorter of runs and bitmap.
+func (s Set) append(b []byte) []byte {
+	for len(s) > 0 && s[len(s)-1] == 0 {
+		s = s[:len(s)-1]
+	}
+	if len(s) == 0 {
+		return b
+	}
+	bitmap := (len(s)-1)*8 + (bits.Len64(s[len(s)-1])+7)/8
+	start := len(b)
+	b = append(b, kindRuns)
+	for at, end := int64(0), int64(0); ; {
+		from := s.next(at, true)
+		if from < 0 {
+			return b
+		}
+		at = s.next(from, false)
+		b = binary.AppendUvarint(b, uint64(from-end))
+		b = binary.AppendUvarint(b, uint64(at-from))
+		end = at
+		if len(b)-start-1 > bitmap {
+			break
+		}
+	}
+	b = append(b[:start], kindBitmap)
+	for i := range bitmap {
+		b = append(b, byte(s[i/8]>>(8*(i%8))))
+	}
+	return b
+}
+
+// next finds the first position from at whose bit is v; without one it is -1 for true and the length for false.
+func (s Set) next(at int64, v bool) int64 {
+	for i := at / 64; i < int64(len(s)); i++ {
+		w := s[i]
+		if !v {
+			w = ^w
+		}
+		if i == at/64 {
+			w &= ^uint64(0) << (at % 64)
+		}
+		if w != 0 {
+			return i*64 + int64(bits.TrailingZeros64(w))
+		}
+	}
+	if v {
+		return -1
+	}
+	return int64(len(s)) * 64
+}
+
+// ErrFormat is the error of metadata that Reeve didn't write, or a later version did.
+var ErrFormat = errors.New("unreadable commit metadata")
+
+// Decode reads the metadata of a commit at offset l. An empty string is an empty Metadata.
+func Decode(l int64, s string) (Metadata, error) {
+	var m Metadata
+	if s == "" {
+		return m, nil
+	}
+	if len(s) > MaxBytes {
+		return m, fmt.Errorf("%w: %d bytes", ErrFormat, len(s))
+	}
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return m, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	d := decoder{b: b}
+	if v := d.byte(); v != version {
+		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d", ErrFormat, v, version)
+	}
+	m.Clean = d.byte()&flagClean != 0
+	copy(m.TopicID[:], d.bytes(16))
+	m.Node = string(d.bytes(d.upTo(MaxNode)))
+	m.Reserved = l + int64(d.upTo(Window))
+	m.Suspects = l + int64(d.upTo(Window))
+	m.Entries = d.entries(l)
+	m.Settled = d.set()
+	if d.failed {
+		return Metadata{}, fmt.Errorf("%w: damaged", ErrFormat)
+	}
+	return m, nil
+}
+
+// decoder takes bytes apart; after the first failure everything it gives is zero.
+type decoder struct {
+	b      []byte
+	failed bool
+}
+
+func (d *decoder) bytes(n uint64) []byte {
+	if n > uint64(len(d.b)) {
+		d.failed, d.b = true, nil
+		return nil
+	}
+	head := d.b[:n]
+	d.b = d.b[n:]
+	return head
+}
+
+func (d *decoder) byte() byte {
+	if b := d.bytes(1); len(b) == 1 {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.failed, d.b = true, nil
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) upTo(limit uint64) uint64 {
+	v := d.uvarint()
+	if v > limit {
+		d.failed, d.b = true, nil
+		return 0
+	}
+	return v
+}
+
+func (d *decoder) entries(l int64) []Entry {
+	n := d.upTo(MaxEntries)
+	if n == 0 {
+		return nil
+	}
+	es := make([]Entry, 0, n)
+	at := l
+	for i := range n {
+		step := d.upTo(Window)
+		at += int64(step)
+		a := d.upTo(MaxAttempt<<1 | 1)
+		es = append(es, Entry{Offset: at, Attempt: int(a >> 1), Alone: a&1 != 0, NotBefore: int64(d.upTo(1 << 62))})
+		if i > 0 && step == 0 || at >= l+Window {
+			d.failed = true
+		}
+	}
+	return es
+}
+
+func (d *decoder) set() Set {
+	if len(d.b) == 0 {
+		return nil
+	}
+	var s Set
+	switch d.byte() {
+	case kindBitmap:
+		if len(d.b) > Window/8 {
+			d.failed = true
+			return nil
+		}
+		for i, b := range d.b {
+			for ; b != 0; b &= b - 1 {
+				s.Add(int64(i)*8 + int64(bits.TrailingZeros8(b)))
+			}
+		}
+	case kindRuns:
+		for at := uint64(0); len(d.b) > 0; {
+			at += d.upTo(Window)
+			n := d.upTo(Window)
+			if at+n > Window {
+				d.failed = true
+				return nil
+			}
+			for range n {
+				s.Add(int64(at))
+				at++
+			}
+		}
+	default:
+		d.failed = true
+	}
+	return s
+}
