@@ -1,0 +1,212 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// Record size limits, in bytes.
+const (
+	// HeadersRoom is what a derived topic takes beyond its source: Reeve's headers ride along.
+	HeadersRoom = 64 << 10
+	// SharedMaxBytes is the limit of topics that records of any agent go to. One whose user topic takes larger records
+	// raises it with RaiseMaxBytes.
+	SharedMaxBytes = 16<<20 + HeadersRoom
+	// DefaultMaxBytes is Kafka's own default limit of a topic.
+	DefaultMaxBytes = 1048588
+)
+
+const (
+	maxMessageBytes = "max.message.bytes"
+	day             = 24 * time.Hour
+	forever         = "-1"
+)
+
+// Topic is a topic with its settings.
+type Topic struct {
+	Name       string
+	Partitions int32
+	Configs    map[string]string
+}
+
+// base are settings that all of Reeve's topics spell out.
+func base(maxBytes int) map[string]string {
+	return map[string]string{
+		"cleanup.policy":         "delete",
+		"retention.ms":           forever,
+		"retention.bytes":        forever,
+		"compression.type":       "producer",
+		"message.timestamp.type": "CreateTime",
+		maxMessageBytes:          strconv.Itoa(maxBytes),
+	}
+}
+
+func with(configs map[string]string, keyvals ...string) map[string]string {
+	for i := 0; i+1 < len(keyvals); i += 2 {
+		configs[keyvals[i]] = keyvals[i+1]
+	}
+	return configs
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// ControlTopic is the compacted topic of desired state. It has one partition, so that readers see one order.
+func ControlTopic(names topics.Names) Topic {
+	return Topic{names.Control(), 1, with(base(SharedMaxBytes), "cleanup.policy", "compact")}
+}
+
+// StatusTopic carries what dispatchers and workers report; a day is more than the registry is ever behind.
+func StatusTopic(names topics.Names) Topic {
+	return Topic{names.Status(), 4, with(base(SharedMaxBytes), "retention.ms", millis(day))}
+}
+
+// OutcomesTopic has no time limit: the registry trims it behind its projection.
+func OutcomesTopic(names topics.Names) Topic {
+	return Topic{names.Outcomes(), 8, base(SharedMaxBytes)}
+}
+
+// TasksTopic is an agent's task topic: no time limit, since what stands there was accepted; trimmed behind the committed
+// offset. sourceMaxBytes is the limit of the user's topic.
+func TasksTopic(names topics.Names, a *spec.Agent, sourceMaxBytes int) Topic {
+	return Topic{names.Tasks(a.Topic, a.Name), a.Partitions, with(base(sourceMaxBytes+HeadersRoom), "segment.bytes", strconv.Itoa(128<<20))}
+}
+
+// DLQTopic is an agent's dead-letter topic, kept until it is purged.
+func DLQTopic(names topics.Names, a *spec.Agent, sourceMaxBytes int) Topic {
+	return Topic{names.DLQ(a.Topic, a.Name), 1, base(sourceMaxBytes + 2*HeadersRoom)}
+}
+
+// RetryTopics are the topics of the tiers. The broker's clock stamps the records, so that within a tier the order of
+// records is the order in which they fall due.
+func RetryTopics(names topics.Names, tiers []time.Duration) []Topic {
+	out := make([]Topic, len(tiers))
+	for i, tier := range tiers {
+		out[i] = Topic{names.Retry(tier), 4, with(base(SharedMaxBytes), "message.timestamp.type", "LogAppendTime")}
+	}
+	return out
+}
+
+// EnsureTopics creates those of the topics that don't exist; one that does is left as it is. Replication -1 is the
+// brokers' default. It returns when a broker knows all of them.
+func EnsureTopics(ctx context.Context, cl *kgo.Client, replication int16, wanted ...Topic) error {
+	adm := kadm.NewClient(cl)
+	for _, t := range wanted {
+		configs := make(map[string]*string, len(t.Configs))
+		for k, v := range t.Configs {
+			configs[k] = &v
+		}
+		resp, err := adm.CreateTopic(ctx, t.Partitions, replication, configs, t.Name)
+		if err == nil {
+			err = resp.Err
+		}
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			return fmt.Errorf("create topic %s with %d partitions: %w", t.Name, t.Partitions, creationRemedy(err))
+		}
+	}
+	return nil
+}
+
+func creationRemedy(err error) error {
+	switch {
+	case errors.Is(err, kerr.InvalidReplicationFactor):
+		return fmt.Errorf("set REEVE_TOPIC_REPLICATION to at most the number of brokers: %w", err)
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return fmt.Errorf("allow it, or create the topic by hand: %w", err)
+	default:
+		return err
+	}
+}
+
+// MaxBytes is a topic's record size limit.
+func MaxBytes(ctx context.Context, cl *kgo.Client, topic string) (int, error) {
+	described, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, topic)
+	if err != nil {
+		return 0, fmt.Errorf("read settings of topic %s: %w", topic, err)
+	}
+	rc, err := described.On(topic, nil)
+	if err == nil {
+		err = rc.Err
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read settings of topic %s: %w", topic, err)
+	}
+	for _, c := range rc.Configs {
+		if c.Key != maxMessageBytes {
+			continue
+		}
+		if n, err := strconv.Atoi(c.MaybeValue()); err == nil {
+			return n, nil
+		}
+	}
+	return DefaultMaxBytes, nil
+}
+
+// RaiseMaxBytes makes sure that a topic takes records of at least this size.
+func RaiseMaxBytes(ctx context.Context, cl *kgo.Client, topic string, atLeast int) error {
+	now, err := MaxBytes(ctx, cl, topic)
+	if err != nil || now >= atLeast {
+		return err
+	}
+	value := strconv.Itoa(atLeast)
+	resp, err := kadm.NewClient(cl).AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: maxMessageBytes, Value: &value}}, topic)
+	if err == nil {
+		_, err = resp.On(topic, func(r *kadm.AlterConfigsResponse) error { return r.Err })
+	}
+	if err != nil {
+		return fmt.Errorf("raise %s of topic %s to %d: %w", maxMessageBytes, topic, atLeast, err)
+	}
+	return nil
+}
+
+// Trim deletes the records below the given offsets, by topic and partition. A topic that is gone, and an offset that
+// is already below the log's start, are fine. One topic's trouble doesn't keep the others from being trimmed.
+func Trim(ctx context.Context, cl *kgo.Client, below map[string]map[int32]int64) error {
+	var errs []error
+	for topic, ps := range below {
+		errs = append(errs, trimTopic(ctx, kadm.NewClient(cl), topic, ps))
+	}
+	return errors.Join(errs...)
+}
+
+func trimTopic(ctx context.Context, adm *kadm.Client, topic string, below map[int32]int64) error {
+	var offsets kadm.Offsets
+	for p, at := range below {
+		if at > 0 {
+			offsets.AddOffset(topic, p, at, -1)
+		}
+	}
+	if len(offsets) == 0 {
+		return nil
+	}
+	resps, err := adm.DeleteRecords(ctx, offsets)
+	if err == nil {
+		err = resps.Error()
+	}
+	if err != nil && !trimmed(err) {
+		return fmt.Errorf("trim topic %s behind committed offsets: %w", topic, err)
+	}
+	return nil
+}
+
+// trimmed reports whether an error says that there is nothing to trim.
+func trimmed(err error) bool {
+	if shards := (*kadm.ShardErrors)(nil); errors.As(err, &shards) {
+		for _, s := range shards.Errs {
+			if !trimmed(s.Err) {
+				return false
+			}
+		}
+		return true
+	}
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.OffsetOutOfRange)
+}
