@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -284,4 +285,16 @@ func (d *decoder) set() Set {
 		d.failed = true
 	}
 	return s
+}
+
+// From is what metadata written for a commit at l says of the part from a later offset on.
+func (m Metadata) From(l, offset int64) Metadata {
+	settled := m.Settled
+	m.Settled, m.Entries = nil, slices.DeleteFunc(slices.Clone(m.Entries), func(e Entry) bool { return e.Offset < offset })
+	for i := offset - l; i < int64(len(settled))*64; i++ {
+		if settled.Has(i) {
+			m.Settled.Add(i - (offset - l))
+		}
+	}
+	return m
 }

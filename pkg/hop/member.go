@@ -1,0 +1,263 @@
+package hop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+var (
+	// ErrReplaced says that a newer process joined under this node's name: this one has to end its work and go.
+	ErrReplaced = errors.New("a newer process runs under this node's name")
+	// ErrClosed is returned by Poll after Close.
+	ErrClosed = errors.New("the group member is closed")
+	// ErrNotMember says that the group doesn't count this member at the moment, so nothing may be committed.
+	ErrNotMember = errors.New("not a member of the group")
+)
+
+// DefaultSession is the session timeout of a group member: the least that brokers allow by default
+// (group.min.session.timeout.ms), since it bounds how long a dead node's work waits.
+const DefaultSession = 6 * time.Second
+
+// MemberConfig configures a Member. Group, Topic, Service, Node and Handler are required.
+type MemberConfig struct {
+	// Opts reach the brokers (seeds, TLS, SASL, logger).
+	Opts []kgo.Opt
+	// Names are the installation's.
+	Names topics.Names
+	// Group and Topic are what to join and consume.
+	Group, Topic string
+	// Service and Node make the static member's instance id, <service>.<node>, and name the writer of commits.
+	Service, Node string
+	// Handler is told of assignments.
+	Handler Handler
+	// Session is the session timeout. Defaults to DefaultSession.
+	Session time.Duration
+	// Logger defaults to discarding.
+	Logger *slog.Logger
+}
+
+// Handler is told what partitions the member owns. Its methods run on the group's goroutine, never between a Poll's
+// return and AllowRebalance; as long as one runs, no record of a new assignment is delivered.
+type Handler interface {
+	// Assigned gives partitions with where they stand. Consumption starts at Assignment.Offset.
+	Assigned(ctx context.Context, as []Assignment)
+	// Revoked takes partitions back; commits are still possible until it returns, within 10 s.
+	Revoked(ctx context.Context, partitions []int32)
+	// Lost says that partitions may have another owner already: nothing may be committed for them.
+	Lost(partitions []int32)
+	// Overtaken says that the events in [from, to) were removed by the topic's retention before they were consumed;
+	// consumption goes on at to. For an unassigned partition it is called before Assigned.
+	Overtaken(partition int32, from, to int64)
+}
+
+// Assignment is a partition that the member now owns.
+type Assignment struct {
+	Partition int32
+	Offset    int64
+	Metadata  offsets.Metadata
+	// Own says that the committed position is the very one that this Member committed last: nobody else owned the
+	// partition in between.
+	Own bool
+	// LogEnd is the end of the partition's log at the time of assignment.
+	LogEnd int64
+}
+
+// Position is what a commit says of a partition.
+type Position struct {
+	Offset   int64
+	Metadata string
+}
+
+// Member is a static member of a group over one topic. Its methods may be called from any goroutine, but Poll and
+// AllowRebalance only from one.
+type Member struct {
+	cfg      MemberConfig
+	log      *slog.Logger
+	cl       *kgo.Client
+	adm      *kadm.Client
+	instance string
+	lease    lease
+
+	mu        sync.Mutex
+	topicID   [16]byte
+	committed map[int32]Position // the last that this process committed and saw confirmed
+	owned     map[int32]bool
+}
+
+// NewMember joins the group. It returns at once; assignments come to the Handler.
+func NewMember(cfg MemberConfig) (*Member, error) {
+	if cfg.Session == 0 {
+		cfg.Session = DefaultSession
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	m := &Member{cfg: cfg, instance: cfg.Service + "." + cfg.Node, committed: map[int32]Position{}, owned: map[int32]bool{}}
+	m.log = cfg.Logger.With(slog.String("group", cfg.Group))
+	m.lease.session = cfg.Session
+	opts := append([]kgo.Opt{
+		kgo.FetchMaxWait(time.Second),
+		kgo.FetchMaxBytes(16 << 20),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMaxAge(time.Minute),
+	}, cfg.Opts...)
+	opts = append(opts,
+		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Topic), kgo.InstanceID(m.instance),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.SessionTimeout(cfg.Session), kgo.HeartbeatInterval(cfg.Session/4), kgo.RebalanceTimeout(10*time.Second),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.DisableFetchSessions(),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.OnPartitionsAssigned(m.assigned), kgo.OnPartitionsRevoked(m.revoked), kgo.OnPartitionsLost(m.lost),
+		kgo.WithHooks(&m.lease),
+	)
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("configure member of group %s: %w", cfg.Group, err)
+	}
+	m.cl, m.adm = cl, kadm.NewClient(cl)
+	return m, nil
+}
+
+// Client is the member's client, for requests beside the consumption.
+func (m *Member) Client() *kgo.Client { return m.cl }
+
+// TopicID is the UUID of the topic as of the last assignment.
+func (m *Member) TopicID() [16]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.topicID
+}
+
+// HasLease reports whether work may start: the group has confirmed this member recently enough that nobody else can own
+// its partitions. After a gap it stays false until the second confirmation, by when a loss would have been told.
+func (m *Member) HasLease() bool { return m.lease.held() }
+
+// Poll waits for records, at most limit of them, control records included (their Attrs say so): they have to be
+// committed past. It ends with the context's error, ErrClosed, or ErrReplaced. After it returns records,
+// AllowRebalance must be called.
+func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
+	for {
+		fs := m.cl.PollRecords(ctx, limit)
+		if fs.IsClientClosed() {
+			return nil, ErrClosed
+		}
+		var fatal error
+		fs.EachError(func(_ string, p int32, err error) { fatal = errors.Join(fatal, m.fetchError(ctx, p, err)) })
+		if fatal != nil {
+			m.cl.AllowRebalance()
+			return nil, fatal
+		}
+		if !fs.Empty() {
+			return fs, nil
+		}
+		m.cl.AllowRebalance()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// AllowRebalance lets the Handler's methods run again.
+func (m *Member) AllowRebalance() { m.cl.AllowRebalance() }
+
+// Pause and Resume stop and start the fetching of partitions. Pausing drops what was fetched and not polled.
+func (m *Member) Pause(ps ...int32) {
+	m.cl.PauseFetchPartitions(map[string][]int32{m.cfg.Topic: ps})
+}
+
+// Resume takes back a Pause.
+func (m *Member) Resume(ps ...int32) {
+	m.cl.ResumeFetchPartitions(map[string][]int32{m.cfg.Topic: ps})
+}
+
+// fetchError decides which errors of a poll end the consumption.
+func (m *Member) fetchError(ctx context.Context, p int32, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return nil // Poll looks at the context itself
+	case errors.Is(err, kerr.FencedInstanceID):
+		return ErrReplaced
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		m.skipTo(ctx, p)
+		return nil
+	}
+	m.log.Warn("fetching goes on after an error", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Any("error", err))
+	return nil
+}
+
+// skipTo goes on at the log's start after retention has overtaken the consumption, and reports the gap.
+func (m *Member) skipTo(ctx context.Context, p int32) {
+	starts, err := m.adm.ListStartOffsets(ctx, m.cfg.Topic)
+	start, ok := starts.Lookup(m.cfg.Topic, p)
+	if err != nil || !ok || start.Err != nil {
+		m.log.Warn("the start of a partition can't be found", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Any("error", errors.Join(err, start.Err)))
+		return
+	}
+	from := int64(-1)
+	if at, ok := m.cl.CommittedOffsets()[m.cfg.Topic][p]; ok {
+		from = at.Offset
+	}
+	if from < start.Offset {
+		m.cfg.Handler.Overtaken(p, from, start.Offset)
+	}
+	m.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{m.cfg.Topic: {p: {Epoch: -1, Offset: start.Offset}}})
+}
+
+func (m *Member) revoked(ctx context.Context, _ *kgo.Client, ps map[string][]int32) {
+	gone := ps[m.cfg.Topic]
+	if len(gone) == 0 {
+		return
+	}
+	m.cfg.Handler.Revoked(ctx, gone)
+	m.disown(gone)
+}
+
+func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
+	gone := ps[m.cfg.Topic]
+	if len(gone) == 0 {
+		return
+	}
+	m.disown(gone)
+	m.cfg.Handler.Lost(gone)
+}
+
+func (m *Member) disown(ps []int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range ps {
+		delete(m.owned, p)
+	}
+}
+
+// Leave takes the static member out of the group by name, so that others get its partitions at once, and closes.
+// What was consumed should be committed before.
+func (m *Member) Leave(ctx context.Context) error {
+	m.cl.CloseAllowingRebalance()
+	cl, err := kgo.NewClient(m.cfg.Opts...)
+	if err != nil {
+		return fmt.Errorf("leave group %s: %w", m.cfg.Group, err)
+	}
+	defer cl.Close()
+	rs, err := kadm.NewClient(cl).LeaveGroup(ctx, kadm.LeaveGroup(m.cfg.Group).InstanceIDs(m.instance).Reason("left by name"))
+	if err == nil {
+		err = rs.Error()
+	}
+	if err != nil && !errors.Is(err, kerr.UnknownMemberID) && !errors.Is(err, kerr.GroupIDNotFound) {
+		return fmt.Errorf("leave group %s: %w", m.cfg.Group, err)
+	}
+	return nil
+}
+
+// Close ends the consumption. The static membership stays for the session timeout, so that a restart finds its
+// partitions.
+func (m *Member) Close() { m.cl.CloseAllowingRebalance() }
