@@ -321,16 +321,14 @@ func (e UnsubscribeAgentAlias200JSONResponseBodyStatus) Valid() bool {
 
 // Agent defines model for Agent.
 type Agent struct {
-	Callback *string `json:"callback,omitempty"`
-
-	// Cause A typed error with its remedy.
-	Cause       *Cause             `json:"cause,omitempty"`
-	Command     *[]string          `json:"command,omitempty"`
-	Config      AgentConfig        `json:"config"`
-	CreatedAt   time.Time          `json:"created_at"`
-	Description *string            `json:"description"`
-	Dir         *string            `json:"dir,omitempty"`
-	Env         *map[string]string `json:"env,omitempty"`
+	Callback    string            `json:"callback,omitempty,omitzero"`
+	Cause       *Cause            `json:"cause,omitempty"`
+	Command     []string          `json:"command,omitempty,omitzero"`
+	Config      AgentConfig       `json:"config"`
+	CreatedAt   time.Time         `json:"created_at"`
+	Description string            `json:"description"`
+	Dir         string            `json:"dir,omitempty,omitzero"`
+	Env         map[string]string `json:"env,omitempty,omitzero"`
 
 	// Generation Grows with every change.
 	Generation int64 `json:"generation"`
@@ -353,27 +351,27 @@ type Agent struct {
 	Pool AgentPool `json:"pool"`
 
 	// Problems What live nodes complain of.
-	Problems *[]AgentProblem `json:"problems,omitempty"`
+	Problems []AgentProblem `json:"problems,omitempty,omitzero"`
 
 	// Process Times are seconds.
 	Process      AgentProcess `json:"process"`
 	RegisteredAt time.Time    `json:"registered_at"`
 
 	// Running Attempts in flight.
-	Running      *int64     `json:"running,omitempty"`
+	Running      int64      `json:"running,omitempty,omitzero"`
 	Runtime      string     `json:"runtime"`
 	Tags         []string   `json:"tags"`
 	TerminatedAt *time.Time `json:"terminated_at,omitempty"`
 	Topic        string     `json:"topic"`
 
 	// TopicMissing The user topic does not exist.
-	TopicMissing *bool     `json:"topic_missing,omitempty"`
-	Type         *string   `json:"type,omitempty"`
+	TopicMissing bool      `json:"topic_missing,omitempty,omitzero"`
+	Type         string    `json:"type,omitempty,omitzero"`
 	UpdatedAt    time.Time `json:"updated_at"`
 	Version      string    `json:"version"`
 
 	// Waiting Tasks dispatched and not started, or between attempts.
-	Waiting *int64 `json:"waiting,omitempty"`
+	Waiting int64 `json:"waiting,omitempty,omitzero"`
 
 	// Workers Live nodes that serve the agent.
 	Workers int `json:"workers"`
@@ -387,15 +385,15 @@ type AgentChange struct {
 	DryRun bool              `json:"dry_run"`
 
 	// Fields What differs, for update.
-	Fields *[]struct {
+	Fields []struct {
 		// Field Example: config.max_retries
-		Field string           `json:"field"`
-		New   *json.RawMessage `json:"new,omitempty"`
-		Old   *json.RawMessage `json:"old,omitempty"`
-	} `json:"fields,omitempty"`
+		Field string          `json:"field"`
+		New   json.RawMessage `json:"new,omitempty,omitzero"`
+		Old   json.RawMessage `json:"old,omitempty,omitzero"`
+	} `json:"fields,omitempty,omitzero"`
 
 	// Held The agent stays paused because it was paused with hold.
-	Held  *bool  `json:"held,omitempty"`
+	Held  bool   `json:"held,omitempty,omitzero"`
 	Name  string `json:"name"`
 	Topic string `json:"topic"`
 }
@@ -413,17 +411,17 @@ type AgentEntry = json.RawMessage
 
 // AgentHealth defines model for AgentHealth.
 type AgentHealth struct {
-	Detail    *string `json:"detail,omitempty"`
-	Healthy   bool    `json:"healthy"`
-	Instances int     `json:"instances"`
-	Phase     Phase   `json:"phase"`
-	Workers   int     `json:"workers"`
+	Detail    string `json:"detail,omitempty,omitzero"`
+	Healthy   bool   `json:"healthy"`
+	Instances int    `json:"instances"`
+	Phase     Phase  `json:"phase"`
+	Workers   int    `json:"workers"`
 }
 
 // AgentList defines model for AgentList.
 type AgentList struct {
 	Items         []Agent `json:"items"`
-	NextPageToken *string `json:"next_page_token,omitempty"`
+	NextPageToken string  `json:"next_page_token,omitempty,omitzero"`
 }
 
 // AgentMetrics defines model for AgentMetrics.
@@ -456,7 +454,6 @@ type AgentPool = spec.Pool
 
 // AgentProblem defines model for AgentProblem.
 type AgentProblem struct {
-	// Error A typed error with its remedy.
 	Error *Cause `json:"error,omitempty"`
 	Node  string `json:"node"`
 
@@ -474,7 +471,7 @@ type Alert struct {
 	Name     string    `json:"name"`
 	Severity string    `json:"severity"`
 	Since    time.Time `json:"since"`
-	Subject  *string   `json:"subject,omitempty"`
+	Subject  string    `json:"subject,omitempty,omitzero"`
 	Topic    string    `json:"topic"`
 }
 
@@ -482,16 +479,16 @@ type Alert struct {
 type Attempt struct {
 	Attempt      int            `json:"attempt"`
 	DispatchedAt *time.Time     `json:"dispatched_at,omitempty"`
-	ErrorClass   *string        `json:"error_class,omitempty"`
-	ErrorMessage *string        `json:"error_message,omitempty"`
-	Instance     *string        `json:"instance,omitempty"`
-	Node         *string        `json:"node,omitempty"`
+	ErrorClass   string         `json:"error_class,omitempty,omitzero"`
+	ErrorMessage string         `json:"error_message,omitempty,omitzero"`
+	Instance     string         `json:"instance,omitempty,omitzero"`
+	Node         string         `json:"node,omitempty,omitzero"`
 	Outcome      AttemptOutcome `json:"outcome"`
 	Redrives     int            `json:"redrives"`
 	Settled      AttemptSettled `json:"settled"`
 	SettledAt    *time.Time     `json:"settled_at,omitempty"`
 	StartedAt    *time.Time     `json:"started_at,omitempty"`
-	Version      *string        `json:"version,omitempty"`
+	Version      string         `json:"version,omitempty,omitzero"`
 }
 
 // AttemptOutcome defines model for Attempt.Outcome.
@@ -506,9 +503,9 @@ type Cause = spec.Cause
 // Component defines model for Component.
 type Component struct {
 	// Behind Records that a projection has still to read.
-	Behind *int64          `json:"behind,omitempty"`
-	Detail *string         `json:"detail,omitempty"`
-	Nodes  *int            `json:"nodes,omitempty"`
+	Behind int64           `json:"behind,omitempty,omitzero"`
+	Detail string          `json:"detail,omitempty,omitzero"`
+	Nodes  int             `json:"nodes,omitempty,omitzero"`
 	Status ComponentStatus `json:"status"`
 }
 
@@ -534,7 +531,7 @@ type Counters struct {
 // DLQ defines model for DLQ.
 type DLQ struct {
 	// Deleted The agent was deleted.
-	Deleted  *bool  `json:"deleted,omitempty"`
+	Deleted  bool   `json:"deleted,omitempty,omitzero"`
 	DlqTopic string `json:"dlq_topic"`
 	Name     string `json:"name"`
 
@@ -552,25 +549,25 @@ type DeadLetter struct {
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 
 	// Key Text, or base64 (see key_encoding); null for a null key.
-	Key          *string                `json:"key"`
-	KeyEncoding  *DeadLetterKeyEncoding `json:"key_encoding,omitempty"`
-	LastFailedAt *time.Time             `json:"last_failed_at,omitempty"`
-	Name         *string                `json:"name,omitempty"`
-	Offset       *int64                 `json:"offset,omitempty"`
+	Key          string                `json:"key"`
+	KeyEncoding  DeadLetterKeyEncoding `json:"key_encoding,omitempty,omitzero"`
+	LastFailedAt *time.Time            `json:"last_failed_at,omitempty"`
+	Name         string                `json:"name,omitempty,omitzero"`
+	Offset       int64                 `json:"offset,omitempty,omitzero"`
 
 	// Origin topic/partition/offset.
 	Origin string `json:"origin"`
 
 	// Partition Where the record stands on the dead-letter topic.
-	Partition *int32  `json:"partition,omitempty"`
-	Redrives  int     `json:"redrives"`
-	Topic     *string `json:"topic,omitempty"`
+	Partition int32  `json:"partition,omitempty,omitzero"`
+	Redrives  int    `json:"redrives"`
+	Topic     string `json:"topic,omitempty,omitzero"`
 
 	// Value Text as it came, or base64 (see value_encoding); null for a null value.
-	Value *string `json:"value"`
+	Value string `json:"value"`
 
 	// ValueEncoding base64 where the bytes are no UTF-8.
-	ValueEncoding *DeadLetterValueEncoding `json:"value_encoding,omitempty"`
+	ValueEncoding DeadLetterValueEncoding `json:"value_encoding,omitempty,omitzero"`
 }
 
 // DeadLetterKeyEncoding defines model for DeadLetter.KeyEncoding.
@@ -607,7 +604,7 @@ type Event struct {
 	DeliveryAttempts *int     `json:"delivery_attempts,omitempty"`
 
 	// Id Made where it is left out.
-	Id *string `json:"id,omitempty"`
+	Id string `json:"id,omitempty,omitzero"`
 
 	// Key The record's key; events of one key stay in order.
 	Key     *string `json:"key,omitempty"`
@@ -645,25 +642,25 @@ type Health struct {
 
 	// Agents By topic/name.
 	Agents     map[string]AgentHealth `json:"agents"`
-	Alerts     *[]Alert               `json:"alerts,omitempty"`
+	Alerts     []Alert                `json:"alerts,omitempty,omitzero"`
 	Components map[string]Component   `json:"components"`
 
 	// Detail Why
-	Detail                *string      `json:"detail,omitempty"`
-	EventBusConnected     *bool        `json:"event_bus_connected,omitempty"`
-	EventBusType          *string      `json:"event_bus_type,omitempty"`
-	HasActiveConsumers    *bool        `json:"has_active_consumers,omitempty"`
-	IsRunning             *bool        `json:"is_running,omitempty"`
-	Nodes                 *[]Node      `json:"nodes,omitempty"`
+	Detail                string       `json:"detail,omitempty,omitzero"`
+	EventBusConnected     bool         `json:"event_bus_connected,omitempty,omitzero"`
+	EventBusType          string       `json:"event_bus_type,omitempty,omitzero"`
+	HasActiveConsumers    bool         `json:"has_active_consumers,omitempty,omitzero"`
+	IsRunning             bool         `json:"is_running,omitempty,omitzero"`
+	Nodes                 []Node       `json:"nodes,omitempty,omitzero"`
 	RegisteredAgents      int          `json:"registered_agents"`
-	RegisteredAgentsCount *int         `json:"registered_agents_count,omitempty"`
+	RegisteredAgentsCount int          `json:"registered_agents_count,omitempty,omitzero"`
 	Status                HealthStatus `json:"status"`
-	StorageHealthy        *bool        `json:"storage_healthy,omitempty"`
-	StorageStatus         *string      `json:"storage_status,omitempty"`
-	SubscribedTopics      *[]string    `json:"subscribed_topics,omitempty"`
+	StorageHealthy        bool         `json:"storage_healthy,omitempty,omitzero"`
+	StorageStatus         string       `json:"storage_status,omitempty,omitzero"`
+	SubscribedTopics      []string     `json:"subscribed_topics,omitempty,omitzero"`
 
 	// UptimeSeconds Since the oldest live supervisor's start.
-	UptimeSeconds float32 `json:"uptime_seconds"`
+	UptimeSeconds float64 `json:"uptime_seconds"`
 }
 
 // HealthStatus defines model for Health.Status.
@@ -677,28 +674,28 @@ type HistoryList struct {
 		Actor      string    `json:"actor"`
 		At         time.Time `json:"at"`
 		Generation int64     `json:"generation"`
-		OldPhase   *Phase    `json:"old_phase,omitempty"`
+		OldPhase   Phase     `json:"old_phase,omitempty,omitzero"`
 		Phase      Phase     `json:"phase"`
-		Reason     *string   `json:"reason,omitempty"`
+		Reason     string    `json:"reason,omitempty,omitzero"`
 	} `json:"items"`
-	NextPageToken *string `json:"next_page_token,omitempty"`
+	NextPageToken string `json:"next_page_token,omitempty,omitzero"`
 }
 
 // Instance defines model for Instance.
 type Instance struct {
-	CpuPercent   *float32      `json:"cpu_percent,omitempty"`
-	Health       *string       `json:"health,omitempty"`
+	CpuPercent   float64       `json:"cpu_percent,omitempty,omitzero"`
+	Health       string        `json:"health,omitempty,omitzero"`
 	Instance     string        `json:"instance"`
-	LatencyMs    *float32      `json:"latency_ms,omitempty"`
-	MemoryMb     *float32      `json:"memory_mb,omitempty"`
+	LatencyMs    float64       `json:"latency_ms,omitempty,omitzero"`
+	MemoryMb     float64       `json:"memory_mb,omitempty,omitzero"`
 	Name         string        `json:"name"`
 	Node         string        `json:"node"`
-	Pid          *int          `json:"pid,omitempty"`
-	Reason       *string       `json:"reason,omitempty"`
-	RestartCount *int          `json:"restart_count,omitempty"`
+	Pid          int           `json:"pid,omitempty,omitzero"`
+	Reason       string        `json:"reason,omitempty,omitzero"`
+	RestartCount int           `json:"restart_count,omitempty,omitzero"`
 	State        InstanceState `json:"state"`
 	Topic        string        `json:"topic"`
-	UpdatedAt    *time.Time    `json:"updated_at,omitempty"`
+	UpdatedAt    time.Time     `json:"updated_at,omitempty,omitzero"`
 }
 
 // InstanceState defines model for Instance.State.
@@ -710,7 +707,7 @@ type Node struct {
 	Host       string     `json:"host"`
 	LastSeenAt time.Time  `json:"last_seen_at"`
 	Node       string     `json:"node"`
-	Pid        *int       `json:"pid,omitempty"`
+	Pid        int        `json:"pid,omitempty,omitzero"`
 	Service    string     `json:"service"`
 	StartedAt  *time.Time `json:"started_at,omitempty"`
 }
@@ -726,15 +723,14 @@ type Overview struct {
 
 // OverviewAgent defines model for OverviewAgent.
 type OverviewAgent struct {
-	// Cause A typed error with its remedy.
 	Cause        *Cause       `json:"cause,omitempty"`
 	Instances    int          `json:"instances"`
 	Metrics      AgentMetrics `json:"metrics"`
 	Name         string       `json:"name"`
 	Phase        Phase        `json:"phase"`
-	Runtime      *string      `json:"runtime,omitempty"`
+	Runtime      string       `json:"runtime,omitempty,omitzero"`
 	Topic        string       `json:"topic"`
-	TopicMissing *bool        `json:"topic_missing,omitempty"`
+	TopicMissing bool         `json:"topic_missing,omitempty,omitzero"`
 	Version      string       `json:"version"`
 	Workers      int          `json:"workers"`
 }
@@ -748,31 +744,31 @@ type PhaseChange struct {
 	Changed bool  `json:"changed"`
 
 	// Code Why nothing changed: agent_already_paused, agent_already_active.
-	Code  *string `json:"code,omitempty"`
-	Phase Phase   `json:"phase"`
+	Code  string `json:"code,omitempty,omitzero"`
+	Phase Phase  `json:"phase"`
 }
 
 // Problem defines model for Problem.
 type Problem struct {
 	// Code Stable; decide by it.
-	Code      string  `json:"code"`
-	Detail    string  `json:"detail"`
-	ErrorType *string `json:"error_type,omitempty"`
-	Errors    *[]struct {
+	Code      string `json:"code"`
+	Detail    string `json:"detail"`
+	ErrorType string `json:"error_type,omitempty,omitzero"`
+	Errors    []struct {
 		// Field Example: agents[2].config.ordering
 		Field   string `json:"field"`
 		Message string `json:"message"`
-	} `json:"errors,omitempty"`
-	Instance *string `json:"instance,omitempty"`
+	} `json:"errors,omitempty,omitzero"`
+	Instance string `json:"instance,omitempty,omitzero"`
 
 	// Legal Of 409 illegal_transition: the moves that are legal now.
-	Legal *[]string `json:"legal,omitempty"`
+	Legal []string `json:"legal,omitempty,omitzero"`
 
 	// Remediation What to do.
-	Remediation *string `json:"remediation,omitempty"`
-	Status      int     `json:"status"`
-	Title       string  `json:"title"`
-	Type        string  `json:"type"`
+	Remediation string `json:"remediation,omitempty,omitzero"`
+	Status      int    `json:"status"`
+	Title       string `json:"title"`
+	Type        string `json:"type"`
 }
 
 // Published defines model for Published.
@@ -789,21 +785,21 @@ type Task struct {
 	Agent string `json:"agent"`
 
 	// Attempts The number of its latest attempt.
-	Attempts      int     `json:"attempts"`
-	CorrelationId *string `json:"correlation_id,omitempty"`
+	Attempts      int    `json:"attempts"`
+	CorrelationId string `json:"correlation_id,omitempty,omitzero"`
 
 	// DurationMs From publish to settled.
-	DurationMs   *float32 `json:"duration_ms,omitempty"`
-	ErrorClass   *string  `json:"error_class,omitempty"`
-	ErrorMessage *string  `json:"error_message,omitempty"`
-	EventId      *string  `json:"event_id,omitempty"`
-	Fingerprint  *string  `json:"fingerprint,omitempty"`
+	DurationMs   float64 `json:"duration_ms,omitempty,omitzero"`
+	ErrorClass   string  `json:"error_class,omitempty,omitzero"`
+	ErrorMessage string  `json:"error_message,omitempty,omitzero"`
+	EventId      string  `json:"event_id,omitempty,omitzero"`
+	Fingerprint  string  `json:"fingerprint,omitempty,omitzero"`
 
 	// Id topic/partition/offset of its event.
 	Id          string     `json:"id"`
-	Instance    *string    `json:"instance,omitempty"`
+	Instance    string     `json:"instance,omitempty,omitzero"`
 	Name        string     `json:"name"`
-	Node        *string    `json:"node,omitempty"`
+	Node        string     `json:"node,omitempty,omitzero"`
 	Offset      int64      `json:"offset"`
 	Partition   int32      `json:"partition"`
 	PublishedAt *time.Time `json:"published_at,omitempty"`
@@ -814,7 +810,7 @@ type Task struct {
 	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
 	Status  TaskStatus `json:"status"`
 	Topic   string     `json:"topic"`
-	Version *string    `json:"version,omitempty"`
+	Version string     `json:"version,omitempty,omitzero"`
 }
 
 // TaskDetail defines model for TaskDetail.
@@ -823,41 +819,41 @@ type TaskDetail struct {
 	Agent string `json:"agent"`
 
 	// Attempts The number of its latest attempt.
-	Attempts      int     `json:"attempts"`
-	CorrelationId *string `json:"correlation_id,omitempty"`
+	Attempts      int    `json:"attempts"`
+	CorrelationId string `json:"correlation_id,omitempty,omitzero"`
 
 	// DurationMs From publish to settled.
-	DurationMs   *float32  `json:"duration_ms,omitempty"`
-	ErrorClass   *string   `json:"error_class,omitempty"`
-	ErrorMessage *string   `json:"error_message,omitempty"`
-	ErrorType    *string   `json:"error_type,omitempty"`
-	EventId      *string   `json:"event_id,omitempty"`
-	Fingerprint  *string   `json:"fingerprint,omitempty"`
+	DurationMs   float64   `json:"duration_ms,omitempty,omitzero"`
+	ErrorClass   string    `json:"error_class,omitempty,omitzero"`
+	ErrorMessage string    `json:"error_message,omitempty,omitzero"`
+	ErrorType    string    `json:"error_type,omitempty,omitzero"`
+	EventId      string    `json:"event_id,omitempty,omitzero"`
+	Fingerprint  string    `json:"fingerprint,omitempty,omitzero"`
 	History      []Attempt `json:"history"`
 
 	// Id topic/partition/offset of its event.
 	Id          string     `json:"id"`
-	Instance    *string    `json:"instance,omitempty"`
+	Instance    string     `json:"instance,omitempty,omitzero"`
 	Name        string     `json:"name"`
-	Node        *string    `json:"node,omitempty"`
+	Node        string     `json:"node,omitempty,omitzero"`
 	Offset      int64      `json:"offset"`
 	Partition   int32      `json:"partition"`
 	PublishedAt *time.Time `json:"published_at,omitempty"`
 	Redrives    int        `json:"redrives"`
 
 	// Result The result; absent where there is none or it is kept no longer.
-	Result *json.RawMessage `json:"result,omitempty"`
+	Result json.RawMessage `json:"result,omitempty,omitzero"`
 
 	// ResultState Results are kept as long as REEVE_OUTCOMES_KEEP.
-	ResultState *TaskDetailResultState `json:"result_state,omitempty"`
-	SettledAt   *time.Time             `json:"settled_at,omitempty"`
-	StartedAt   *time.Time             `json:"started_at,omitempty"`
+	ResultState TaskDetailResultState `json:"result_state,omitempty,omitzero"`
+	SettledAt   *time.Time            `json:"settled_at,omitempty"`
+	StartedAt   *time.Time            `json:"started_at,omitempty"`
 
 	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
 	Status    TaskStatus `json:"status"`
 	Topic     string     `json:"topic"`
-	Traceback *string    `json:"traceback,omitempty"`
-	Version   *string    `json:"version,omitempty"`
+	Traceback string     `json:"traceback,omitempty,omitzero"`
+	Version   string     `json:"version,omitempty,omitzero"`
 }
 
 // TaskDetailResultState Results are kept as long as REEVE_OUTCOMES_KEEP.
@@ -865,8 +861,8 @@ type TaskDetailResultState string
 
 // TaskList defines model for TaskList.
 type TaskList struct {
-	Items         []Task  `json:"items"`
-	NextPageToken *string `json:"next_page_token,omitempty"`
+	Items         []Task `json:"items"`
+	NextPageToken string `json:"next_page_token,omitempty,omitzero"`
 }
 
 // TaskStatus queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
@@ -874,12 +870,12 @@ type TaskStatus string
 
 // Timings Milliseconds from publish to the outcome of finished tasks, at most 5 % off; absent before the first.
 type Timings struct {
-	Count  *int64   `json:"count,omitempty"`
-	MaxMs  *float32 `json:"max_ms,omitempty"`
-	MeanMs *float32 `json:"mean_ms,omitempty"`
-	P50Ms  *float32 `json:"p50_ms,omitempty"`
-	P90Ms  *float32 `json:"p90_ms,omitempty"`
-	P99Ms  *float32 `json:"p99_ms,omitempty"`
+	Count  int64   `json:"count,omitempty,omitzero"`
+	MaxMs  float64 `json:"max_ms,omitempty,omitzero"`
+	MeanMs float64 `json:"mean_ms,omitempty,omitzero"`
+	P50Ms  float64 `json:"p50_ms,omitempty,omitzero"`
+	P90Ms  float64 `json:"p90_ms,omitempty,omitzero"`
+	P99Ms  float64 `json:"p99_ms,omitempty,omitzero"`
 }
 
 // DeleteDLQ defines model for DeleteDLQ.
@@ -912,46 +908,46 @@ type UnsubscribeAgentAlias200JSONResponseBodyStatus string
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
 	// Topic Only the agents of this topic.
-	Topic *string `form:"topic,omitempty" json:"topic,omitempty"`
+	Topic string `form:"topic,omitempty" json:"topic,omitempty,omitzero"`
 
 	// Phase Only agents in this phase.
-	Phase *Phase `form:"phase,omitempty" json:"phase,omitempty"`
+	Phase Phase `form:"phase,omitempty" json:"phase,omitempty,omitzero"`
 
 	// All Deleted agents too.
-	All *bool `form:"all,omitempty" json:"all,omitempty"`
+	All bool `form:"all,omitempty" json:"all,omitempty,omitzero"`
 
 	// PageSize 1 to 1000.
 	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
 
 	// PageToken next_page_token of the page before; opaque.
-	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
 // RegisterAgentParams defines parameters for RegisterAgent.
 type RegisterAgentParams struct {
 	// DryRun Validates and says what would change; changes nothing.
-	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 }
 
 // DeleteAgentParams defines parameters for DeleteAgent.
 type DeleteAgentParams struct {
 	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
-	DeleteGroup *DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty"`
+	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
 
 	// DeleteDlq The dead letters go too.
-	DeleteDlq *DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty"`
+	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
 
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // PutAgentParams defines parameters for PutAgent.
 type PutAgentParams struct {
 	// DryRun Validates and says what would change; changes nothing.
-	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // GetAgentHistoryParams defines parameters for GetAgentHistory.
@@ -960,31 +956,31 @@ type GetAgentHistoryParams struct {
 	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
 
 	// PageToken next_page_token of the page before; opaque.
-	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
 // ResetAgentParams defines parameters for ResetAgent.
 type ResetAgentParams struct {
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ResumeAgentParams defines parameters for ResumeAgent.
 type ResumeAgentParams struct {
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // UnsubscribeAgentJSONBody defines parameters for UnsubscribeAgent.
 type UnsubscribeAgentJSONBody struct {
 	// Hold Until somebody says resume: applying a file does not resume it.
-	Hold *bool `json:"hold,omitempty"`
+	Hold bool `json:"hold,omitempty,omitzero"`
 }
 
 // UnsubscribeAgentParams defines parameters for UnsubscribeAgent.
 type UnsubscribeAgentParams struct {
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ApplyAgentsJSONBody defines parameters for ApplyAgents.
@@ -992,13 +988,13 @@ type ApplyAgentsJSONBody struct {
 	Agents []AgentEntry `json:"agents"`
 
 	// Prune Deletes every registered agent that the file does not list (group and DLQ stay).
-	Prune *bool `json:"prune,omitempty"`
+	Prune bool `json:"prune,omitempty,omitzero"`
 }
 
 // ApplyAgentsParams defines parameters for ApplyAgents.
 type ApplyAgentsParams struct {
 	// DryRun Validates and says what would change; changes nothing.
-	DryRun *DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 }
 
 // ListGroupsParams defines parameters for ListGroups.
@@ -1010,7 +1006,7 @@ type ListGroupsParams struct {
 // ListDLQsParams defines parameters for ListDLQs.
 type ListDLQsParams struct {
 	// Topic Only the agents of this topic.
-	Topic *string `form:"topic,omitempty" json:"topic,omitempty"`
+	Topic string `form:"topic,omitempty" json:"topic,omitempty,omitzero"`
 }
 
 // ListDeadLettersParams defines parameters for ListDeadLetters.
@@ -1019,7 +1015,7 @@ type ListDeadLettersParams struct {
 	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
 
 	// PageToken next_page_token of the page before; opaque.
-	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
 // PublishEventsJSONBody defines parameters for PublishEvents.
@@ -1029,47 +1025,47 @@ type PublishEventsJSONBody struct {
 
 // ListInstancesParams defines parameters for ListInstances.
 type ListInstancesParams struct {
-	Topic *string `form:"topic,omitempty" json:"topic,omitempty"`
-	Name  *string `form:"name,omitempty" json:"name,omitempty"`
+	Topic string `form:"topic,omitempty" json:"topic,omitempty,omitzero"`
+	Name  string `form:"name,omitempty" json:"name,omitempty,omitzero"`
 }
 
 // ListMetricsParams defines parameters for ListMetrics.
 type ListMetricsParams struct {
 	// Topic Only the agents of this topic.
-	Topic *string `form:"topic,omitempty" json:"topic,omitempty"`
+	Topic string `form:"topic,omitempty" json:"topic,omitempty,omitzero"`
 
 	// All Deleted agents too.
-	All *bool `form:"all,omitempty" json:"all,omitempty"`
+	All bool `form:"all,omitempty" json:"all,omitempty,omitzero"`
 }
 
 // ListTasksParams defines parameters for ListTasks.
 type ListTasksParams struct {
 	// Agent topic/name.
-	Agent         *string     `form:"agent,omitempty" json:"agent,omitempty"`
-	Status        *TaskStatus `form:"status,omitempty" json:"status,omitempty"`
-	ErrorClass    *string     `form:"error_class,omitempty" json:"error_class,omitempty"`
-	CorrelationId *string     `form:"correlation_id,omitempty" json:"correlation_id,omitempty"`
+	Agent         string     `form:"agent,omitempty" json:"agent,omitempty,omitzero"`
+	Status        TaskStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
+	ErrorClass    string     `form:"error_class,omitempty" json:"error_class,omitempty,omitzero"`
+	CorrelationId string     `form:"correlation_id,omitempty" json:"correlation_id,omitempty,omitzero"`
 
 	// Origin topic/partition/offset of one event: its task for each agent.
-	Origin *string `form:"origin,omitempty" json:"origin,omitempty"`
+	Origin string `form:"origin,omitempty" json:"origin,omitempty,omitzero"`
 
 	// Since An RFC 3339 time, or a duration back from now (15m).
-	Since *string `form:"since,omitempty" json:"since,omitempty"`
+	Since string `form:"since,omitempty" json:"since,omitempty,omitzero"`
 
 	// PageSize 1 to 1000.
 	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
 
 	// PageToken next_page_token of the page before; opaque.
-	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
 // DeleteTopicAgentsParams defines parameters for DeleteTopicAgents.
 type DeleteTopicAgentsParams struct {
 	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
-	DeleteGroup *DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty"`
+	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
 
 	// DeleteDlq The dead letters go too.
-	DeleteDlq *DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty"`
+	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
 }
 
 // RegisterAgentJSONRequestBody defines body for RegisterAgent for application/json ContentType.
@@ -1368,7 +1364,7 @@ func (siw *ServerInterfaceWrapper) DeleteAgent(c *gin.Context) {
 			return
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
 
 	}
 
@@ -1468,7 +1464,7 @@ func (siw *ServerInterfaceWrapper) PutAgent(c *gin.Context) {
 			return
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
 
 	}
 
@@ -1613,7 +1609,7 @@ func (siw *ServerInterfaceWrapper) ResetAgent(c *gin.Context) {
 			return
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
 
 	}
 
@@ -1671,7 +1667,7 @@ func (siw *ServerInterfaceWrapper) ResumeAgent(c *gin.Context) {
 			return
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
 
 	}
 
@@ -1729,7 +1725,7 @@ func (siw *ServerInterfaceWrapper) UnsubscribeAgent(c *gin.Context) {
 			return
 		}
 
-		params.IfMatch = &IfMatch
+		params.IfMatch = IfMatch
 
 	}
 
@@ -2219,7 +2215,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 }
 
 type PhaseChangeResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 type PhaseChangeJSONResponse struct {
 	Body PhaseChange
@@ -2358,7 +2354,7 @@ type RegisterAgentResponseObject interface {
 }
 
 type RegisterAgent200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type RegisterAgent200JSONResponse struct {
@@ -2373,16 +2369,14 @@ func (response RegisterAgent200JSONResponse) VisitRegisterAgentResponse(w http.R
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type RegisterAgent201ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type RegisterAgent201JSONResponse struct {
@@ -2397,9 +2391,7 @@ func (response RegisterAgent201JSONResponse) VisitRegisterAgentResponse(w http.R
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2473,7 +2465,7 @@ type GetAgentResponseObject interface {
 }
 
 type GetAgent200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type GetAgent200JSONResponse struct {
@@ -2488,9 +2480,7 @@ func (response GetAgent200JSONResponse) VisitGetAgentResponse(w http.ResponseWri
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2525,7 +2515,7 @@ type PutAgentResponseObject interface {
 }
 
 type PutAgent200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type PutAgent200JSONResponse struct {
@@ -2540,16 +2530,14 @@ func (response PutAgent200JSONResponse) VisitPutAgentResponse(w http.ResponseWri
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type PutAgent201ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type PutAgent201JSONResponse struct {
@@ -2564,9 +2552,7 @@ func (response PutAgent201JSONResponse) VisitPutAgentResponse(w http.ResponseWri
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2689,9 +2675,7 @@ func (response ResetAgent200JSONResponse) VisitResetAgentResponse(w http.Respons
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2733,9 +2717,7 @@ func (response ResumeAgent200JSONResponse) VisitResumeAgentResponse(w http.Respo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2778,9 +2760,7 @@ func (response UnsubscribeAgent200JSONResponse) VisitUnsubscribeAgentResponse(w 
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2940,7 +2920,7 @@ type ListDeadLettersResponseObject interface {
 
 type ListDeadLetters200JSONResponse struct {
 	Items         []DeadLetter `json:"items"`
-	NextPageToken *string      `json:"next_page_token,omitempty"`
+	NextPageToken string       `json:"next_page_token,omitempty,omitzero"`
 }
 
 func (response ListDeadLetters200JSONResponse) VisitListDeadLettersResponse(w http.ResponseWriter) error {
