@@ -25,13 +25,13 @@ const retryPause = 25 * time.Millisecond
 func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]int32) {
 	m.lease.joined()
 	parts := slices.Clone(ps[m.cfg.Topic])
-	if len(parts) == 0 {
-		return
-	}
 	slices.Sort(parts)
 	var as []Assignment
 	for tries := 0; ; tries++ {
 		var err error
+		if len(parts) == 0 {
+			break
+		}
 		if as, err = m.takeOver(ctx, parts); err == nil {
 			break
 		}
@@ -84,7 +84,7 @@ func (m *Member) takeOver(ctx context.Context, parts []int32) ([]Assignment, err
 		}
 	}
 	if len(claims) > 0 {
-		if err := m.commitPlain(ctx, claims); err != nil {
+		if err := m.commitPlain(ctx, m.Generation(), claims); err != nil {
 			return nil, fmt.Errorf("claim partitions: %w", err)
 		}
 	}

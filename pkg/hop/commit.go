@@ -12,14 +12,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// Generation is a member's standing in its group at one time. A commit carries the one under which its positions were
+// taken together: positions from before a partition was lost must never be committed after.
+type Generation struct {
+	member string
+	number int32
+}
+
+// Generation is the current one.
+func (m *Member) Generation() Generation {
+	member, number := m.cl.GroupMetadata()
+	return Generation{member, number}
+}
+
 // commitPlain commits positions outside of a transaction. The group's generation fences it.
-func (m *Member) commitPlain(ctx context.Context, ps map[int32]Position) error {
-	member, generation := m.cl.GroupMetadata()
-	if member == "" {
+func (m *Member) commitPlain(ctx context.Context, g Generation, ps map[int32]Position) error {
+	if g.member == "" {
 		return ErrNotMember
 	}
 	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.MemberID, req.Generation, req.InstanceID = m.cfg.Group, member, generation, &m.instance
+	req.Group, req.MemberID, req.Generation, req.InstanceID = m.cfg.Group, g.member, g.number, &m.instance
 	t := kmsg.NewOffsetCommitRequestTopic()
 	t.Topic, t.TopicID = m.cfg.Topic, m.TopicID()
 	for p, at := range ps {
@@ -45,14 +57,17 @@ func (m *Member) commitPlain(ctx context.Context, ps map[int32]Position) error {
 
 // commitWithin adds positions to a producer's open transaction. The request is made by hand because kgo's own offers
 // no metadata and commits what was polled, not what was settled.
-func (m *Member) commitWithin(ctx context.Context, cl *kgo.Client, id string, ps map[int32]Position) error {
+func (m *Member) commitWithin(ctx context.Context, cl *kgo.Client, id string, g Generation, ps map[int32]Position) error {
+	if g.member == "" {
+		return ErrNotMember
+	}
 	pid, epoch, err := cl.ProducerID(ctx) // the epoch changes with every end of a transaction (KIP-890)
 	if err != nil {
 		return fmt.Errorf("producer id of %s: %w", id, err)
 	}
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch = id, pid, epoch
-	req.Group, req.InstanceID = m.cfg.Group, &m.instance
+	req.Group, req.MemberID, req.Generation, req.InstanceID = m.cfg.Group, g.member, g.number, &m.instance
 	t := kmsg.NewTxnOffsetCommitRequestTopic()
 	t.Topic, t.TopicID = m.cfg.Topic, m.TopicID() // version 6 goes by id alone
 	for p, at := range ps {
@@ -62,9 +77,6 @@ func (m *Member) commitWithin(ctx context.Context, cl *kgo.Client, id string, ps
 	}
 	req.Topics = append(req.Topics, t)
 	for tries := 0; ; tries++ {
-		if req.MemberID, req.Generation = m.cl.GroupMetadata(); req.MemberID == "" {
-			return ErrNotMember
-		}
 		resp, err := req.RequestWith(ctx, cl)
 		if err != nil {
 			return fmt.Errorf("commit offsets of group %s within %s: %w", m.cfg.Group, id, err)

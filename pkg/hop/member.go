@@ -50,7 +50,8 @@ type MemberConfig struct {
 // Handler is told what partitions the member owns. Its methods run on the group's goroutine, never between a Poll's
 // return and AllowRebalance; as long as one runs, no record of a new assignment is delivered.
 type Handler interface {
-	// Assigned gives partitions with where they stand. Consumption starts at Assignment.Offset.
+	// Assigned gives the partitions that were added, perhaps none, with where they stand. Consumption starts at
+	// Assignment.Offset.
 	Assigned(ctx context.Context, as []Assignment)
 	// Revoked takes partitions back; commits are still possible until it returns, within 10 s.
 	Revoked(ctx context.Context, partitions []int32)

@@ -57,6 +57,8 @@ type Tx struct {
 	// again, whatever comes of the transaction. Without records Offsets are committed plainly.
 	Records []*kgo.Record
 	Offsets map[int32]Position
+	// Generation is Member.Generation as of when Offsets were taken together, while their partitions were owned.
+	Generation Generation
 }
 
 // RecordsError says that the broker refused records for what they are or where they go. Nothing was committed.
@@ -140,7 +142,7 @@ func (p *Pool) Commit(ctx context.Context, tx Tx) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if len(tx.Records) == 0 {
-		return tx.Member.commitPlain(ctx, tx.Offsets)
+		return tx.Member.commitPlain(ctx, tx.Generation, tx.Offsets)
 	}
 	pr, err := p.acquire(ctx)
 	if err != nil {
@@ -238,7 +240,7 @@ func (pr *producer) run(ctx context.Context, tx Tx) error {
 		pr.abort(err)
 		return err
 	}
-	if err := tx.Member.commitWithin(ctx, pr.cl, pr.id, tx.Offsets); err != nil {
+	if err := tx.Member.commitWithin(ctx, pr.cl, pr.id, tx.Generation, tx.Offsets); err != nil {
 		pr.abort(err)
 		return err
 	}
