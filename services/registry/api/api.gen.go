@@ -326,7 +326,7 @@ type Agent struct {
 	Command     []string          `json:"command,omitempty,omitzero"`
 	Config      AgentConfig       `json:"config"`
 	CreatedAt   time.Time         `json:"created_at"`
-	Description string            `json:"description"`
+	Description *string           `json:"description"`
 	Dir         string            `json:"dir,omitempty,omitzero"`
 	Env         map[string]string `json:"env,omitempty,omitzero"`
 
@@ -385,12 +385,7 @@ type AgentChange struct {
 	DryRun bool              `json:"dry_run"`
 
 	// Fields What differs, for update.
-	Fields []struct {
-		// Field Example: config.max_retries
-		Field string          `json:"field"`
-		New   json.RawMessage `json:"new,omitempty,omitzero"`
-		Old   json.RawMessage `json:"old,omitempty,omitzero"`
-	} `json:"fields,omitempty,omitzero"`
+	Fields []FieldChange `json:"fields,omitempty,omitzero"`
 
 	// Held The agent stays paused because it was paused with hold.
 	Held  bool   `json:"held,omitempty,omitzero"`
@@ -620,6 +615,21 @@ type Event struct {
 	Type     *string `json:"type,omitempty"`
 }
 
+// FieldChange defines model for FieldChange.
+type FieldChange struct {
+	// Field Example: config.max_retries
+	Field string          `json:"field"`
+	New   json.RawMessage `json:"new,omitempty,omitzero"`
+	Old   json.RawMessage `json:"old,omitempty,omitzero"`
+}
+
+// FieldError defines model for FieldError.
+type FieldError struct {
+	// Field Example: agents[2].config.ordering
+	Field   string `json:"field"`
+	Message string `json:"message"`
+}
+
 // Group defines model for Group.
 type Group struct {
 	Agent     string `json:"agent"`
@@ -668,16 +678,7 @@ type HealthStatus string
 
 // HistoryList defines model for HistoryList.
 type HistoryList struct {
-	Items []struct {
-		// Action Example: unsubscribe
-		Action     string    `json:"action"`
-		Actor      string    `json:"actor"`
-		At         time.Time `json:"at"`
-		Generation int64     `json:"generation"`
-		OldPhase   Phase     `json:"old_phase,omitempty,omitzero"`
-		Phase      Phase     `json:"phase"`
-		Reason     string    `json:"reason,omitempty,omitzero"`
-	} `json:"items"`
+	Items         []Move `json:"items"`
 	NextPageToken string `json:"next_page_token,omitempty,omitzero"`
 }
 
@@ -700,6 +701,18 @@ type Instance struct {
 
 // InstanceState defines model for Instance.State.
 type InstanceState string
+
+// Move defines model for Move.
+type Move struct {
+	// Action Example: unsubscribe
+	Action     string    `json:"action"`
+	Actor      string    `json:"actor"`
+	At         time.Time `json:"at"`
+	Generation int64     `json:"generation"`
+	OldPhase   Phase     `json:"old_phase,omitempty,omitzero"`
+	Phase      Phase     `json:"phase"`
+	Reason     string    `json:"reason,omitempty,omitzero"`
+}
 
 // Node defines model for Node.
 type Node struct {
@@ -751,15 +764,11 @@ type PhaseChange struct {
 // Problem defines model for Problem.
 type Problem struct {
 	// Code Stable; decide by it.
-	Code      string `json:"code"`
-	Detail    string `json:"detail"`
-	ErrorType string `json:"error_type,omitempty,omitzero"`
-	Errors    []struct {
-		// Field Example: agents[2].config.ordering
-		Field   string `json:"field"`
-		Message string `json:"message"`
-	} `json:"errors,omitempty,omitzero"`
-	Instance string `json:"instance,omitempty,omitzero"`
+	Code      string       `json:"code"`
+	Detail    string       `json:"detail"`
+	ErrorType string       `json:"error_type,omitempty,omitzero"`
+	Errors    []FieldError `json:"errors,omitempty,omitzero"`
+	Instance  string       `json:"instance,omitempty,omitzero"`
 
 	// Legal Of 409 illegal_transition: the moves that are legal now.
 	Legal []string `json:"legal,omitempty,omitzero"`
@@ -769,6 +778,12 @@ type Problem struct {
 	Status      int    `json:"status"`
 	Title       string `json:"title"`
 	Type        string `json:"type"`
+}
+
+// PublishResult One of the two.
+type PublishResult struct {
+	Error     *Problem   `json:"error,omitempty"`
+	Published *Published `json:"published,omitempty"`
 }
 
 // Published defines model for Published.
@@ -3000,11 +3015,8 @@ type PublishEventsResponseObject interface {
 }
 
 type PublishEvents202JSONResponse struct {
-	Items []struct {
-		Error     *Problem   `json:"error,omitempty"`
-		Published *Published `json:"published,omitempty"`
-	} `json:"items"`
-	Published int `json:"published"`
+	Items     []PublishResult `json:"items"`
+	Published int             `json:"published"`
 }
 
 func (response PublishEvents202JSONResponse) VisitPublishEventsResponse(w http.ResponseWriter) error {
