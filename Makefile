@@ -1,0 +1,68 @@
+# `make help` lists what there is. Everything runs from a fresh clone: tools are built from scripts/tools on first use.
+
+SHELL     := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MODULES   := internal migrations pkg services tests
+PACKAGES   = $(shell go list -f '{{.Dir}}/...' -m)
+TOOLS     := .cache/tools
+BINARIES  := registry dispatcher supervisor reeve
+WITH_ENV  := go run ./internal/testenv/cmd/withenv
+
+# Packages of tests run two at a time: each may start processes of its own, and two cores are the least there is.
+TEST_FLAGS := -p 2 -timeout 9m
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Real GitHub events through four agents, on this machine (DEMO_EXIT=1: end after the summary)
+	@cd tests && go run ./demo
+
+.PHONY: build
+build: ## Build the binaries into bin/
+	@for b in $(BINARIES); do go build -trimpath -o bin/$$b ./services/$$b/cmd/$$b; done
+
+.PHONY: test
+test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache Kafka where Java and Maven are
+	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: test-race
+test-race: $(TOOLS)/gotestsum ## The same with the race detector
+	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -p 2 -timeout 30m $(PACKAGES)
+
+.PHONY: sweep
+sweep: ## Kill and stop the services over and over and account for every task (SEED=n ROUNDS=n)
+	@cd tests && go run ./sweep/cmd/sweep $(if $(SEED),-seed $(SEED)) $(if $(ROUNDS),-rounds $(ROUNDS))
+
+.PHONY: bench
+bench: ## Throughput, CPU and latency beside a bare copy by franz-go
+	@cd tests && go run ./bench/cmd/bench
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Static checks, the modules' import rules among them
+	@$(TOOLS)/golangci-lint run $(PACKAGES)
+
+.PHONY: generate
+generate: $(TOOLS)/oapi-codegen ## Make generated code from its sources
+	@go generate $(PACKAGES)
+
+.PHONY: verify
+verify: ## Check what `make fix` mends: generated code, go.mod files, formatting; and that each module stands alone
+	@scripts/verify $(MODULES)
+
+.PHONY: fix
+fix: generate $(TOOLS)/golangci-lint ## Mend what `make verify` and `make lint` can mend by themselves
+	@gofmt -w $(MODULES)
+	@for m in $(MODULES) scripts/tools; do (cd $$m && GOWORK=off go mod tidy); done
+	@go work sync
+	@$(TOOLS)/golangci-lint run --fix $(PACKAGES) || true
+
+# One binary a tool, rebuilt when the pinned versions change.
+$(TOOLS)/%: scripts/tools/go.mod scripts/tools/go.sum
+	@echo "building $* (once)"
+	@mkdir -p $(TOOLS)
+	@cd scripts/tools && GOWORK=off go build -o ../../$@ "$$(GOWORK=off go list tool | grep -E '/$*$$')"
+	@touch $@
