@@ -1,0 +1,1 @@
+async def handle_request(message): return {}
