@@ -1,0 +1,47 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+func TestPublisherSendsEveryDeliveryOnce(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	brokers := strings.Join(cluster.ListenAddrs(), ",")
+	as := agents(true)
+	ds := plan(committedDeliveries(t), as, 2)
+	if err := createTopics(t.Context(), brokers, as); err != nil {
+		t.Fatal(err)
+	}
+	if err := createTopics(t.Context(), brokers, as); err != nil {
+		t.Fatalf("topics that are there already: %v", err)
+	}
+	pub, err := newPublisher(brokers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pub.close()
+	if err := pub.publish(t.Context(), ds, 1_000_000); err != nil {
+		t.Fatal(err)
+	}
+	ids, origins := map[string]bool{}, map[string]bool{}
+	for _, p := range pub.published() {
+		ids[p.ID], origins[p.origin] = true, true
+	}
+	if len(ids) != len(ds) || len(origins) != len(ds) {
+		t.Errorf("%d deliveries at %d places, want %d", len(ids), len(origins), len(ds))
+	}
+}
+
+func TestHasTopicTellsOfAnUnreachableKafka(t *testing.T) {
+	_, err := hasTopic(t.Context(), "127.0.0.1:1", "x")
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") || !strings.Contains(err.Error(), "REEVE_KAFKA_BROKERS") {
+		t.Errorf("error %v, want one with the address and what to look at", err)
+	}
+}
