@@ -23,6 +23,7 @@ const retryPause = 25 * time.Millisecond
 // assigned finds out where the new partitions stand, ends what a dead owner left open, claims them and tells the
 // Handler. It doesn't give up while the context lives: a partition whose position isn't known must not be consumed.
 func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]int32) {
+	<-m.made
 	m.lease.joined()
 	parts := slices.Clone(ps[m.cfg.Topic])
 	slices.Sort(parts)
@@ -42,11 +43,6 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 			return
 		}
 	}
-	m.mu.Lock()
-	for _, p := range parts {
-		m.owned[p] = true
-	}
-	m.mu.Unlock()
 	m.cfg.Handler.Assigned(ctx, as)
 }
 

@@ -89,11 +89,11 @@ type Member struct {
 	adm      *kadm.Client
 	instance string
 	lease    lease
+	made     chan struct{} // closed once cl is set; the client's callbacks may come before
 
 	mu        sync.Mutex
 	topicID   [16]byte
 	committed map[int32]Position // the last that this process committed and saw confirmed
-	owned     map[int32]bool
 }
 
 // NewMember joins the group. It returns at once; assignments come to the Handler.
@@ -104,7 +104,7 @@ func NewMember(cfg MemberConfig) (*Member, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Member{cfg: cfg, instance: cfg.Service + "." + cfg.Node, committed: map[int32]Position{}, owned: map[int32]bool{}}
+	m := &Member{cfg: cfg, instance: cfg.Service + "." + cfg.Node, committed: map[int32]Position{}, made: make(chan struct{})}
 	m.log = cfg.Logger.With(slog.String("group", cfg.Group))
 	m.lease.session = cfg.Session
 	opts := append([]kgo.Opt{
@@ -126,6 +126,7 @@ func NewMember(cfg MemberConfig) (*Member, error) {
 		return nil, fmt.Errorf("configure member of group %s: %w", cfg.Group, err)
 	}
 	m.cl, m.adm = cl, kadm.NewClient(cl)
+	close(m.made)
 	return m, nil
 }
 
@@ -215,28 +216,16 @@ func (m *Member) skipTo(ctx context.Context, p int32) {
 }
 
 func (m *Member) revoked(ctx context.Context, _ *kgo.Client, ps map[string][]int32) {
-	gone := ps[m.cfg.Topic]
-	if len(gone) == 0 {
-		return
+	<-m.made
+	if gone := ps[m.cfg.Topic]; len(gone) > 0 {
+		m.cfg.Handler.Revoked(ctx, gone)
 	}
-	m.cfg.Handler.Revoked(ctx, gone)
-	m.disown(gone)
 }
 
 func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
-	gone := ps[m.cfg.Topic]
-	if len(gone) == 0 {
-		return
-	}
-	m.disown(gone)
-	m.cfg.Handler.Lost(gone)
-}
-
-func (m *Member) disown(ps []int32) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, p := range ps {
-		delete(m.owned, p)
+	<-m.made
+	if gone := ps[m.cfg.Topic]; len(gone) > 0 {
+		m.cfg.Handler.Lost(gone)
 	}
 }
 
