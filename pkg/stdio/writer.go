@@ -1,0 +1,205 @@
+package stdio
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// A Message writes itself when its turn comes. Append may leave dst as it is: a message that was withdrawn. It is called
+// from the writer's goroutine.
+type Message interface {
+	Append(dst []byte) []byte
+}
+
+// Text is a message of fixed bytes, with its line end.
+type Text string
+
+// Append appends the text.
+func (t Text) Append(dst []byte) []byte { return append(dst, t...) }
+
+// Errors of Send.
+var (
+	ErrQueueFull = errors.New("the agent's input queue is full")
+	ErrClosed    = errors.New("the agent's input is closed")
+)
+
+const (
+	batchBytes = 64 << 10        // about what a pipe takes at once
+	writeStep  = 1 * time.Second // how long one write may wait before it is looked at again
+	keepBytes  = 1 << 20         // a larger buffer isn't kept
+)
+
+// deadliner is what a Writer writes to: a pipe.
+type deadliner interface {
+	io.WriteCloser
+	SetWriteDeadline(time.Time) error
+}
+
+// Writer sends messages to an agent: a bounded queue, and one goroutine that writes as many as there are at once. An agent
+// that doesn't read holds up nobody but itself.
+type Writer struct {
+	pipe  deadliner
+	limit int
+	wake  chan struct{}
+	done  chan struct{}
+
+	mu           sync.Mutex
+	queue        []Message
+	closed       bool // no more messages; what is queued is still written
+	aborted      bool
+	blockedSince time.Time
+}
+
+// NewWriter writes to an agent's standard input, which it closes in the end. limit bounds the messages that wait.
+func NewWriter(pipe deadliner, limit int) *Writer {
+	w := &Writer{pipe: pipe, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go w.run()
+	return w
+}
+
+// Send queues messages, all or none, and never blocks.
+func (w *Writer) Send(ms ...Message) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return ErrClosed
+	}
+	if len(w.queue)+len(ms) > w.limit {
+		return ErrQueueFull
+	}
+	w.queue = append(w.queue, ms...)
+	w.signal()
+	return nil
+}
+
+// Blocked is how long the agent has taken nothing of what is written to it; 0 means that it reads.
+func (w *Writer) Blocked() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.blockedSince.IsZero() {
+		return 0
+	}
+	return time.Since(w.blockedSince)
+}
+
+// Close lets what is queued be written and closes the agent's input then. It doesn't wait.
+func (w *Writer) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.signal()
+}
+
+// Abort closes the agent's input at once, drops what is queued and waits for the writer to end.
+func (w *Writer) Abort() {
+	w.mu.Lock()
+	w.closed, w.aborted = true, true
+	w.queue = nil
+	_ = w.pipe.SetWriteDeadline(time.Now())
+	w.signal()
+	w.mu.Unlock()
+	<-w.done
+}
+
+func (w *Writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Writer) run() {
+	defer close(w.done)
+	defer func() { _ = w.pipe.Close() }()
+	var buf []byte
+	for range w.wake {
+		for {
+			ms, more := w.take()
+			if len(ms) == 0 {
+				if !more {
+					return
+				}
+				break
+			}
+			var err error
+			if buf, err = w.send(ms, buf); err != nil {
+				w.fail()
+				return
+			}
+		}
+	}
+}
+
+// take takes everything queued; more is false when nothing will come any more.
+func (w *Writer) take() (ms []Message, more bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ms, w.queue = w.queue, nil
+	return ms, !w.closed
+}
+
+// send encodes and writes messages, a good batch at a time.
+func (w *Writer) send(ms []Message, buf []byte) ([]byte, error) {
+	buf = buf[:0]
+	for i, m := range ms {
+		buf = m.Append(buf)
+		if len(buf) < batchBytes && i+1 < len(ms) {
+			continue
+		}
+		if err := w.write(buf); err != nil {
+			return nil, err
+		}
+		buf = buf[:0]
+	}
+	if cap(buf) > keepBytes {
+		buf = nil
+	}
+	return buf, nil
+}
+
+// write writes all of b however long the agent takes to read it, unless the writer is aborted.
+func (w *Writer) write(b []byte) error {
+	for len(b) > 0 {
+		if !w.arm() {
+			return ErrClosed
+		}
+		n, err := w.pipe.Write(b)
+		b = b[n:]
+		w.note(n, err)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+	return nil
+}
+
+// arm sets the next step's deadline; the lock keeps it from overriding Abort's.
+func (w *Writer) arm() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.aborted {
+		return false
+	}
+	return w.pipe.SetWriteDeadline(time.Now().Add(writeStep)) == nil
+}
+
+func (w *Writer) note(n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil || n > 0:
+		w.blockedSince = time.Time{}
+	case w.blockedSince.IsZero():
+		w.blockedSince = time.Now().Add(-writeStep)
+	}
+}
+
+func (w *Writer) fail() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.queue = nil
+}
