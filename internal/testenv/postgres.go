@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -197,16 +198,12 @@ func runPostgres(ctx context.Context, bin, dir string, owner *syscall.Credential
 		return nil, err
 	}
 	version, _ := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version").Output()
-	return &Server{Address: url, About: fmt.Sprintf("%.40s", firstLine(version)), PID: c.pid(), stop: c.stop}, nil
+	return &Server{Address: url, About: firstLine(version), PID: c.pid(), stop: c.stop}, nil
 }
 
 func firstLine(b []byte) string {
-	for i, c := range b {
-		if c == '\n' {
-			return string(b[:i])
-		}
-	}
-	return string(b)
+	line, _, _ := strings.Cut(string(b), "\n")
+	return line
 }
 
 // unprivileged is who a server runs as where this process is root, which Postgres refuses: the system's nobody, or nil.

@@ -100,6 +100,12 @@ func startChild(dir, signal string, owner *syscall.Credential, command ...string
 		return nil, fmt.Errorf("make log: %w", err)
 	}
 	defer log.Close()
+	if owner != nil {
+		if err := log.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+			write.Close()
+			return nil, fmt.Errorf("hand over log: %w", err)
+		}
+	}
 	sh := exec.Command("/bin/sh", append([]string{"-c", lifeline, "lifeline"}, command...)...)
 	sh.Dir, sh.Env = dir, append(os.Environ(), "DIR="+dir, "LOG="+c.log, "SIGNAL="+signal)
 	sh.Stdout, sh.Stderr, sh.ExtraFiles = log, log, []*os.File{read}
