@@ -13,7 +13,7 @@
 //	topic id       16 bytes, the UUID of the topic that the offsets belong to
 //	node           uvarint length, then the writer's node name, at most MaxNode bytes
 //	reserved       uvarint: offsets below L + reserved may have been started
-//	suspects       uvarint: unsettled offsets below L + suspects have begun once more than their record or entry says
+//	suspects       uvarint: unsettled offsets below L + suspects may have begun under an owner that died
 //	entries        uvarint count, at most MaxEntries, then for each, in ascending order:
 //	                 uvarint offset - (previous entry's offset, or L)
 //	                 uvarint attempt << 1 | alone

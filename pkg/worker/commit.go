@@ -1,0 +1,292 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
+)
+
+// purpose of a commit.
+type purpose int
+
+const (
+	groupCommit purpose = iota // what has finished, and what waits for a reservation
+	tidyUp                     // idle partitions become clean, markers are passed
+	handOver                   // every owned partition, clean: the last commit before it goes
+)
+
+// commitLoop runs one transaction after the other while there is something to commit.
+func (e *Engine) commitLoop(ctx context.Context) {
+	tidy := time.NewTimer(tidyPause)
+	defer tidy.Stop()
+	for {
+		kind := groupCommit
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.wakeCommit:
+		case <-tidy.C:
+			kind = tidyUp
+		}
+		for e.commit(ctx, kind) && ctx.Err() == nil && kind == groupCommit {
+		}
+		if e.untidy() {
+			tidy.Reset(tidyPause)
+		}
+	}
+}
+
+// untidy reports whether an idle moment should be used for a commit.
+func (e *Engine) untidy() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.finished) > 0 { // a destination is waited for
+		return true
+	}
+	for _, p := range e.order {
+		if p.changed || p.unclean {
+			return true
+		}
+	}
+	return false
+}
+
+// transaction is what one commit is about.
+type transaction struct {
+	tx      hop.Tx
+	batch   []*slot
+	parts   []part
+	route   string // the batch's common destination, while destinations are kept apart
+	owners  []*slot
+	mixed   bool
+	purpose purpose
+}
+
+// part is what a transaction says of one partition.
+type part struct {
+	*partition
+	reserved int64
+	wants    []*slot
+	clean    bool
+}
+
+// commit runs one transaction; it reports whether another one may be worth while at once.
+func (e *Engine) commit(ctx context.Context, why purpose) bool {
+	e.committing.Lock()
+	defer e.committing.Unlock()
+	t := e.prepare(why)
+	if t == nil {
+		return false
+	}
+	e.address(ctx, t)
+	err := e.cfg.Pool.Commit(ctx, t.tx)
+	if err == nil {
+		e.committed(t)
+		return true
+	}
+	again := e.rolledBack(t, err)
+	if !again && ctx.Err() == nil {
+		e.log.Warn("a commit is tried again", slog.Int("outcomes", len(t.batch)), slog.Any("error", err))
+	}
+	return again
+}
+
+// prepare takes what is to be committed together; nil where there is nothing.
+func (e *Engine) prepare(why purpose) *transaction {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t := &transaction{purpose: why, tx: hop.Tx{Member: e.member, Generation: e.member.Generation()}}
+	t.batch, t.route, t.mixed = e.takeFinished()
+	for _, s := range t.batch {
+		s.part.tracker.Settle(s.offset())
+		s.part.changed = true
+	}
+	needed := len(t.batch) > 0
+	for _, p := range e.order {
+		needed = needed || p.wanted >= 0 || len(p.wants) > 0 && len(p.named) < offsets.MaxEntries
+	}
+	if !needed && why == groupCommit {
+		return nil
+	}
+	t.tx.Offsets = map[int32]hop.Position{}
+	for _, p := range e.order {
+		clean := why == handOver && len(p.inFlight) == 0 || why != groupCommit && p.live == 0 && len(p.pending) == 0
+		if p.changed || p.wanted >= 0 || len(p.wants) > 0 || p.unclean && clean {
+			t.parts = append(t.parts, e.describe(t, p, clean))
+		}
+	}
+	if len(t.parts) == 0 {
+		return nil
+	}
+	return t
+}
+
+// takeFinished takes results out of the list, up to the limit. While destinations are kept apart it takes those of one.
+func (e *Engine) takeFinished() (batch []*slot, route string, mixed bool) {
+	now := time.Now()
+	kept := e.finished[:0:0]
+	for i, s := range e.finished {
+		if len(batch) == batchLimit {
+			kept = append(kept, e.finished[i:]...)
+			break
+		}
+		if s.part.away {
+			kept = append(kept, s)
+			continue
+		}
+		if s.verdict.Settled == "" {
+			s.verdict = e.judge(s)
+		}
+		r := e.routeOf(s)
+		if !e.delivery.admits(r, now) || e.delivery.apart && len(batch) > 0 && r != route {
+			kept = append(kept, s)
+			continue
+		}
+		if len(batch) == 0 {
+			route = r
+		}
+		mixed = mixed || r != route
+		batch = append(batch, s)
+	}
+	e.finished = kept
+	return batch, route, mixed
+}
+
+// describe writes a partition's position and metadata into the transaction.
+func (e *Engine) describe(t *transaction, p *partition, clean bool) part {
+	low, settled := p.tracker.Position()
+	m := offsets.Metadata{Clean: clean, TopicID: e.member.TopicID(), Node: e.cfg.Node, Settled: settled}
+	d := part{partition: p, clean: clean}
+	if p.suspects > low {
+		m.Suspects = p.suspects
+	}
+	if clean {
+		m.Entries, m.Suspects = handedOver(e.begun(p), m.Suspects)
+		p.reserved, p.closing = 0, true // nothing starts behind a clean commit's back
+	} else {
+		d.reserved = reserveTo(low, p.reserved, max(p.highest, p.wanted), p.started)
+		m.Reserved = d.reserved
+		d.wants = p.wants[:min(len(p.wants), offsets.MaxEntries-len(p.named))]
+		m.Entries = e.entries(p, d.wants)
+	}
+	t.tx.Offsets[p.id] = hop.Position{Offset: low, Metadata: m.Encode(low)}
+	return d
+}
+
+// entries names the attempts that the records don't tell.
+func (e *Engine) entries(p *partition, wants []*slot) []offsets.Entry {
+	var es []offsets.Entry
+	for _, s := range p.named {
+		if !p.tracker.Settled(s.offset()) {
+			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun, Alone: e.trial.slot == s})
+		}
+	}
+	for _, s := range wants {
+		es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.number(), Alone: e.trial.slot == s})
+	}
+	slices.SortFunc(es, func(a, b offsets.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
+	return es
+}
+
+// handedOver names the attempts that were begun and cut short, for the next owner. What has no place among the entries
+// is covered by the mark: its attempt is the record's.
+func handedOver(begun []*slot, mark int64) ([]offsets.Entry, int64) {
+	var es []offsets.Entry
+	for _, s := range begun {
+		es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun})
+	}
+	slices.SortFunc(es, func(a, b offsets.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
+	if len(es) > offsets.MaxEntries {
+		mark = max(mark, es[len(es)-1].Offset+1)
+		es = es[:offsets.MaxEntries]
+	}
+	return es, mark
+}
+
+// begun gives the tasks of a partition that were begun and are neither settled nor finished.
+func (e *Engine) begun(p *partition) []*slot {
+	var all []*slot
+	for _, s := range p.named {
+		if s.state != finished {
+			all = append(all, s)
+		}
+	}
+	for _, s := range slices.Concat(p.wants, e.suspects, p.ready.slots[p.ready.head:]) {
+		if s.part == p && s.begun > 0 && p.named[s.offset()] == nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// committed makes a transaction count.
+func (e *Engine) committed(t *transaction) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range t.batch {
+		delete(s.part.named, s.offset())
+		s.part.live--
+	}
+	for _, d := range t.parts {
+		p := d.partition
+		p.tracker.Advance()
+		p.changed, p.unclean, p.closing = false, !d.clean, false
+		p.reserved, p.started = d.reserved, 0
+		if p.wanted < p.reserved {
+			p.wanted = -1
+		}
+		p.wants = p.wants[len(d.wants):]
+		for _, s := range d.wants {
+			e.nowNamed(s)
+		}
+		if len(p.pending) > 0 {
+			e.refill(p)
+		}
+	}
+	if e.delivery.succeeded(t.route) {
+		e.cfg.Alert(Alert{Kind: "destination_unwritable", Severity: "warning", Resolved: true, Message: "what waited for its destination is written"})
+	}
+	e.changed.Broadcast()
+	signal(e.wakeSchedule)
+}
+
+// nowNamed lets a task start that the metadata names.
+func (e *Engine) nowNamed(s *slot) {
+	s.part.named[s.offset()] = s
+	if s == e.trial.slot {
+		e.trial.named = true
+		return
+	}
+	s.state = ready
+	s.part.ready.push(s)
+}
+
+// rolledBack puts everything back as it was, less what the broker refused, which it resolves. It reports whether to try
+// again at once.
+func (e *Engine) rolledBack(t *transaction, err error) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range t.batch {
+		s.part.tracker.Unsettle(s.offset())
+	}
+	for _, d := range t.parts {
+		d.changed, d.closing = true, false
+	}
+	e.finished = append(t.batch, e.finished...)
+	var refused *hop.RecordsError
+	if errors.As(err, &refused) {
+		return e.resolve(t, refused)
+	}
+	if t.mixed {
+		e.delivery.apart = true
+		return true
+	}
+	e.delivery.postpone(t.route, time.Now())
+	return false
+}

@@ -1,0 +1,222 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// delivery is the engine's knowledge of its destinations: one that can't be written holds up only what goes there.
+type delivery struct {
+	apart    bool // destinations get transactions of their own: a mixed one has failed
+	waits    map[string]wait
+	dlqReady bool
+	known    map[string]replyTopic // reply topics that were looked up
+}
+
+type wait struct {
+	until time.Time
+	pause time.Duration
+	told  bool
+}
+
+type replyTopic struct {
+	ok    bool
+	until time.Time
+}
+
+const (
+	pauseMin   = 100 * time.Millisecond
+	pauseMax   = 10 * time.Second
+	alertAfter = 2 * time.Second
+	replyTTL   = 30 * time.Second
+)
+
+// admits reports whether a destination may be tried now.
+func (d *delivery) admits(route string, now time.Time) bool { return !now.Before(d.waits[route].until) }
+
+// postpone lets a destination wait, longer each time.
+func (d *delivery) postpone(route string, now time.Time) {
+	if d.waits == nil {
+		d.waits = map[string]wait{}
+	}
+	w := d.waits[route]
+	w.pause = min(max(2*w.pause, pauseMin), pauseMax)
+	w.until = now.Add(w.pause)
+	d.waits[route] = w
+}
+
+// succeeded ends a destination's wait, and reports whether an alert is to be taken back. When nothing waits any more,
+// destinations share transactions again.
+func (d *delivery) succeeded(route string) (told bool) {
+	told = d.waits[route].told
+	delete(d.waits, route)
+	if len(d.waits) == 0 {
+		d.apart = false
+	}
+	return told
+}
+
+// routeOf names where a result goes besides the outcomes topic; "" is nowhere.
+func (e *Engine) routeOf(s *slot) string {
+	switch s.verdict.Settled {
+	case task.SettledRetry:
+		return e.cfg.Names.Retry(s.verdict.Delay)
+	case task.SettledDLQ:
+		return e.dlq()
+	}
+	if len(s.header.replyTo) > 0 && !s.noReply {
+		return string(s.header.replyTo)
+	}
+	return ""
+}
+
+func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.spec.Topic, e.spec.Name) }
+
+// judge decides a finished task. What never ran is decided by the outcome alone.
+func (e *Engine) judge(s *slot) Verdict {
+	v := Judge(e.policy, s.tries(), s.result)
+	if s.result.Outcome == task.Rejected && !e.policy.DLQ {
+		v.Settled = task.SettledDropped
+	}
+	return v
+}
+
+// address makes the records of a transaction, and the topics that they need.
+func (e *Engine) address(ctx context.Context, t *transaction) {
+	for _, s := range t.batch {
+		if s.verdict.Settled == task.SettledDLQ && !e.delivery.dlqReady {
+			e.makeDLQ(ctx)
+		}
+		if len(s.header.replyTo) > 0 && s.verdict.Settled != task.SettledRetry && !s.noReply {
+			s.noReply = !e.canReply(ctx, string(s.header.replyTo))
+		}
+	}
+	e.mu.Lock()
+	w := writer{names: e.cfg.Names, agent: e.spec, node: e.cfg.Node, outcomes: e.cfg.Names.Outcomes(), dlq: e.dlq()}
+	e.mu.Unlock()
+	t.tx.Records, t.owners = w.records(t.batch)
+}
+
+// makeDLQ makes the dead-letter topic on first use.
+func (e *Engine) makeDLQ(ctx context.Context) {
+	adm := kadm.NewClient(e.member.Client())
+	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("delete"), "retention.ms": kadm.StringPtr("-1")}
+	if limit := e.recordLimit(ctx, adm); limit > 0 {
+		configs["max.message.bytes"] = kadm.StringPtr(strconv.Itoa(limit + 64<<10))
+	}
+	if err := e.makeTopic(ctx, adm, e.dlq(), configs); err != nil {
+		e.log.Warn("the dead-letter topic can't be made", slog.String("topic", e.dlq()), slog.Any("error", err))
+		return
+	}
+	e.delivery.dlqReady = true
+}
+
+func (e *Engine) makeTopic(ctx context.Context, adm *kadm.Client, topic string, configs map[string]*string) error {
+	replication := e.cfg.Replication
+	if replication == 0 {
+		replication = -1
+	}
+	r, err := adm.CreateTopic(ctx, 1, replication, configs, topic)
+	if err == nil {
+		err = r.Err
+	}
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+// recordLimit is the task topic's max.message.bytes, 0 if it can't be learnt.
+func (e *Engine) recordLimit(ctx context.Context, adm *kadm.Client) int {
+	rs, err := adm.DescribeTopicConfigs(ctx, e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name))
+	if err != nil {
+		return 0
+	}
+	for _, r := range rs {
+		for _, c := range r.Configs {
+			if c.Key == "max.message.bytes" && c.Value != nil {
+				return number([]byte(*c.Value))
+			}
+		}
+	}
+	return 0
+}
+
+// canReply reports whether a topic can take replies. It asks the broker once in a while.
+func (e *Engine) canReply(ctx context.Context, topic string) bool {
+	if e.cfg.Names.Reserved(topic) || topic == e.cfg.Spec.Topic {
+		return false // Reeve's own topics, and loops
+	}
+	now := time.Now()
+	if k, ok := e.delivery.known[topic]; ok && now.Before(k.until) {
+		return k.ok
+	}
+	adm := kadm.NewClient(e.member.Client())
+	ts, err := adm.ListTopics(ctx, topic)
+	if err != nil {
+		return true // the transaction will tell
+	}
+	ok := ts[topic].Err == nil
+	if !ok && errors.Is(ts[topic].Err, kerr.UnknownTopicOrPartition) && e.cfg.CreateReplyTopics {
+		ok = e.makeTopic(ctx, adm, topic, nil) == nil
+	}
+	if len(e.delivery.known) > 1000 {
+		clear(e.delivery.known)
+	}
+	e.delivery.known[topic] = replyTopic{ok: ok, until: now.Add(replyTTL)}
+	return ok
+}
+
+// resolve decides what becomes of tasks whose records were refused. It reports whether the rest may go at once.
+func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
+	now := time.Now()
+	held := map[string]error{}
+	for i, err := range refused.Refused {
+		s, r := t.owners[i], t.tx.Records[i]
+		switch {
+		case len(s.header.replyTo) > 0 && r.Topic == string(s.header.replyTo):
+			s.noReply = true
+			e.delivery.known[r.Topic] = replyTopic{until: now.Add(replyTTL)}
+		case r.Topic == e.cfg.Names.Outcomes() && errors.Is(err, kerr.MessageTooLarge) && s.result.Outcome == task.Completed:
+			s.result = Result{Outcome: task.Failed, Class: task.ClassResultTooLarge, Instance: s.result.Instance,
+				Message: fmt.Sprintf("the result has %d bytes, the topic %s takes no record of that size: return less, or a reference", len(s.result.Value), r.Topic)}
+			s.verdict = e.judge(s)
+		default:
+			held[r.Topic] = err
+		}
+	}
+	for topic, err := range held {
+		if topic == e.dlq() {
+			e.delivery.dlqReady = false
+		}
+		e.hold(topic, err, now)
+	}
+	return true
+}
+
+// hold makes what goes to a topic wait. The outcomes topic is on everybody's way.
+func (e *Engine) hold(topic string, err error, now time.Time) {
+	e.delivery.apart = true
+	route := topic
+	if topic == e.cfg.Names.Outcomes() {
+		route = ""
+	}
+	e.delivery.postpone(route, now)
+	w := e.delivery.waits[route]
+	if w.pause >= alertAfter && !w.told {
+		w.told = true
+		e.delivery.waits[route] = w
+		e.cfg.Alert(Alert{Kind: "destination_unwritable", Severity: "critical",
+			Message: fmt.Sprintf("%s can't be written (%v): the tasks that go there wait, nothing is lost; create the topic or grant the right to write it", topic, err)})
+	}
+}

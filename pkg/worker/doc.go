@@ -1,0 +1,28 @@
+// Package worker is the engine that owns an agent's task partitions and runs their tasks: the supervisor uses it with
+// processes, the Go SDK with functions.
+//
+// # The life of a task here
+//
+//	polled ─► admitted to the window ─► (its key is free) ready ─► running ─► finished ─► settled in a transaction
+//	                 ▲                                                │
+//	                 └──────── cut short, or a neighbour crashed ◄────┘
+//
+// Three loops move bytes: poll (records in), schedule (attempts to the Runner), commit (outcomes out). What they decide
+// is decided by pure functions: Judge (what becomes of a result), the offsets package (what a commit says), and the
+// functions of plan.go (which attempt may start).
+//
+// # What must never happen
+//
+//   - A task starts before a commit says that it may have: the committed metadata reserves offsets ahead, and names each
+//     attempt that its record doesn't know of. Otherwise a crash would repeat it unnoticed.
+//   - A task starts without the lease: somebody else may own its partition.
+//   - A commit covers a task whose outcome isn't in the same transaction.
+//   - Two transactions of one agent overlap.
+//   - A second attempt starts before the first is proven ended.
+//
+// # After an unclean hand-over
+//
+// Tasks that may have been running when their owner died are suspects: one of them may have killed it. They run one at
+// a time; the next starts when the last has ended or has lived through its probation. One that kills its host alone is
+// named by the metadata, so the next owner settles it as crashed, and the others are cleared.
+package worker

@@ -1,0 +1,269 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// Config configures an Engine. Pool, Spec, Service, Node, Runner and Tiers are required.
+type Config struct {
+	// Pool is the process's, shared by its agents.
+	Pool *hop.Pool
+	// Opts reach the brokers.
+	Opts []kgo.Opt
+	// Names are the installation's.
+	Names topics.Names
+	// Spec is the agent's. Its task topic must exist.
+	Spec *spec.Agent
+	// Service and Node name this process, as in the Pool.
+	Service, Node string
+	// Runner executes the attempts.
+	Runner Runner
+	// Tiers are the installation's retry delays, ascending; their topics must exist.
+	Tiers []time.Duration
+	// Replication of the topics that the engine makes (the DLQ, reply topics). Defaults to the broker's default.
+	Replication int16
+	// CreateReplyTopics makes reply topics that don't exist; otherwise such replies are recorded as undeliverable.
+	CreateReplyTopics bool
+	// Alert is told of what a person has to know; it must not block. Defaults to the log.
+	Alert func(Alert)
+	// Logger defaults to discarding.
+	Logger *slog.Logger
+	// Session is the group's session timeout. Defaults to hop.DefaultSession.
+	Session time.Duration
+}
+
+// Alert asks for a person. The same Kind with Resolved takes it back.
+type Alert struct {
+	Kind     string // destination_unwritable, records_lost
+	Severity string // warning, critical
+	Message  string
+	Resolved bool
+}
+
+const (
+	pollLimit    = 10_000 // records a poll
+	batchLimit   = 20_000 // outcomes a transaction
+	holdLimit    = 8_192  // records of a partition held beyond its window before its fetching is paused
+	tidyPause    = 200 * time.Millisecond
+	revokeDrain  = 4 * time.Second // how long a rebalance waits for running attempts
+	revokeCancel = 3 * time.Second // and then for cancelled ones: together less than the rebalance timeout
+	cancelPause  = 15 * time.Second
+	tick         = 50 * time.Millisecond
+)
+
+// Engine runs one agent's tasks in one process. Its methods are safe for concurrent use.
+type Engine struct {
+	cfg    Config
+	log    *slog.Logger
+	member *hop.Member
+
+	wakeSchedule chan struct{}
+	wakeCommit   chan struct{}
+	scheduling   sync.Mutex // one call of the Runner at a time
+	committing   sync.Mutex // one transaction at a time
+	cancel       context.CancelFunc
+	done         sync.WaitGroup
+	failed       chan error
+	changed      *sync.Cond // something finished, was committed or went away
+
+	mu       sync.Mutex
+	spec     *spec.Agent
+	policy   Policy
+	parts    map[int32]*partition
+	lost     map[int32]*partition // lost, and not yet known to be another's
+	zombies  map[int32]int        // attempts of an earlier ownership of the partition that haven't ended
+	order    []*partition         // of parts, taken in turn
+	suspects []*slot              // in the order in which they are tried
+	trial    trial
+	// suspicion is the present round of suspicion, from 1; a new round clears everybody of the last.
+	suspicion int
+	finished  []*slot
+	running   int
+	draining  bool
+	delivery  delivery
+}
+
+// New makes an engine. Start starts it.
+func New(cfg Config) *Engine {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{
+		cfg: cfg, spec: cfg.Spec, policy: NewPolicy(cfg.Spec, cfg.Tiers),
+		log:          cfg.Logger.With(slog.String("agent", cfg.Spec.Ref())),
+		wakeSchedule: make(chan struct{}, 1), wakeCommit: make(chan struct{}, 1), failed: make(chan error, 1),
+		parts: map[int32]*partition{}, lost: map[int32]*partition{}, zombies: map[int32]int{}, suspicion: 1,
+	}
+	if e.cfg.Alert == nil {
+		e.cfg.Alert = func(a Alert) { e.log.Warn(a.Message, slog.String("kind", a.Kind), slog.Bool("resolved", a.Resolved)) }
+	}
+	e.changed = sync.NewCond(&e.mu)
+	e.delivery.known = map[string]replyTopic{}
+	return e
+}
+
+// Start joins the agent's work group.
+func (e *Engine) Start() error {
+	e.mu.Lock() // the Handler waits until the member is there
+	defer e.mu.Unlock()
+	m, err := hop.NewMember(hop.MemberConfig{
+		Opts: e.cfg.Opts, Names: e.cfg.Names, Service: e.cfg.Service, Node: e.cfg.Node,
+		Group:   e.cfg.Names.WorkGroup(e.cfg.Spec.Topic, e.cfg.Spec.Name),
+		Topic:   e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name),
+		Handler: (*ownership)(e), Session: e.cfg.Session, Logger: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	e.member = m
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	e.done.Go(func() { e.poll(ctx) })
+	e.done.Go(func() { e.scheduleLoop(ctx) })
+	e.done.Go(func() { e.commitLoop(ctx) })
+	return nil
+}
+
+// Failed delivers the error that ended the engine: hop.ErrReplaced when a newer process has this node's name. Attempts
+// that run are cancelled.
+func (e *Engine) Failed() <-chan error { return e.failed }
+
+// Update makes a changed spec count for what is settled and started from now on.
+func (e *Engine) Update(a *spec.Agent) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.spec, e.policy = a, NewPolicy(a, e.cfg.Tiers)
+}
+
+// Kick says that the Runner may have more slots.
+func (e *Engine) Kick() { signal(e.wakeSchedule) }
+
+// Figures is what the engine knows of itself.
+type Figures struct {
+	Partitions int // owned
+	Running    int // attempts in flight
+	Held       int // tasks read and not settled, the running ones included
+}
+
+// Figures counts.
+func (e *Engine) Figures() Figures {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f := Figures{Partitions: len(e.parts), Running: e.running}
+	for _, p := range e.order {
+		f.Held += p.live + len(p.pending)
+	}
+	return f
+}
+
+// Stop starts nothing more, waits for running attempts until the context ends, cancels the rest, commits what is
+// settled as a clean hand-over and closes. The static membership stays, so that a restart finds its partitions.
+func (e *Engine) Stop(ctx context.Context) {
+	e.drain(ctx)
+	e.member.Close()
+}
+
+// Leave is Stop, and leaves the group by name: another worker gets the partitions at once.
+func (e *Engine) Leave(ctx context.Context) error {
+	e.drain(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
+	defer cancel()
+	return e.member.Leave(ctx)
+}
+
+func (e *Engine) drain(ctx context.Context) {
+	e.mu.Lock()
+	e.draining = true
+	e.mu.Unlock()
+	idle := func() bool { return e.running == 0 }
+	if !e.await(ctx, idle) {
+		e.cancelRunning(func(*slot) bool { return true })
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
+		e.await(grace, idle)
+		cancel()
+	}
+	e.cancel() // the loops end; what is settled is committed below
+	e.done.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
+	defer cancel()
+	for tries := 0; tries < 5 && e.commit(last, handOver); tries++ {
+	}
+}
+
+// await waits for a condition under the lock, and reports false if the context ended first.
+func (e *Engine) await(ctx context.Context, ok func() bool) bool {
+	stop := context.AfterFunc(ctx, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.changed.Broadcast()
+	})
+	defer stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for !ok() {
+		if ctx.Err() != nil {
+			return false
+		}
+		e.changed.Wait()
+	}
+	return true
+}
+
+func (e *Engine) cancelRunning(of func(*slot) bool) {
+	var victims []*Attempt
+	e.mu.Lock()
+	for _, ps := range []map[int32]*partition{e.parts, e.lost} {
+		for _, p := range ps {
+			for s := range p.inFlight {
+				if of(s) {
+					victims = append(victims, &s.attempt)
+				}
+			}
+		}
+	}
+	e.mu.Unlock()
+	e.cancelAttempts(victims)
+}
+
+func (e *Engine) cancelAttempts(as []*Attempt) {
+	e.scheduling.Lock()
+	defer e.scheduling.Unlock()
+	for _, a := range as {
+		e.cfg.Runner.Cancel(a)
+	}
+}
+
+// poll reads records and admits them, until the context ends or the member is fenced.
+func (e *Engine) poll(ctx context.Context) {
+	for {
+		fs, err := e.member.Poll(ctx, pollLimit)
+		if err != nil {
+			if !errors.Is(err, hop.ErrReplaced) {
+				return
+			}
+			e.cancelRunning(func(*slot) bool { return true })
+			e.failed <- err
+			return
+		}
+		e.admit(fs)
+		e.member.AllowRebalance()
+		e.schedule()
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

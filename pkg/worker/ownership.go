@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+)
+
+// ownership is the Engine as its group member's Handler.
+type ownership Engine
+
+var _ hop.Handler = (*ownership)(nil)
+
+// Assigned starts partitions where their last owner left them. One that was lost and comes back untouched goes on as
+// if nothing had been; the attempts of one that went elsewhere meanwhile are ended first.
+func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
+	e := (*Engine)(o)
+	e.mu.Lock()
+	var victims []*Attempt
+	for _, a := range as {
+		old := e.lost[a.Partition]
+		delete(e.lost, a.Partition)
+		p := old
+		if old == nil || !a.Own {
+			if old != nil {
+				victims = append(victims, e.abandon(old)...)
+			}
+			p = newPartition(a, e.suspicion)
+		}
+		p.leaving, p.away = false, false
+		e.parts[a.Partition] = p
+		e.order = append(e.order, p)
+		e.log.Info("partition assigned", slog.Int("partition", int(a.Partition)), slog.Int64("offset", a.Offset),
+			slog.Int("settled_beyond", a.Metadata.Settled.Len()), slog.Bool("clean", a.Metadata.Clean), slog.String("last_owner", a.Metadata.Node), slog.Bool("kept", p == old))
+	}
+	for id, p := range e.lost { // they went to somebody else
+		delete(e.lost, id)
+		victims = append(victims, e.abandon(p)...)
+	}
+	e.mu.Unlock()
+	e.cancelAttempts(victims)
+	signal(e.wakeSchedule)
+	signal(e.wakeCommit)
+}
+
+// Revoked hands partitions over: nothing starts, what runs may end for a while and is cancelled then, and the last
+// commit says what was settled and that nothing is in doubt.
+func (o *ownership) Revoked(ctx context.Context, ids []int32) {
+	e := (*Engine)(o)
+	e.mu.Lock()
+	for _, id := range ids {
+		if p := e.parts[id]; p != nil {
+			p.leaving = true
+		}
+	}
+	e.mu.Unlock()
+	ended := func() bool {
+		for _, id := range ids {
+			if p := e.parts[id]; p != nil && len(p.inFlight) > 0 {
+				return false
+			}
+		}
+		return true
+	}
+	drain, cancel := context.WithTimeout(ctx, revokeDrain)
+	ok := e.await(drain, ended)
+	cancel()
+	if !ok {
+		e.cancelRunning(func(s *slot) bool { return slices.Contains(ids, s.part.id) })
+		grace, cancel := context.WithTimeout(ctx, revokeCancel)
+		e.await(grace, ended)
+		cancel()
+	}
+	e.commit(ctx, handOver)
+	e.mu.Lock()
+	var victims []*Attempt
+	for _, id := range ids {
+		if p := e.parts[id]; p != nil {
+			e.drop(id)
+			victims = append(victims, e.abandon(p)...)
+		}
+	}
+	e.mu.Unlock()
+	e.cancelAttempts(victims)
+}
+
+// Lost sets partitions aside until it is known whose they are.
+func (o *ownership) Lost(ids []int32) {
+	e := (*Engine)(o)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range ids {
+		if p := e.parts[id]; p != nil {
+			e.drop(id)
+			p.leaving, p.away = true, true
+			e.lost[id] = p
+		}
+	}
+	e.log.Warn("partitions lost", slog.Any("partitions", ids))
+}
+
+// Overtaken reports tasks whose records are gone.
+func (o *ownership) Overtaken(id int32, from, to int64) {
+	e := (*Engine)(o)
+	e.mu.Lock()
+	if p := e.parts[id]; p != nil {
+		p.tracker.Jump(to)
+	}
+	e.mu.Unlock()
+	e.cfg.Alert(Alert{Kind: "records_lost", Severity: "critical", Message: fmt.Sprintf("%s/%d: the tasks from offset %d to %d were deleted before they were run",
+		e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name), id, from, to-1)})
+}
+
+// drop takes a partition out of those that are worked on.
+func (e *Engine) drop(id int32) {
+	p := e.parts[id]
+	delete(e.parts, id)
+	e.order = slices.DeleteFunc(e.order, func(q *partition) bool { return q == p })
+}
+
+// abandon forgets a partition's tasks. It returns the attempts that have to be ended.
+func (e *Engine) abandon(p *partition) []*Attempt {
+	var victims []*Attempt
+	for s := range p.inFlight {
+		s.state = abandoned
+		e.zombies[p.id]++
+		victims = append(victims, &s.attempt)
+	}
+	e.finished = slices.DeleteFunc(e.finished, func(s *slot) bool { return s.part == p })
+	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p })
+	if e.trial.slot != nil && e.trial.slot.part == p {
+		e.trial = trial{}
+	}
+	p.leaving, p.away = true, true
+	return victims
+}

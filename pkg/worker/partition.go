@@ -1,0 +1,211 @@
+package worker
+
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// partition is an owned task partition. The engine's lock guards it.
+type partition struct {
+	id        int32
+	tracker   *offsets.Tracker
+	inherited *offsets.Metadata // of the predecessor; nil once everything that it speaks of is admitted
+	pending   []*kgo.Record     // beyond the window
+	ready     queue
+	wants     []*slot          // to be named in the next commit's metadata before they start
+	named     map[int64]*slot  // named in the metadata, at most offsets.MaxEntries with wants
+	tails     map[uint64]*slot // the last task of each key that is held
+	inFlight  map[*slot]struct{}
+	live      int   // tasks admitted and not settled
+	reserved  int64 // offsets below may start: a commit says so
+	highest   int64 // that has started
+	wanted    int64 // that should start, but isn't reserved; -1: none
+	started   int   // since the last commit
+	suspects  int64 // mark of the inherited suspects
+	suspicion int   // the engine's at the time of assignment
+	changed   bool  // there is something to commit besides outcomes
+	unclean   bool  // the last commit reserved something
+	leaving   bool  // being revoked, or lost: nothing starts
+	away      bool  // lost: nothing is committed
+	closing   bool  // a clean commit is under way: nothing starts
+	paused    bool
+}
+
+func newPartition(a hop.Assignment, suspicion int) *partition {
+	m := a.Metadata
+	p := &partition{id: a.Partition, tracker: offsets.NewTracker(a.Offset, m.Settled), inherited: &m,
+		named: map[int64]*slot{}, tails: map[uint64]*slot{}, inFlight: map[*slot]struct{}{},
+		highest: a.Offset - 1, wanted: -1, unclean: true, suspects: m.Suspects, suspicion: suspicion}
+	if !m.Clean {
+		p.suspects = max(p.suspects, m.Reserved)
+	}
+	return p
+}
+
+// queue is a first-in-first-out of slots.
+type queue struct {
+	slots []*slot
+	head  int
+}
+
+func (q *queue) push(s *slot) { q.slots = append(q.slots, s) }
+
+func (q *queue) peek() *slot {
+	if q.head == len(q.slots) {
+		return nil
+	}
+	return q.slots[q.head]
+}
+
+func (q *queue) pop() {
+	q.slots[q.head] = nil
+	q.head++
+	if q.head == len(q.slots) {
+		q.slots, q.head = q.slots[:0], 0
+	} else if q.head >= 1024 && q.head*2 >= len(q.slots) {
+		q.slots, q.head = append(q.slots[:0], q.slots[q.head:]...), 0
+	}
+}
+
+func (q *queue) len() int { return len(q.slots) - q.head }
+
+// admit takes polled records into their partitions.
+func (e *Engine) admit(fs kgo.Fetches) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	slots := make([]slot, fs.NumRecords())
+	fs.EachPartition(func(fp kgo.FetchTopicPartition) {
+		p := e.parts[fp.Partition]
+		if p == nil {
+			return
+		}
+		for _, r := range fp.Records {
+			if len(p.pending) > 0 || !p.tracker.Fits(r.Offset) {
+				p.pending = append(p.pending, r)
+				continue
+			}
+			if e.place(p, r, &slots[0]) {
+				slots = slots[1:]
+			}
+		}
+		if len(p.pending) > holdLimit && !p.paused {
+			p.paused = true
+			e.member.Pause(p.id)
+		}
+	})
+	signal(e.wakeCommit)
+}
+
+// refill admits pending records that fit since the window has moved.
+func (e *Engine) refill(p *partition) {
+	n := 0
+	for ; n < len(p.pending) && p.tracker.Fits(p.pending[n].Offset); n++ {
+		e.place(p, p.pending[n], new(slot))
+	}
+	p.pending = p.pending[n:]
+	if p.paused && len(p.pending) < holdLimit/8 {
+		p.paused = false
+		e.member.Resume(p.id)
+	}
+}
+
+// place admits one record; it reports whether the slot was used.
+func (e *Engine) place(p *partition, r *kgo.Record, s *slot) bool {
+	fresh := p.tracker.Deliver(r.Offset)
+	if r.Attrs.IsControl() {
+		p.tracker.Settle(r.Offset)
+		fresh = false
+	}
+	p.changed = true
+	if !fresh {
+		return false
+	}
+	s.eng, s.part = e, p
+	s.attempt.Record, s.attempt.slot = r, s
+	s.header.read(r)
+	p.live++
+	if s.header.rejected() {
+		e.settleUnrun(s, Result{Outcome: task.Rejected, Class: task.Class(s.header.errorClass), Message: string(s.header.errorMessage)})
+		return true
+	}
+	if p.inherited != nil {
+		if e.inherit(p, s) {
+			return true
+		}
+	}
+	if e.spec.Config.Ordering == spec.OrderingKey && r.Key != nil {
+		s.keyed, s.key = true, hashKey(r.Key)
+		if tail := p.tails[s.key]; tail != nil {
+			tail.next = s
+			p.tails[s.key] = s
+			return true
+		}
+		p.tails[s.key] = s
+	}
+	e.enqueue(s)
+	return true
+}
+
+// inherit applies the predecessor's metadata to a task; it reports whether that settles it.
+func (e *Engine) inherit(p *partition, s *slot) bool {
+	i := inherit(p.inherited, s.offset(), s.header.attempt)
+	s.begun = i.begun
+	if i.suspect {
+		s.suspicion = p.suspicion
+	}
+	if s.offset() >= max(p.inherited.Reserved, p.inherited.Suspects) && s.offset() >= lastEntry(p.inherited) {
+		p.inherited = nil
+	}
+	if !i.culprit {
+		return false
+	}
+	s.attempt.Number = s.begun
+	e.settleUnrun(s, Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: "the worker's process died while this task ran alone in it"})
+	e.clearSuspects()
+	return true
+}
+
+func lastEntry(m *offsets.Metadata) int64 {
+	if len(m.Entries) == 0 {
+		return -1
+	}
+	return m.Entries[len(m.Entries)-1].Offset
+}
+
+// settleUnrun finishes a task that doesn't run.
+func (e *Engine) settleUnrun(s *slot, r Result) {
+	s.result, s.state = r, finished
+	e.finished = append(e.finished, s)
+}
+
+// enqueue puts a task whose key is free where it waits for its start.
+func (e *Engine) enqueue(s *slot) {
+	delete(s.part.named, s.offset())
+	switch {
+	case s.suspect():
+		e.suspects = append(e.suspects, s)
+	case s.named():
+		s.part.wants = append(s.part.wants, s)
+	default:
+		s.state = ready
+		s.part.ready.push(s)
+	}
+}
+
+// release lets the next task of the same key go on.
+func (e *Engine) release(s *slot) {
+	if !s.keyed {
+		return
+	}
+	s.keyed = false
+	if s.next != nil {
+		e.enqueue(s.next)
+		s.next = nil
+	} else if s.part.tails[s.key] == s {
+		delete(s.part.tails, s.key)
+	}
+}

@@ -1,0 +1,303 @@
+package worker
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// messageLimit bounds an error's message in headers, in bytes.
+const messageLimit = 4 << 10
+
+// writer makes the records that settle attempts. One is made for each transaction; memory is taken a batch at a time.
+type writer struct {
+	names         topics.Names
+	agent         *spec.Agent
+	node          string
+	outcomes, dlq string
+
+	recs    []kgo.Record
+	headers []kgo.RecordHeader
+	text    []byte
+	out     []*kgo.Record
+	owners  []*slot
+}
+
+// headersEach is how many headers an outcome has at most.
+const headersEach = 16
+
+// records makes all records of a batch; owners names the task of each.
+func (w *writer) records(batch []*slot) (out []*kgo.Record, owners []*slot) {
+	w.recs = make([]kgo.Record, 0, len(batch))
+	w.headers = make([]kgo.RecordHeader, 0, len(batch)*headersEach)
+	w.text = make([]byte, 0, len(batch)*64)
+	w.out, w.owners = make([]*kgo.Record, 0, len(batch)), make([]*slot, 0, len(batch))
+	ref := []byte(w.agent.Ref())
+	version := []byte(w.agent.Version)
+	for _, s := range batch {
+		w.outcome(s, ref, version)
+		switch s.verdict.Settled {
+		case task.SettledRetry:
+			w.add(s, w.retry(s))
+			continue
+		case task.SettledDLQ:
+			w.add(s, w.deadLetter(s))
+		}
+		if len(s.header.replyTo) > 0 && !s.noReply {
+			w.add(s, w.reply(s))
+		}
+	}
+	return w.out, w.owners
+}
+
+func (w *writer) add(s *slot, r *kgo.Record) {
+	w.out, w.owners = append(w.out, r), append(w.owners, s)
+}
+
+// bytes keeps what f appends.
+func (w *writer) bytes(f func([]byte) []byte) []byte {
+	if cap(w.text)-len(w.text) < 128 {
+		w.text = make([]byte, 0, max(cap(w.text), 4096))
+	}
+	from := len(w.text)
+	w.text = f(w.text)
+	return w.text[from:len(w.text):len(w.text)]
+}
+
+func (w *writer) int(n int) []byte {
+	if n >= 0 && n < len(digits) {
+		return digits[n]
+	}
+	return strconv.AppendInt(nil, int64(n), 10)
+}
+
+// Values that most records share; they are never written to.
+var (
+	digits   = [...][]byte{[]byte("0"), []byte("1"), []byte("2"), []byte("3"), []byte("4"), []byte("5"), []byte("6"), []byte("7"), []byte("8"), []byte("9")}
+	yes, no  = []byte("true"), []byte("false")
+	outcomes = map[task.Outcome][]byte{task.Completed: []byte(task.Completed), task.Failed: []byte(task.Failed), task.TimedOut: []byte(task.TimedOut),
+		task.Crashed: []byte(task.Crashed), task.Cancelled: []byte(task.Cancelled), task.Rejected: []byte(task.Rejected), task.Discarded: []byte(task.Discarded)}
+	settleds = map[task.Settled][]byte{task.SettledDone: []byte(task.SettledDone), task.SettledRetry: []byte(task.SettledRetry), task.SettledDLQ: []byte(task.SettledDLQ),
+		task.SettledFailed: []byte(task.SettledFailed), task.SettledDropped: []byte(task.SettledDropped)}
+)
+
+// outcome makes the attempt's record on the outcomes topic.
+func (w *writer) outcome(s *slot, ref, version []byte) {
+	if len(w.headers)+headersEach > cap(w.headers) {
+		w.headers = make([]kgo.RecordHeader, 0, headersEach*64)
+	}
+	from := len(w.headers)
+	add := func(key string, value []byte) {
+		w.headers = append(w.headers, kgo.RecordHeader{Key: key, Value: value})
+	}
+	redrives := s.header.redrives
+	if redrives == nil {
+		redrives = digits[0]
+	}
+	final := yes
+	if s.verdict.Settled == task.SettledRetry {
+		final = no
+	}
+	add(task.HeaderAgent, ref)
+	add(task.HeaderOrigin, s.origin())
+	add(task.HeaderAttempt, w.int(s.attempt.Number))
+	add(task.HeaderOutcome, outcomes[s.verdict.Outcome])
+	add(task.HeaderSettled, settleds[s.verdict.Settled])
+	add(task.HeaderRedrives, redrives)
+	add(task.HeaderFinal, final)
+	add(task.HeaderVersion, version)
+	add(task.HeaderTimes, w.bytes(s.appendTimes))
+	add(task.HeaderRunner, w.bytes(func(b []byte) []byte { return append(append(append(b, w.node...), ' '), s.result.Instance...) }))
+	if s.header.event != nil {
+		add(task.HeaderEvent, s.header.event)
+	}
+	if s.header.correlation != nil {
+		add(task.HeaderCorrelationID, s.header.correlation)
+	}
+	value := s.result.Value
+	if s.verdict.Class != "" {
+		message := clip(s.result.Message)
+		add(task.HeaderErrorClass, []byte(s.verdict.Class))
+		add(task.HeaderErrorMessage, []byte(message))
+		add(task.HeaderErrorFingerprint, []byte(Fingerprint(s.verdict.Class, message, w.agent.Version)))
+		value = errorJSON(s)
+	} else if value == nil {
+		value = []byte("null")
+	}
+	if s.noReply && final[0] == 't' {
+		add(HeaderReply, []byte("reply_undeliverable"))
+	}
+	w.recs = append(w.recs, kgo.Record{Topic: w.outcomes, Partition: hop.AnyPartition, Key: taskID(s.origin()), Value: value, Headers: w.headers[from:len(w.headers):len(w.headers)]})
+	w.add(s, &w.recs[len(w.recs)-1])
+}
+
+// HeaderReply on an outcome says reply_undeliverable where a reply was asked for and its topic can't be used.
+const HeaderReply = "reeve-reply"
+
+// origin is the record's, or where it stands itself for one that Reeve didn't write.
+func (s *slot) origin() []byte {
+	if s.header.origin == nil {
+		r := s.attempt.Record
+		s.header.origin = task.Origin{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}.AppendHeader(nil)
+	}
+	return s.header.origin
+}
+
+// taskID is an origin without the topic's UUID.
+func taskID(origin []byte) []byte {
+	slashes := 0
+	for i, b := range origin {
+		if b == '/' {
+			if slashes++; slashes == 3 {
+				return origin[:i:i]
+			}
+		}
+	}
+	return origin
+}
+
+// appendTimes writes task.HeaderTimes.
+func (s *slot) appendTimes(b []byte) []byte {
+	if at, _, ok := strings.Cut(string(s.header.event), " "); ok {
+		b = append(b, at...)
+	} else {
+		b = strconv.AppendInt(b, s.attempt.Record.Timestamp.UnixMilli(), 10)
+	}
+	b = strconv.AppendInt(append(b, ' '), s.attempt.Record.Timestamp.UnixMilli(), 10)
+	b = strconv.AppendInt(append(b, ' '), millis(s.attempt.started), 10)
+	return strconv.AppendInt(append(b, ' '), millis(s.ended), 10)
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// errorJSON is the value of a failed attempt's outcome.
+func errorJSON(s *slot) []byte {
+	b, _ := json.Marshal(struct { // strings and a bool always marshal
+		Error     string     `json:"error"`
+		Class     task.Class `json:"error_class"`
+		Type      string     `json:"error_type,omitempty"`
+		Traceback string     `json:"traceback,omitempty"`
+		Derived   bool       `json:"derived,omitempty"`
+	}{s.result.Message, s.verdict.Class, s.result.Type, s.result.Traceback, s.verdict.Derived})
+	return b
+}
+
+func clip(message string) string {
+	if len(message) <= messageLimit {
+		return message
+	}
+	return strings.ToValidUTF8(message[:messageLimit], "")
+}
+
+// carried copies the record's headers but those that are named, which the caller writes anew.
+func carried(r *kgo.Record, anew ...string) []kgo.RecordHeader {
+	hs := make([]kgo.RecordHeader, 0, len(r.Headers)+len(anew))
+	for _, h := range r.Headers {
+		if !slices.Contains(anew, h.Key) {
+			hs = append(hs, h)
+		}
+	}
+	return hs
+}
+
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// failure makes the headers that tell of the failure.
+func (w *writer) failure(s *slot, hs []kgo.RecordHeader) []kgo.RecordHeader {
+	ended := s.ended
+	if ended.IsZero() {
+		ended = time.Now()
+	}
+	last := []byte(ended.UTC().Format(timeFormat))
+	first := s.header.firstFailed
+	if first == nil {
+		first = last
+	}
+	message := clip(s.result.Message)
+	return append(hs,
+		kgo.RecordHeader{Key: task.HeaderErrorClass, Value: []byte(s.verdict.Class)},
+		kgo.RecordHeader{Key: task.HeaderErrorMessage, Value: []byte(message)},
+		kgo.RecordHeader{Key: task.HeaderErrorFingerprint, Value: []byte(Fingerprint(s.verdict.Class, message, w.agent.Version))},
+		kgo.RecordHeader{Key: task.HeaderFirstFailedAt, Value: first},
+		kgo.RecordHeader{Key: task.HeaderLastFailedAt, Value: last},
+	)
+}
+
+var failureHeaders = []string{task.HeaderErrorClass, task.HeaderErrorMessage, task.HeaderErrorFingerprint, task.HeaderFirstFailedAt, task.HeaderLastFailedAt}
+
+// retry makes the record on the tier's topic.
+func (w *writer) retry(s *slot) *kgo.Record {
+	r := s.attempt.Record
+	burnt, timeouts := s.header.burnt, s.header.timeouts
+	if s.verdict.Burns {
+		burnt++
+	}
+	if s.verdict.Class == task.ClassTimeout {
+		timeouts++
+	}
+	hs := w.failure(s, carried(r, append([]string{task.HeaderAttempt, task.HeaderBurnt, task.HeaderTimeouts}, failureHeaders...)...))
+	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempt, Value: w.int(s.attempt.Number + 1)}, kgo.RecordHeader{Key: task.HeaderBurnt, Value: w.int(burnt)})
+	if timeouts > 0 {
+		hs = append(hs, kgo.RecordHeader{Key: task.HeaderTimeouts, Value: w.int(timeouts)})
+	}
+	return &kgo.Record{Topic: w.names.Retry(s.verdict.Delay), Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: hs}
+}
+
+// deadLetter makes the record on the agent's DLQ: the event as it came, and what went wrong.
+func (w *writer) deadLetter(s *slot) *kgo.Record {
+	r := s.attempt.Record
+	hs := w.failure(s, carried(r, append([]string{task.HeaderAttempt, task.HeaderAttempts, task.HeaderBurnt, task.HeaderTimeouts}, failureHeaders...)...))
+	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempts, Value: w.int(s.attempt.Number)})
+	return &kgo.Record{Topic: w.dlq, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: hs}
+}
+
+// reply makes the envelope that reply_to asked for. Its id is made of the task's, so that it is the same however often
+// the task is settled in the end.
+func (w *writer) reply(s *slot) *kgo.Record {
+	topic := string(s.header.replyTo)
+	content := json.RawMessage(s.result.Value)
+	if s.verdict.Class != "" {
+		content = errorJSON(s)
+	} else if len(content) == 0 {
+		content = json.RawMessage("null")
+	}
+	_, id, _ := strings.Cut(string(s.header.event), " ")
+	envelope := map[string]any{
+		"id": string(taskID(s.origin())) + "/" + w.agent.Name, "topic": topic,
+		"payload":        map[string]any{"content": content, "webhook": nil, "reply_to": nil},
+		"tenant_id":      headerValue(s.attempt.Record, task.HeaderTenantID),
+		"correlation_id": headerValue(s.attempt.Record, task.HeaderCorrelationID),
+		"causation_id":   id, "source": w.agent.Ref(), "created_at": float64(time.Now().UnixMilli()) / 1000, "delivery_attempts": 1,
+	}
+	value, err := json.Marshal(envelope)
+	if err != nil { // the result isn't JSON: it goes as a string
+		envelope["payload"] = map[string]any{"content": string(s.result.Value), "webhook": nil, "reply_to": nil}
+		value, _ = json.Marshal(envelope)
+	}
+	return &kgo.Record{Topic: topic, Partition: hop.AnyPartition, Key: s.attempt.Record.Key, Value: value,
+		Headers: []kgo.RecordHeader{{Key: "content-type", Value: []byte("application/vnd.reeve.event+json")}}}
+}
+
+// headerValue is a header as JSON has it: null when absent.
+func headerValue(r *kgo.Record, key string) any {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package worker
+
+import (
+	"hash/maphash"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// header is what a task record's headers say that the engine acts on. The values are the record's own bytes.
+type header struct {
+	origin, event, correlation, replyTo, redrives, firstFailed []byte
+	errorClass, errorMessage                                   []byte // of a record that was routed only to be dead-lettered
+	attempt, burnt, timeouts                                   int
+}
+
+// read takes the headers in one pass. A record that Reeve didn't write still runs: its attempt is 1.
+func (h *header) read(r *kgo.Record) {
+	h.attempt = 1
+	for i := range r.Headers {
+		key, value := r.Headers[i].Key, r.Headers[i].Value
+		if !strings.HasPrefix(key, "reeve-") {
+			continue
+		}
+		switch key {
+		case task.HeaderOrigin:
+			h.origin = value
+		case task.HeaderEvent:
+			h.event = value
+		case task.HeaderAttempt:
+			h.attempt = max(number(value), 1)
+		case task.HeaderBurnt:
+			h.burnt = number(value)
+		case task.HeaderTimeouts:
+			h.timeouts = number(value)
+		case task.HeaderCorrelationID:
+			h.correlation = value
+		case task.HeaderReplyTo:
+			h.replyTo = value
+		case task.HeaderRedrives:
+			h.redrives = value
+		case task.HeaderFirstFailedAt:
+			h.firstFailed = value
+		case task.HeaderErrorClass:
+			h.errorClass = value
+		case task.HeaderErrorMessage:
+			h.errorMessage = value
+		}
+	}
+}
+
+// rejected reports whether the dispatcher found the event unfit to run: then nothing has failed before.
+func (h *header) rejected() bool { return h.errorClass != nil && h.firstFailed == nil }
+
+func number(b []byte) int {
+	if len(b) == 1 && b[0] >= '0' && b[0] <= '9' {
+		return int(b[0] - '0')
+	}
+	n, err := strconv.Atoi(string(b))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// state of a slot.
+type state uint8
+
+const (
+	waiting   state = iota // for its key, or for its entry in the metadata
+	ready                  // may start
+	running                // with the Runner
+	finished               // its result waits for a transaction
+	abandoned              // its partition is gone
+)
+
+// slot is a task's place in the engine, from admission to settlement. The engine's lock guards it.
+type slot struct {
+	eng     *Engine
+	part    *partition
+	attempt Attempt
+	header  header
+	result  Result
+	verdict Verdict
+	ended   time.Time
+	next    *slot // the next task of the same key
+	key     uint64
+	begun   int // last attempt that may have begun; 0: none
+	// suspicion is that of the engine when this task fell under it; 0: never.
+	suspicion int
+	state     state
+	keyed     bool
+	noReply   bool // the reply topic can't be used
+}
+
+func (s *slot) offset() int64 { return s.attempt.Record.Offset }
+
+// suspect reports whether the task may have killed the process that it ran in, and hasn't been cleared.
+func (s *slot) suspect() bool { return s.suspicion != 0 && s.suspicion == s.eng.suspicion }
+
+// number is that of the attempt to start next.
+func (s *slot) number() int { return max(s.begun+1, s.header.attempt) }
+
+// named reports whether the attempt has to be named in the metadata before it starts: its record says another.
+func (s *slot) named() bool { return s.suspect() || s.number() != s.header.attempt }
+
+// tries is what Judge has to know.
+func (s *slot) tries() Tries {
+	return Tries{Number: s.attempt.Number, Burnt: s.header.burnt, Timeouts: s.header.timeouts}
+}
+
+func (s *slot) finish(_ *Attempt, r Result) { s.eng.finish(s, r) }
+
+// seed differs from process to process; a queue is a matter of one process.
+var seed = maphash.MakeSeed()
+
+// hashKey maps a record's key to the queue that it waits in. Keys that collide wait for each other, which is harmless.
+func hashKey(key []byte) uint64 { return maphash.Bytes(seed, key) }
