@@ -18,8 +18,9 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build ## Real GitHub events through four agents, on this machine (DEMO_EXIT=1: end after the summary)
-	@cd tests && go run ./demo
+demo: build ## Real GitHub events through five agents, on this machine (DEMO_EXIT=1: end after the summary)
+	@go build -trimpath -o bin/reeve-demo ./tests/demo
+	@bin/reeve-demo
 
 .PHONY: build
 build: ## Build the binaries into bin/
