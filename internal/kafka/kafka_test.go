@@ -100,13 +100,13 @@ func TestTopicsAreMadeOnceWithTheirSettings(t *testing.T) {
 		}
 	}
 	tasks := names.Tasks("orders", "a_1")
-	if err := RaiseMaxBytes(t.Context(), cl, tasks, 9<<20); err != nil {
+	if err := RaiseMaxBytes(t.Context(), cl, tasks, 19<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := RaiseMaxBytes(t.Context(), cl, tasks, 1<<20); err != nil { // never lowers it
 		t.Fatal(err)
 	}
-	if n, err := MaxBytes(t.Context(), cl, tasks); n != 9<<20 || err != nil {
+	if n, err := MaxBytes(t.Context(), cl, tasks); n != 19<<20 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }

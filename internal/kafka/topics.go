@@ -19,8 +19,8 @@ import (
 const (
 	// HeadersRoom is what a derived topic takes beyond its source: Reeve's headers ride along.
 	HeadersRoom = 64 << 10
-	// SharedMaxBytes is the limit of topics that records of any agent go to. One whose user topic takes larger records
-	// raises it with RaiseMaxBytes.
+	// SharedMaxBytes is the limit of Reeve's own topics, unless a user topic takes larger records; then RaiseMaxBytes
+	// raises it. It is far above Kafka's default, since it counts for a batch as a whole and batches are large.
 	SharedMaxBytes = 16<<20 + HeadersRoom
 	// DefaultMaxBytes is Kafka's own default limit of a topic.
 	DefaultMaxBytes = 1048588
@@ -78,12 +78,15 @@ func OutcomesTopic(names topics.Names) Topic {
 // TasksTopic is an agent's task topic: no time limit, since what stands there was accepted; trimmed behind the committed
 // offset. sourceMaxBytes is the limit of the user's topic.
 func TasksTopic(names topics.Names, a *spec.Agent, sourceMaxBytes int) Topic {
-	return Topic{names.Tasks(a.Topic, a.Name), a.Partitions, with(base(sourceMaxBytes+HeadersRoom), "segment.bytes", strconv.Itoa(128<<20))}
+	return Topic{names.Tasks(a.Topic, a.Name), a.Partitions, with(base(DerivedMaxBytes(sourceMaxBytes)), "segment.bytes", strconv.Itoa(128<<20))}
 }
+
+// DerivedMaxBytes is the limit of a topic whose records come from a user topic with the given limit.
+func DerivedMaxBytes(sourceMaxBytes int) int { return max(sourceMaxBytes+HeadersRoom, SharedMaxBytes) }
 
 // DLQTopic is an agent's dead-letter topic, kept until it is purged.
 func DLQTopic(names topics.Names, a *spec.Agent, sourceMaxBytes int) Topic {
-	return Topic{names.DLQ(a.Topic, a.Name), 1, base(sourceMaxBytes + 2*HeadersRoom)}
+	return Topic{names.DLQ(a.Topic, a.Name), 1, base(DerivedMaxBytes(sourceMaxBytes) + HeadersRoom)}
 }
 
 // RetryTopics are the topics of the tiers. The broker's clock stamps the records, so that within a tier the order of

@@ -22,18 +22,17 @@ type Router struct {
 	topic, topicID string
 	agent          []byte
 	target         string
-	partitions     int32
-	spread         Spread
 }
 
 // New is a router for an agent. topicID is the UUID of its user topic, or "" where it isn't known.
 func New(names topics.Names, a *spec.Agent, topicID string) *Router {
-	return &Router{topic: a.Topic, topicID: topicID, agent: []byte(a.Ref()), target: names.Tasks(a.Topic, a.Name), partitions: a.Partitions}
+	return &Router{topic: a.Topic, topicID: topicID, agent: []byte(a.Ref()), target: names.Tasks(a.Topic, a.Name)}
 }
 
-// Tasks makes the task records of a batch, in its order. Keys, values and the user's headers are shared with the
-// batch. now becomes the records' timestamp: when they were dispatched.
-func (r *Router) Tasks(batch []*kgo.Record, now time.Time) []*kgo.Record {
+// Tasks makes the task records of a batch, in its order, each for its task partition (see Partition and Spread). Keys,
+// values and the user's headers are shared with the batch. now becomes the records' timestamp: when they were
+// dispatched.
+func (r *Router) Tasks(batch []*kgo.Record, partitions []int32, now time.Time) []*kgo.Record {
 	out := make([]*kgo.Record, len(batch))
 	slab := make([]kgo.Record, len(batch))
 	headers := newHeaderSlab(batch)
@@ -42,7 +41,7 @@ func (r *Router) Tasks(batch []*kgo.Record, now time.Time) []*kgo.Record {
 		r.headers(&headers, rec)
 		slab[i] = kgo.Record{
 			Topic:     r.target,
-			Partition: r.spread.Partition(rec.Key, r.partitions),
+			Partition: partitions[i],
 			Key:       rec.Key,
 			Value:     rec.Value,
 			Headers:   headers.end(),

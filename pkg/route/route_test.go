@@ -56,6 +56,15 @@ func TestRecordsWithoutAKeyAreSpreadEvenly(t *testing.T) {
 	}
 }
 
+func place(batch []*kgo.Record) []int32 {
+	var s Spread
+	ps := make([]int32, len(batch))
+	for i, r := range batch {
+		ps[i] = s.Partition(r.Key, 8)
+	}
+	return ps
+}
+
 func TestATaskKeepsTheEventAndAddsHeaders(t *testing.T) {
 	batch := []*kgo.Record{
 		record("k", "v1", "traceparent", "00", "reeve-attempt", "77", "Reeve-Agent", "spoofed", "reeve-correlation-id", "c1", "reeve-reply-to", "answers"),
@@ -63,7 +72,7 @@ func TestATaskKeepsTheEventAndAddsHeaders(t *testing.T) {
 		record("k", "v3"),
 	}
 	const uuid = "u-1"
-	ts := New(topics.Names{}, agent(), uuid).Tasks(batch, now)
+	ts := New(topics.Names{}, agent(), uuid).Tasks(batch, place(batch), now)
 	want := []string{
 		"traceparent=00 reeve-agent=orders/bill_1 reeve-origin=orders/2/9/u-1 reeve-attempt=1 reeve-event=1700000000123 orders:2:9 reeve-correlation-id=c1 reeve-reply-to=answers",
 		"content-type=application/vnd.reeve.event+json reeve-agent=orders/bill_1 reeve-origin=orders/2/9/u-1 reeve-attempt=1 reeve-event=1700000000123 orders:2:9 reeve-error-class=invalid_input " +
@@ -94,7 +103,7 @@ func TestATaskKeepsTheEventAndAddsHeaders(t *testing.T) {
 func TestAnEnvelopesFieldsBecomeHeaders(t *testing.T) {
 	r := record("k", `{"id":"e 1","topic":"orders","type":"ty","payload":{"content":1,"webhook":"http://w","reply_to":"a"},"tenant_id":"t","correlation_id":"c","causation_id":"b","source":"s"}`,
 		"reeve-correlation-id", "overruled")
-	got := New(topics.Names{}, agent(), "").Tasks([]*kgo.Record{r}, now)[0]
+	got := New(topics.Names{}, agent(), "").Tasks([]*kgo.Record{r}, []int32{0}, now)[0]
 	for key, want := range map[string]string{task.HeaderEvent: "1700000000123 e 1", task.HeaderCorrelationID: "c", task.HeaderCausationID: "b", task.HeaderTenantID: "t",
 		task.HeaderSource: "s", task.HeaderReplyTo: "a", task.HeaderWebhook: "http://w", task.HeaderType: "ty", task.HeaderOrigin: "orders/2/9", task.HeaderErrorClass: ""} {
 		if h := Header(got, key); h != want {
@@ -107,7 +116,7 @@ func TestADueRetryGoesWhereItsFirstDeliveryWent(t *testing.T) {
 	var s Spread
 	rec := record("k", "v", task.HeaderAgent, "orders/bill_1", task.HeaderAttempt, "3")
 	got := Retry(topics.Names{}, agent(), &s, rec, now)
-	first := New(topics.Names{}, agent(), "").Tasks([]*kgo.Record{record("k", "v")}, now)[0]
+	first := New(topics.Names{}, agent(), "").Tasks([]*kgo.Record{record("k", "v")}, place([]*kgo.Record{rec}), now)[0]
 	if got.Partition != first.Partition || got.Topic != first.Topic || Header(got, task.HeaderAttempt) != "3" || string(got.Value) != "v" {
 		t.Errorf("%+v", got)
 	}
@@ -142,7 +151,7 @@ func BenchmarkTasks(b *testing.B) {
 	r := New(topics.Names{}, agent(), "01234567-0123-0123-0123-0123456789ab")
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Tasks(batch, now)
+		r.Tasks(batch, place(batch), now)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/event")
 }
