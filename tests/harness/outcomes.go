@@ -1,0 +1,119 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// An Outcome is a record of the outcomes topic.
+type Outcome struct {
+	Origin   string // the task's id
+	Agent    string
+	Attempt  int
+	Redrives int
+	Outcome  task.Outcome
+	Settled  task.Settled
+	Final    bool
+	Node     string // that ran it
+	Value    []byte
+	Seen     time.Time // when a read_committed reader had it
+	// Published and Ended are by the clocks of producer and worker, to the millisecond.
+	Published, Ended time.Time
+}
+
+// ParseOutcome reads a record of the outcomes topic.
+func ParseOutcome(r *kgo.Record) (Outcome, error) {
+	o := Outcome{Value: r.Value}
+	for _, h := range r.Headers {
+		v := string(h.Value)
+		var err error
+		switch h.Key {
+		case task.HeaderOrigin:
+			var origin task.Origin
+			origin, err = task.ParseOrigin(v)
+			o.Origin = origin.ID()
+		case task.HeaderAgent:
+			o.Agent = v
+		case task.HeaderAttempt:
+			o.Attempt, err = strconv.Atoi(v)
+		case task.HeaderRedrives:
+			o.Redrives, err = strconv.Atoi(v)
+		case task.HeaderOutcome:
+			o.Outcome = task.Outcome(v)
+		case task.HeaderSettled:
+			o.Settled = task.Settled(v)
+		case task.HeaderFinal:
+			o.Final, err = strconv.ParseBool(v)
+		case task.HeaderRunner:
+			o.Node, _, _ = strings.Cut(v, " ")
+		case task.HeaderTimes:
+			o.Published, o.Ended, err = times(v)
+		}
+		if err != nil {
+			return Outcome{}, fmt.Errorf("read outcome at %s/%d/%d: header %s: %w", r.Topic, r.Partition, r.Offset, h.Key, err)
+		}
+	}
+	if o.Origin == "" || o.Outcome == "" {
+		return Outcome{}, fmt.Errorf("read outcome at %s/%d/%d: origin or outcome is missing", r.Topic, r.Partition, r.Offset)
+	}
+	return o, nil
+}
+
+func times(v string) (published, ended time.Time, err error) {
+	var p, d, s, e int64
+	if _, err := fmt.Sscan(v, &p, &d, &s, &e); err != nil {
+		return time.Time{}, time.Time{}, err
+	}
+	return time.UnixMilli(p), time.UnixMilli(e), nil
+}
+
+// Follow reads topics from their start, read_committed, and hands every record on until the context ends. Topics that
+// don't exist yet are waited for.
+func Follow(ctx context.Context, brokers []string, topics []string, each func(*kgo.Record)) error {
+	cl, err := kgo.NewClient(
+		kgo.SeedBrokers(brokers...),
+		kgo.ConsumeTopics(topics...),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.MetadataMinAge(100*time.Millisecond),
+		kgo.MetadataMaxAge(time.Second), // a topic that is made later is found soon
+	)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		fetches.EachRecord(each)
+	}
+}
+
+// CreateTopic makes a topic with the broker's defaults.
+func CreateTopic(ctx context.Context, brokers []string, name string, partitions int32) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	resp, err := kadm.NewClient(cl).CreateTopics(ctx, partitions, 1, nil, name)
+	if err != nil {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	if err := resp[name].Err; err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	return nil
+}
