@@ -58,7 +58,7 @@ func (d *demo) start(ctx context.Context) (*devProcess, error) {
 	d.say("Starting reeve %s", strings.Join(args, " "))
 	ready, err := p.launch(d.reeve, args, d.out)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(data))
 	}
 	limit := time.NewTimer(startLimit)
 	defer limit.Stop()
