@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,11 +25,30 @@ import (
 	"github.com/reeve-run/reeve/pkg/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if node := os.Getenv(childVariable); node != "" {
+		if err := workerProcess(node); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func newBroker(t testing.TB) (seeds []string) {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "300"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c.ListenAddrs()
+}
 
 var tiers = []time.Duration{10 * time.Millisecond, 5 * time.Second}
 
-// bench is a broker with an agent's topics.
+// stand is a broker with an agent's topics.
 type stand struct {
 	t     testing.TB
 	seeds []string
@@ -40,14 +60,10 @@ type stand struct {
 
 func newStand(t testing.TB) *stand {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "300"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	s := &stand{t: t, seeds: c.ListenAddrs(), spec: &spec.Agent{Topic: "orders", Name: "biller", Version: "1.0.0", Runtime: spec.SDK, Partitions: 2,
+	s := &stand{t: t, seeds: newBroker(t), spec: &spec.Agent{Topic: "orders", Name: "biller", Version: "1.0.0", Runtime: spec.SDK, Partitions: 2,
 		Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess(), Phase: spec.Active}}
 	s.spec.Config.RetryDelays = []string{"10ms"}
+	var err error
 	s.cl, err = kgo.NewClient(kgo.SeedBrokers(s.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,324 @@
+package worker_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/pkg/worker"
+)
+
+// childVariable tells the test binary to be a worker process; its value is the node's name.
+const childVariable = "REEVE_TEST_WORKER"
+
+// workerProcess is what a killed child runs: an engine whose tasks take 0 to 20 ms and note their start in a file.
+func workerProcess(node string) error {
+	names := topics.Names{Prefix: os.Getenv("REEVE_TEST_PREFIX")}
+	opts := []kgo.Opt{kgo.SeedBrokers(strings.Split(os.Getenv("REEVE_TEST_SEEDS"), ",")...)}
+	starts, err := os.OpenFile(os.Getenv("REEVE_TEST_STARTS"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: "test", Node: node, Size: 2})
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	run := worker.NewFuncRunner(64, func(_ context.Context, a *worker.Attempt) worker.Result {
+		line := fmt.Sprintf("%s %d %d\n", a.Record.Value, a.Number, time.Now().UnixNano())
+		if _, err := starts.WriteString(line); err != nil {
+			panic(err)
+		}
+		<-time.After(time.Duration(rand.N(20_000)) * time.Microsecond)
+		return worker.Result{Outcome: task.Completed, Value: []byte("1")}
+	})
+	e := worker.New(worker.Config{Pool: pool, Opts: opts, Names: names, Spec: sweepSpec(), Service: "test", Node: node, Runner: run, Tiers: tiers})
+	if err := e.Start(); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-e.Failed():
+	}
+	stop, cancel2 := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel2()
+	e.Stop(stop)
+	run.Close()
+	return err
+}
+
+func sweepSpec() *spec.Agent {
+	return &spec.Agent{Topic: "orders", Name: "biller", Version: "1", Runtime: spec.SDK, Partitions: 8, Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess(), Phase: spec.Active}
+}
+
+// sweep is a running experiment.
+type sweep struct {
+	t      *testing.T
+	seeds  string
+	names  topics.Names
+	starts string
+	cl     *kgo.Client
+
+	mu   sync.Mutex
+	seen map[string][]time.Time // when each task's outcome became visible
+	last time.Time
+}
+
+func newSweep(t *testing.T) *sweep {
+	t.Helper()
+	s := &sweep{t: t, names: topics.Names{Prefix: fmt.Sprintf("sweep%d", time.Now().UnixNano()%1e9)}, starts: filepath.Join(t.TempDir(), "starts"), seen: map[string][]time.Time{}}
+	if s.seeds = os.Getenv("REEVE_TEST_KAFKA_BROKERS"); s.seeds == "" {
+		s.seeds = strings.Join(newBroker(t), ",")
+	}
+	var err error
+	if s.cl, err = kgo.NewClient(kgo.SeedBrokers(strings.Split(s.seeds, ",")...), kgo.ConsumeTopics(s.names.Outcomes()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	adm := kadm.NewClient(s.cl)
+	made := []string{s.names.Tasks("orders", "biller"), s.names.Outcomes(), s.names.Retry(tiers[0]), s.names.Retry(tiers[1])}
+	if _, err := adm.CreateTopics(t.Context(), 8, 1, nil, made...); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.watch(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		if _, err := adm.DeleteTopics(context.Background(), append(made, s.names.DLQ("orders", "biller"))...); err != nil {
+			t.Log(err)
+		}
+		s.cl.Close()
+	})
+	return s
+}
+
+func (s *sweep) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		fs := s.cl.PollFetches(ctx)
+		now := time.Now()
+		s.mu.Lock()
+		fs.EachRecord(func(r *kgo.Record) {
+			if header(r)[task.HeaderFinal] == "true" {
+				s.seen[string(r.Key)] = append(s.seen[string(r.Key)], now)
+			}
+			s.last = now
+		})
+		s.mu.Unlock()
+	}
+}
+
+func (s *sweep) finished() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.seen)
+}
+
+func (s *sweep) publish(n int) {
+	s.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.seeds, ",")...), kgo.DefaultProduceTopic(s.names.Tasks("orders", "biller")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer cl.Close()
+	for i := range n {
+		o := task.Origin{Topic: "orders", Partition: 0, Offset: int64(i)}
+		cl.Produce(s.t.Context(), &kgo.Record{Key: []byte(strconv.Itoa(i % 1000)), Value: []byte(o.ID()), Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: o.AppendHeader(nil)}}}, nil)
+	}
+	if err := cl.Flush(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *sweep) start(node string) *exec.Cmd {
+	s.t.Helper()
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), childVariable+"="+node, "REEVE_TEST_SEEDS="+s.seeds, "REEVE_TEST_PREFIX="+s.names.Prefix, "REEVE_TEST_STARTS="+s.starts)
+	c.Stderr = os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// await waits until n tasks are finished.
+func (s *sweep) await(n int, limit time.Duration) {
+	s.t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.finished() < n {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			s.t.Fatalf("%d of %d tasks are finished after %v", s.finished(), n, limit)
+		}
+	}
+}
+
+// verify checks the guarantees against what was seen.
+func (s *sweep) verify(n int) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lost, twice := 0, 0
+	for i := range n {
+		switch len(s.seen[fmt.Sprintf("orders/0/%d", i)]) {
+		case 0:
+			lost++
+		case 1:
+		default:
+			twice++
+		}
+	}
+	f, err := os.Open(s.starts)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	starts, again, extra := 0, 0, map[string]int{}
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		parts := strings.Fields(sc.Text())
+		ns, _ := strconv.ParseInt(parts[2], 10, 64)
+		starts++
+		extra[parts[0]]++
+		if seen := s.seen[parts[0]]; len(seen) > 0 && ns > seen[0].UnixNano() {
+			again++
+		}
+	}
+	s.t.Logf("%d tasks, %d attempts started, %d of them repeats: %d lost, %d finished twice, %d run again after their outcome was visible", n, starts, starts-len(extra), lost, twice, again)
+	if lost+twice+again > 0 {
+		s.t.Fail()
+	}
+}
+
+func rounds(standard int) int {
+	if n, err := strconv.Atoi(os.Getenv("ROUNDS")); err == nil {
+		return n
+	}
+	return standard
+}
+
+// A worker that is killed and started again, over and over, loses nothing, finishes nothing twice and resumes at once.
+func TestSweepKill(t *testing.T) {
+	s := newSweep(t)
+	kills := rounds(4)
+	n := (kills + 1) * 1500
+	s.publish(n)
+	c := s.start("a")
+	var pauses []time.Duration
+	for i := range kills {
+		s.await((i+1)*1200, time.Minute)
+		killed := time.Now()
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		c.Wait()
+		c = s.start("a")
+		pauses = append(pauses, s.resumed(killed))
+	}
+	s.await(n, time.Minute)
+	stop(t, c)
+	slices.Sort(pauses)
+	t.Logf("resumed after %v (p50), %v at most", pauses[len(pauses)/2], pauses[len(pauses)-1])
+	s.verify(n)
+}
+
+// resumed waits for the first outcome after a time.
+func (s *sweep) resumed(since time.Time) time.Duration {
+	s.t.Helper()
+	since = since.Add(20 * time.Millisecond) // what was committed before the kill arrives until then
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		s.mu.Lock()
+		last := s.last
+		s.mu.Unlock()
+		if last.After(since) {
+			return last.Sub(since)
+		}
+		if time.Since(since) > 30*time.Second {
+			s.t.Fatal("nothing was settled for 30 s after a kill")
+		}
+	}
+	return 0
+}
+
+// A worker that is stopped for longer than its session, while another takes over, settles nothing when it wakes up.
+func TestSweepZombie(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 30 s")
+	}
+	s := newSweep(t)
+	const n = 12_000
+	s.publish(n)
+	a, b := s.start("a"), s.start("b")
+	s.await(2000, time.Minute)
+	for i, c := range []*exec.Cmd{a, b} {
+		stopped := time.Now()
+		if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(12 * time.Second)
+		if err := c.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("round %d: stopped for %v, %d finished", i, time.Since(stopped), s.finished())
+	}
+	s.await(n, 2*time.Minute)
+	stop(t, a)
+	stop(t, b)
+	s.verify(n)
+}
+
+// A worker that is killed for good is replaced within its session and a little.
+func TestSweepTakeover(t *testing.T) {
+	s := newSweep(t)
+	const n = 8000
+	s.publish(n)
+	a, b := s.start("a"), s.start("b")
+	s.await(1500, time.Minute)
+	if err := a.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	a.Wait()
+	s.await(n, time.Minute)
+	t.Logf("everything was finished %v after the kill", time.Since(killed))
+	stop(t, b)
+	s.verify(n)
+}
+
+func stop(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("worker process: %v", err)
+	}
+}
