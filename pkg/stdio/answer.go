@@ -66,8 +66,8 @@ func ParseAnswer(line []byte) (a Answer, prefix []byte, err error) {
 // answerFields are the members of an answer as they stand on the line.
 type answerFields struct {
 	id, kind, status, result, message, class, typ, traceback, retryAfter []byte
-	seen                                                                  bool // of id or status: without both it is no answer
-	odd                                                                   bool // result has a number that JSON doesn't know
+	seen                                                                 bool // of id or status: without both it is no answer
+	odd                                                                  bool // result has a number that JSON doesn't know
 }
 
 func (a *Answer) parse(line []byte) error {
