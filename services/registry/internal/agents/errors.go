@@ -1,0 +1,33 @@
+package agents
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+)
+
+// ErrNotFound says that there is no such agent, or that it was deleted.
+var ErrNotFound = errors.New("there is no such agent")
+
+// ErrPrecondition says that the agent has changed since the caller looked.
+var ErrPrecondition = errors.New("the agent has changed since you looked")
+
+// A Conflict is a registration that can't stand beside what is there.
+type Conflict struct {
+	Code, Message, Remedy string
+}
+
+func (e *Conflict) Error() string { return e.Message + ": " + e.Remedy }
+
+// Invalid is a registration whose text is wrong. Faults name the fields, with agents[i] before those of a list.
+type Invalid struct {
+	Faults []spec.Fault
+}
+
+func (e *Invalid) Error() string {
+	if len(e.Faults) == 1 {
+		return e.Faults[0].Field + ": " + e.Faults[0].Message
+	}
+	return fmt.Sprintf("%d faults, the first is %s: %s", len(e.Faults), e.Faults[0].Field, e.Faults[0].Message)
+}

@@ -1,0 +1,216 @@
+package agents
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+)
+
+// Action is what an application of a spec does to an agent.
+type Action string
+
+// The actions.
+const (
+	Created   Action = "create"
+	Updated   Action = "update"
+	Unchanged Action = "unchanged"
+	Resumed   Action = "resume"
+	Deleted   Action = "delete"
+)
+
+// A Change is what becomes of one agent.
+type Change struct {
+	Action Action
+	Before *spec.Agent // nil for Created
+	After  *spec.Agent
+	Fields []FieldChange // what differs, for Updated
+	Held   bool          // it stays paused, because it was paused with hold
+}
+
+// FieldChange is one field that differs. Old or New is nil where the field is absent.
+type FieldChange struct {
+	Field    string
+	Old, New json.RawMessage
+}
+
+// Wanted is an agent as somebody registers it.
+type Wanted struct {
+	Spec          *spec.Agent
+	HasPartitions bool // the entry itself gave partitions; else an existing agent keeps its own
+}
+
+// register decides what registering does to an agent, given its record or nil.
+func register(before *spec.Agent, w Wanted, newID func() string, now time.Time) (Change, error) {
+	if before == nil || before.Phase == spec.Terminated {
+		return create(before, w, newID, now)
+	}
+	after := replaceSpec(before, w)
+	if after.Partitions != before.Partitions {
+		return Change{}, &Conflict{Code: "partitions_fixed", Message: "partitions of " + before.Ref() + " are fixed at registration",
+			Remedy: "keep the number, or delete the agent with delete_group and register it again"}
+	}
+	c := Change{Action: Unchanged, Before: before, After: after, Fields: diff(before, after)}
+	if len(c.Fields) > 0 {
+		c.Action = Updated
+	}
+	switch {
+	case before.Phase == spec.Paused && before.Hold:
+		c.Held = true
+	case before.Phase != spec.Active:
+		after.Phase, after.Cause = spec.Active, nil
+		if before.Phase == spec.Error {
+			after.ResetNonce++
+		}
+		if c.Action == Unchanged {
+			c.Action = Resumed
+		}
+	}
+	if c.Action == Unchanged {
+		c.After = before
+		return c, nil
+	}
+	after.Generation++
+	after.RegisteredAt, after.UpdatedAt = now, now
+	return c, nil
+}
+
+// create makes a new life of an agent. Where its task topic is still there from the one before, so is its number of
+// partitions; generation and nonces go on growing, because services compare them.
+func create(before *spec.Agent, w Wanted, newID func() string, now time.Time) (Change, error) {
+	a := *w.Spec
+	a.Phase, a.Generation = spec.Active, 1
+	a.CreatedAt, a.RegisteredAt, a.UpdatedAt = now, now, now
+	if before != nil {
+		a.Generation = before.Generation + 1
+		a.ResetNonce, a.RestartNonce = before.ResetNonce+1, before.RestartNonce+1
+		if !before.CleanUp && !w.HasPartitions {
+			a.Partitions = before.Partitions
+		}
+		if !before.CleanUp && a.Partitions != before.Partitions {
+			return Change{}, &Conflict{Code: "partitions_fixed", Message: "the task topic of " + a.Ref() + " is still there from before it was deleted, with another number of partitions",
+				Remedy: "leave partitions out, or delete the agent again with delete_group first"}
+		}
+	}
+	if a.ID == "" {
+		a.ID = newID()
+	}
+	return Change{Action: Created, After: &a}, nil
+}
+
+// replaceSpec is the agent with the wanted spec and its own state.
+func replaceSpec(before *spec.Agent, w Wanted) *spec.Agent {
+	a := *before
+	s := w.Spec
+	if s.ID != "" {
+		a.ID = s.ID
+	}
+	a.Type, a.Description, a.Version, a.Tags = s.Type, s.Description, s.Version, s.Tags
+	a.Runtime, a.Dir, a.Callback, a.Command, a.Env = s.Runtime, s.Dir, s.Callback, s.Command, s.Env
+	a.Config, a.Process, a.Pool = s.Config, s.Process, s.Pool
+	if w.HasPartitions {
+		a.Partitions = s.Partitions
+	}
+	return &a
+}
+
+// diff lists the fields that differ between two records, parts field by field, in alphabetical order.
+func diff(before, after *spec.Agent) []FieldChange {
+	x, y := flatten(before), flatten(after)
+	var out []FieldChange
+	for _, field := range slices.Sorted(maps.Keys(merged(x, y))) {
+		if !reflect.DeepEqual(x[field], y[field]) {
+			out = append(out, FieldChange{field, x[field], y[field]})
+		}
+	}
+	return out
+}
+
+func merged(x, y map[string]json.RawMessage) map[string]json.RawMessage {
+	all := maps.Clone(x)
+	maps.Copy(all, y)
+	return all
+}
+
+// flatten writes a record as field → JSON, with config, process, pool and env taken apart.
+func flatten(a *spec.Agent) map[string]json.RawMessage {
+	out := map[string]json.RawMessage{}
+	var walk func(prefix string, raw []byte, depth int)
+	walk = func(prefix string, raw []byte, depth int) {
+		var part map[string]json.RawMessage
+		if depth == 0 || json.Unmarshal(raw, &part) != nil || part == nil {
+			out[prefix] = raw
+			return
+		}
+		for k, v := range part {
+			walk(strings.TrimPrefix(prefix+"."+k, "."), v, depth-1)
+		}
+	}
+	raw, err := json.Marshal(a)
+	if err != nil {
+		return out // a record always marshals: it holds nothing but plain values
+	}
+	walk("", raw, 2)
+	return out
+}
+
+// pause decides an unsubscribe.
+func pause(a *spec.Agent, hold bool, now time.Time) (after *spec.Agent, changed bool, err error) {
+	if _, err := next(a.Ref(), a.Phase, Unsubscribe); err != nil {
+		return nil, false, err
+	}
+	if a.Phase == spec.Paused && (a.Hold || !hold) {
+		return a, false, nil
+	}
+	return moved(a, spec.Paused, now, func(b *spec.Agent) { b.Hold = hold }), true, nil
+}
+
+// resume decides a resume.
+func resume(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err error) {
+	if _, err := next(a.Ref(), a.Phase, Resume); err != nil {
+		return nil, false, err
+	}
+	if a.Phase == spec.Active {
+		return a, false, nil
+	}
+	return moved(a, spec.Active, now, func(b *spec.Agent) { b.Hold = false }), true, nil
+}
+
+// reset decides a reset: the circuits close by the new nonce; an agent in error becomes active again.
+func reset(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err error) {
+	to, err := next(a.Ref(), a.Phase, Reset)
+	if err != nil {
+		return nil, false, err
+	}
+	return moved(a, to, now, func(b *spec.Agent) { b.ResetNonce++; b.Cause = nil }), true, nil
+}
+
+// terminate decides a deletion; one of an agent that is gone changes nothing.
+func terminate(a *spec.Agent, o DeleteOptions, now time.Time) *spec.Agent {
+	return moved(a, spec.Terminated, now, func(b *spec.Agent) {
+		b.Hold, b.Cause, b.CleanUp, b.DeleteDLQ, b.TerminatedAt = false, nil, o.Group, o.DLQ, &now
+	})
+}
+
+// fail decides what the fleet's report does: it moves the agent to error only if it is about the record as it is now.
+func fail(a *spec.Agent, generation int64, cause spec.Cause, now time.Time) (*spec.Agent, bool) {
+	if a.Generation != generation {
+		return a, false
+	}
+	if _, err := next(a.Ref(), a.Phase, Fail); err != nil {
+		return a, false
+	}
+	return moved(a, spec.Error, now, func(b *spec.Agent) { b.Cause = &cause }), true
+}
+
+func moved(a *spec.Agent, to spec.Phase, now time.Time, set func(b *spec.Agent)) *spec.Agent {
+	b := *a
+	b.Phase, b.UpdatedAt = to, now
+	b.Generation++
+	set(&b)
+	return &b
+}

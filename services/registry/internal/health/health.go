@@ -1,0 +1,158 @@
+// Package health says how the system is. It is computed from what answers now and from live heartbeats, never from a
+// stored flag.
+package health
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+)
+
+// Status of the system.
+type Status string
+
+// The statuses, the worst last.
+const (
+	Running  Status = "running"
+	Ready    Status = "ready"    // no agents
+	Stopped  Status = "stopped"  // agents, but nothing that runs them
+	Degraded Status = "degraded" // the database or a projection is behind
+	Down     Status = "down"     // no Kafka
+)
+
+// Good reports whether nothing needs a person.
+func (s Status) Good() bool { return s == Running || s == Ready }
+
+// Inputs are what health is computed from.
+type Inputs struct {
+	Now      time.Time
+	Kafka    error // why Kafka doesn't answer, or nil
+	Postgres error // why the database doesn't answer, or nil
+	Behind   int64 // records that the projections have still to read
+	Stalled  bool  // a projection makes no progress though there is something to read
+	Fleet    fleet.View
+	Agents   []*spec.Agent // not deleted; as last read where the database is away
+	Alerts   []Alert       // open ones
+}
+
+// Alert asks for a person.
+type Alert struct {
+	Topic, Name, Kind, Severity, Subject, Message string
+	Since                                         time.Time
+}
+
+// Report is the answer.
+type Report struct {
+	Status     Status
+	Detail     string // why, where the status isn't good
+	Registered int
+	Consumers  int // active agents with a live worker
+	Uptime     time.Duration
+	Live       map[string]int // live nodes by service
+	Agents     map[string]Agent
+}
+
+// Agent is one agent's part.
+type Agent struct {
+	Phase              spec.Phase
+	Workers, Instances int
+	Healthy            bool
+	Detail             string
+}
+
+// Compute judges.
+func Compute(in Inputs) Report {
+	r := Report{Registered: len(in.Agents), Live: map[string]int{}, Agents: map[string]Agent{}}
+	oldest := in.Now
+	workers := 0
+	for _, n := range in.Fleet.Nodes {
+		if !n.Alive {
+			continue
+		}
+		r.Live[n.Service]++
+		if n.Service == "dispatcher" {
+			continue
+		}
+		workers++
+		if n.StartedAt.Before(oldest) {
+			oldest = n.StartedAt
+		}
+	}
+	r.Uptime = in.Now.Sub(oldest)
+	active := 0
+	for _, a := range in.Agents {
+		one := judge(a, in.Fleet.Agents[a.Ref()])
+		r.Agents[a.Ref()] = one
+		if a.Phase == spec.Active {
+			active++
+			if one.Workers > 0 {
+				r.Consumers++
+			}
+		}
+	}
+	r.Status, r.Detail = status(in, r, workers, active)
+	return r
+}
+
+func status(in Inputs, r Report, workers, active int) (Status, string) {
+	switch {
+	case in.Kafka != nil:
+		return Down, fmt.Sprintf("Kafka does not answer: %v", in.Kafka)
+	case in.Postgres != nil:
+		return Degraded, fmt.Sprintf("Postgres does not answer: %v; events keep flowing, the history catches up", in.Postgres)
+	case in.Stalled:
+		return Degraded, fmt.Sprintf("the history is %d records behind and does not catch up", in.Behind)
+	case r.Registered == 0:
+		return Ready, ""
+	case workers == 0:
+		return Stopped, "no supervisor is alive: start one"
+	case r.Live["dispatcher"] == 0:
+		return Stopped, "no dispatcher is alive: start one"
+	case active > 0 && r.Consumers == 0:
+		return Stopped, "no live worker serves any active agent: " + strings.Join(unserved(r), ", ")
+	}
+	return Running, ""
+}
+
+func unserved(r Report) []string {
+	var out []string
+	for ref, a := range r.Agents {
+		if a.Phase == spec.Active && a.Workers == 0 {
+			out = append(out, ref)
+		}
+		if len(out) == 5 {
+			break
+		}
+	}
+	return out
+}
+
+func judge(a *spec.Agent, live *fleet.Agent) Agent {
+	out := Agent{Phase: a.Phase, Healthy: true}
+	if live != nil {
+		out.Workers, out.Instances = live.Workers, live.Instances
+	}
+	switch {
+	case a.Phase == spec.Error:
+		out.Healthy = false
+		if a.Cause != nil {
+			out.Detail = a.Cause.Message
+		}
+	case a.Phase == spec.Active && live != nil && live.TopicMissing:
+		out.Detail = "the topic " + a.Topic + " does not exist"
+	case a.Phase == spec.Active && out.Workers == 0:
+		out.Healthy, out.Detail = false, "no live worker serves it"
+	}
+	if live != nil && len(live.Problems) > 0 {
+		p := live.Problems[0]
+		out.Healthy = false
+		out.Detail = fmt.Sprintf("%s on node %s", p.State, p.Node)
+		if p.Error != nil {
+			out.Detail += ": " + p.Error.Message
+		}
+	}
+	return out
+}

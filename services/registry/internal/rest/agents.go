@@ -1,0 +1,299 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+)
+
+// admin is the one who has the key. There is one key, so there is one name.
+var admin = agents.Actor{Name: "admin"}
+
+// ListAgents lists agents by topic and name.
+func (s *Server) ListAgents(ctx context.Context, r api.ListAgentsRequestObject) (api.ListAgentsResponseObject, error) {
+	limit, err := pageSize(r.Params.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	f := agents.Filter{Topic: r.Params.Topic, Phase: r.Params.Phase, Deleted: r.Params.All, Limit: limit + 1}
+	if err := readToken(r.Params.PageToken, &f.After); err != nil {
+		return nil, err
+	}
+	rows, err := s.Agents.List(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	out := api.ListAgents200JSONResponse{Items: []api.Agent{}}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		last := rows[limit-1]
+		out.NextPageToken = pageToken([2]string{last.Topic, last.Name})
+	}
+	live := s.Fleet.View(s.Now())
+	for _, row := range rows {
+		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()]))
+	}
+	return out, nil
+}
+
+// GetAgent gives one agent.
+func (s *Server) GetAgent(ctx context.Context, r api.GetAgentRequestObject) (api.GetAgentResponseObject, error) {
+	row, err := s.Agents.Get(ctx, r.Topic, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	tag := etag(row.Agent)
+	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref())), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
+}
+
+// RegisterAgent registers what the body says.
+func (s *Server) RegisterAgent(ctx context.Context, r api.RegisterAgentRequestObject) (api.RegisterAgentResponseObject, error) {
+	c, err := s.registerOne(ctx, *r.Body, agents.ApplyOptions{DryRun: r.Params.DryRun, Actor: admin})
+	if err != nil {
+		return nil, err
+	}
+	tag := etag(c.After)
+	if c.Action == agents.Created && !r.Params.DryRun {
+		return api.RegisterAgent201JSONResponse{Body: s.changeOf(c, false), Headers: api.RegisterAgent201ResponseHeaders{ETag: tag}}, nil
+	}
+	return api.RegisterAgent200JSONResponse{Body: s.changeOf(c, r.Params.DryRun), Headers: api.RegisterAgent200ResponseHeaders{ETag: tag}}, nil
+}
+
+// PutAgent registers what the body says under the path's name.
+func (s *Server) PutAgent(ctx context.Context, r api.PutAgentRequestObject) (api.PutAgentResponseObject, error) {
+	m, err := match(r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := underPath(*r.Body, r.Topic, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.registerOne(ctx, entry, agents.ApplyOptions{DryRun: r.Params.DryRun, Match: m, Actor: admin})
+	if err != nil {
+		return nil, err
+	}
+	tag := etag(c.After)
+	if c.Action == agents.Created && !r.Params.DryRun {
+		return api.PutAgent201JSONResponse{Body: s.changeOf(c, false), Headers: api.PutAgent201ResponseHeaders{ETag: tag}}, nil
+	}
+	return api.PutAgent200JSONResponse{Body: s.changeOf(c, r.Params.DryRun), Headers: api.PutAgent200ResponseHeaders{ETag: tag}}, nil
+}
+
+func (s *Server) registerOne(ctx context.Context, entry json.RawMessage, o agents.ApplyOptions) (agents.Change, error) {
+	changes, err := s.Agents.Apply(ctx, []json.RawMessage{entry}, o)
+	if err != nil {
+		return agents.Change{}, err
+	}
+	return changes[0], nil
+}
+
+// underPath puts the path's topic and name into an entry that leaves them out, and refuses others.
+func underPath(entry json.RawMessage, topic, name string) (json.RawMessage, error) {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(entry, &keys) != nil || keys == nil {
+		return entry, nil // the reader of entries says what is wrong with it
+	}
+	for key, want := range map[string]string{"topic": topic, "name": name} {
+		quoted, err := json.Marshal(want)
+		if err != nil {
+			return nil, fmt.Errorf("encode the path's %s: %w", key, err)
+		}
+		var given string
+		if raw, ok := keys[key]; ok && (json.Unmarshal(raw, &given) != nil || given != want) {
+			return nil, badRequest("invalid_request", "leave it out, or make them the same", "%s is %s in the body and %q in the path", key, raw, want)
+		}
+		keys[key] = quoted
+	}
+	return json.Marshal(keys)
+}
+
+// ApplyAgents registers a whole file.
+func (s *Server) ApplyAgents(ctx context.Context, r api.ApplyAgentsRequestObject) (api.ApplyAgentsResponseObject, error) {
+	if len(r.Body.Agents) > 1000 {
+		return nil, badRequest("invalid_request", "apply them in several files, without prune", "%d agents are more than 1000 at once", len(r.Body.Agents))
+	}
+	changes, err := s.Agents.Apply(ctx, r.Body.Agents, agents.ApplyOptions{DryRun: r.Params.DryRun, Prune: r.Body.Prune, List: true, Actor: admin})
+	if err != nil {
+		return nil, err
+	}
+	out := api.ApplyAgents200JSONResponse{Changes: []api.AgentChange{}, DryRun: r.Params.DryRun}
+	for _, c := range changes {
+		out.Changes = append(out.Changes, s.changeOf(c, r.Params.DryRun))
+	}
+	return out, nil
+}
+
+// DeleteAgent deletes one agent.
+func (s *Server) DeleteAgent(ctx context.Context, r api.DeleteAgentRequestObject) (api.DeleteAgentResponseObject, error) {
+	m, err := match(r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	o := agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}
+	a, err := s.Agents.Delete(ctx, r.Topic, r.Name, o, m, admin)
+	if err != nil {
+		return nil, err
+	}
+	return api.DeleteAgent200JSONResponse(deletionOf(a)), nil
+}
+
+// DeleteTopicAgents deletes all agents of a topic.
+func (s *Server) DeleteTopicAgents(ctx context.Context, r api.DeleteTopicAgentsRequestObject) (api.DeleteTopicAgentsResponseObject, error) {
+	gone, err := s.Agents.DeleteTopic(ctx, r.Topic, agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}, admin)
+	if err != nil {
+		return nil, err
+	}
+	out := api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, AgentsDeleted: len(gone), Items: []api.Deletion{}}
+	for _, a := range gone {
+		out.Items = append(out.Items, deletionOf(a))
+	}
+	return out, nil
+}
+
+func deletionOf(a *spec.Agent) api.Deletion {
+	d := api.Deletion{Status: api.Deleted, Topic: a.Topic, Agent: a.Name, Changed: true}
+	d.Cleanup.StorageDeleted, d.Cleanup.ConsumerGroupDeleted, d.Cleanup.DlqDeleted = true, a.CleanUp, a.DeleteDLQ
+	return d
+}
+
+// UnsubscribeAgent pauses an agent.
+func (s *Server) UnsubscribeAgent(ctx context.Context, r api.UnsubscribeAgentRequestObject) (api.UnsubscribeAgentResponseObject, error) {
+	m, err := match(r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	hold := r.Body != nil && r.Body.Hold
+	a, changed, err := s.Agents.Unsubscribe(ctx, r.Topic, r.Name, hold, m, admin)
+	if err != nil {
+		return nil, err
+	}
+	return api.UnsubscribeAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "agent_already_paused")}, nil
+}
+
+// UnsubscribeAgentAlias pauses an agent and answers as OmniDaemon does.
+func (s *Server) UnsubscribeAgentAlias(ctx context.Context, r api.UnsubscribeAgentAliasRequestObject) (api.UnsubscribeAgentAliasResponseObject, error) {
+	if _, _, err := s.Agents.Unsubscribe(ctx, r.Topic, r.Name, false, 0, admin); err != nil {
+		return nil, err
+	}
+	return api.UnsubscribeAgentAlias200JSONResponse{Status: api.Unsubscribed, Topic: r.Topic, Agent: r.Name,
+		Message: fmt.Sprintf("agent %s is paused on %s; its group, position and dead letters stay", r.Name, r.Topic)}, nil
+}
+
+// ResumeAgent makes a paused agent active.
+func (s *Server) ResumeAgent(ctx context.Context, r api.ResumeAgentRequestObject) (api.ResumeAgentResponseObject, error) {
+	m, err := match(r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	a, changed, err := s.Agents.Resume(ctx, r.Topic, r.Name, m, admin)
+	if err != nil {
+		return nil, err
+	}
+	return api.ResumeAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "agent_already_active")}, nil
+}
+
+// ResetAgent closes an agent's circuits.
+func (s *Server) ResetAgent(ctx context.Context, r api.ResetAgentRequestObject) (api.ResetAgentResponseObject, error) {
+	m, err := match(r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	a, changed, err := s.Agents.Reset(ctx, r.Topic, r.Name, m, admin)
+	if err != nil {
+		return nil, err
+	}
+	return api.ResetAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "")}, nil
+}
+
+// GetAgentHistory lists an agent's moves.
+func (s *Server) GetAgentHistory(ctx context.Context, r api.GetAgentHistoryRequestObject) (api.GetAgentHistoryResponseObject, error) {
+	limit, err := pageSize(r.Params.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	var below int64
+	if err := readToken(r.Params.PageToken, &below); err != nil {
+		return nil, err
+	}
+	moves, err := s.Agents.History(ctx, r.Topic, r.Name, below, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	if len(moves) == 0 && below == 0 {
+		return nil, agents.ErrNotFound
+	}
+	out := api.GetAgentHistory200JSONResponse{Items: []api.Move{}}
+	if len(moves) > limit {
+		moves = moves[:limit]
+		out.NextPageToken = pageToken(moves[limit-1].ID)
+	}
+	for _, m := range moves {
+		move := api.Move{At: m.At.UTC(), Action: m.Action, Phase: m.Phase, Generation: m.Generation, Actor: m.Actor, Reason: m.Reason}
+		if m.OldPhase != nil {
+			move.OldPhase = *m.OldPhase
+		}
+		out.Items = append(out.Items, move)
+	}
+	return out, nil
+}
+
+func (s *Server) live(ref string) *fleet.Agent { return s.Fleet.View(s.Now()).Agents[ref] }
+
+func (s *Server) phaseChange(a *spec.Agent, changed bool, code string) api.PhaseChangeJSONResponse {
+	if changed {
+		code = ""
+	}
+	return api.PhaseChangeJSONResponse{Headers: api.PhaseChangeResponseHeaders{ETag: etag(a)},
+		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()))}}
+}
+
+func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
+	out := api.AgentChange{Action: api.AgentChangeAction(c.Action), Topic: c.After.Topic, Name: c.After.Name, DryRun: dryRun, Held: c.Held}
+	for _, f := range c.Fields {
+		out.Fields = append(out.Fields, api.FieldChange{Field: f.Field, Old: f.Old, New: f.New})
+	}
+	a := agentOf(agents.Row{Agent: c.After}, s.live(c.After.Ref()))
+	out.Agent = &a
+	return out
+}
+
+// agentOf joins an agent's record with what the live nodes say of it.
+func agentOf(row agents.Row, live *fleet.Agent) api.Agent {
+	a := row.Agent
+	out := api.Agent{Topic: a.Topic, Name: a.Name, Id: a.ID, Type: a.Type, Phase: a.Phase, Cause: a.Cause, Hold: a.Hold, Description: a.Description,
+		Version: a.Version, Tags: a.Tags, Runtime: a.Runtime, Dir: a.Dir, Callback: a.Callback, Command: a.Command, Env: a.Env, Config: a.Config,
+		Process: a.Process, Pool: a.Pool, Partitions: a.Partitions, Generation: a.Generation, CreatedAt: a.CreatedAt, RegisteredAt: a.RegisteredAt,
+		UpdatedAt: a.UpdatedAt, TerminatedAt: a.TerminatedAt, InitializedAt: row.InitializedAt}
+	if out.InitializedAt != nil {
+		utc := out.InitializedAt.UTC()
+		out.InitializedAt = &utc
+	}
+	if out.Tags == nil {
+		out.Tags = []string{}
+	}
+	if live == nil {
+		return out
+	}
+	out.Workers, out.Instances, out.Running, out.Lag, out.TopicMissing = live.Workers, live.Instances, live.Running, live.Lag, live.TopicMissing
+	out.Waiting = live.Waiting(0)
+	for _, p := range live.Problems {
+		out.Problems = append(out.Problems, api.AgentProblem{Node: p.Node, State: p.State, Error: p.Error})
+	}
+	return out
+}
+
+// splitRef takes topic/name apart.
+func splitRef(ref string) (topic, name string, err error) {
+	topic, name, ok := strings.Cut(ref, "/")
+	if !ok || topic == "" || name == "" {
+		return "", "", badRequest("invalid_request", "write topic/name", "%q names no agent", ref)
+	}
+	return topic, name, nil
+}

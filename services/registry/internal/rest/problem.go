@@ -1,0 +1,139 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/reeve-run/reeve/internal/postgres"
+	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
+)
+
+// bad is a request that can't be carried out as it stands.
+type bad struct {
+	status         int
+	code           string
+	detail, remedy string
+	faults         []api.FieldError
+}
+
+func (e *bad) Error() string { return e.detail }
+
+func badRequest(code, remedy, format string, args ...any) error {
+	return &bad{status: http.StatusBadRequest, code: code, detail: fmt.Sprintf(format, args...), remedy: remedy}
+}
+
+func notFound(what, remedy string) error {
+	return &bad{status: http.StatusNotFound, code: "not_found", detail: what, remedy: remedy}
+}
+
+// problemOf is the one map from errors to problems.
+func problemOf(err error) api.Problem {
+	p := api.Problem{Status: http.StatusInternalServerError, Code: "internal", Detail: "the registry met an error that it did not expect; its log has it",
+		Remediation: "try again; if it stays, report it with the registry's log"}
+	var (
+		request   *bad
+		invalid   *agents.Invalid
+		illegal   *agents.IllegalMove
+		conflict  *agents.Conflict
+		unreached *Unreached
+		tooLarge  *http.MaxBytesError
+	)
+	switch {
+	case errors.As(err, &request):
+		p = api.Problem{Status: request.status, Code: request.code, Detail: request.detail, Remediation: request.remedy, Errors: request.faults}
+	case errors.As(err, &invalid):
+		p = api.Problem{Status: http.StatusUnprocessableEntity, Code: "invalid_agent", Detail: invalid.Error(), ErrorType: "AgentConfigurationError",
+			Remediation: "correct the fields in errors; nothing was changed"}
+		for _, f := range invalid.Faults {
+			p.Errors = append(p.Errors, api.FieldError{Field: f.Field, Message: f.Message})
+		}
+	case errors.As(err, &illegal):
+		p = api.Problem{Status: http.StatusConflict, Code: "illegal_transition", Detail: illegal.Error(), Remediation: "do one of the legal moves first"}
+		for _, v := range illegal.Legal {
+			p.Legal = append(p.Legal, string(v))
+		}
+	case errors.As(err, &conflict):
+		p = api.Problem{Status: http.StatusConflict, Code: conflict.Code, Detail: conflict.Message, Remediation: conflict.Remedy}
+	case errors.Is(err, agents.ErrNotFound):
+		p = api.Problem{Status: http.StatusNotFound, Code: "agent_not_found", Detail: "there is no such agent", ErrorType: "AgentNotFoundError",
+			Remediation: "see GET /v1/agents for those there are"}
+	case errors.Is(err, agents.ErrPrecondition):
+		p = api.Problem{Status: http.StatusPreconditionFailed, Code: "precondition_failed", Detail: "the agent has changed since the ETag in If-Match",
+			Remediation: "read the agent again and repeat the change if it still makes sense"}
+	case errors.As(err, &tooLarge):
+		p = api.Problem{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Detail: fmt.Sprintf("the request has more than %d bytes", tooLarge.Limit),
+			Remediation: "send less at once"}
+	case errors.As(err, &unreached):
+		p = api.Problem{Status: http.StatusServiceUnavailable, Code: "kafka_unavailable", Detail: unreached.Error(), Remediation: "see GET /health; try again when Kafka answers"}
+	case postgres.Down(err):
+		p = api.Problem{Status: http.StatusServiceUnavailable, Code: "database_unavailable", Detail: "Postgres does not answer; events keep flowing meanwhile",
+			Remediation: "see GET /health; try again when the database answers"}
+	case errors.Is(err, context.Canceled):
+		p = api.Problem{Status: 499, Code: "cancelled", Detail: "the client went away"}
+	case errors.Is(err, context.DeadlineExceeded):
+		p = api.Problem{Status: http.StatusServiceUnavailable, Code: "timeout", Detail: "the answer took too long", Remediation: "try again; see GET /health"}
+	}
+	p.Type = "urn:reeve:problem:" + p.Code
+	if p.Title = http.StatusText(p.Status); p.Title == "" {
+		p.Title = p.Code
+	}
+	return p
+}
+
+// Unreached says that Kafka couldn't be asked.
+type Unreached struct{ Err error }
+
+func (e *Unreached) Error() string { return "Kafka does not answer: " + e.Err.Error() }
+
+// Unwrap gives the client's error.
+func (e *Unreached) Unwrap() error { return e.Err }
+
+// fail writes an error as a problem; what the caller can't have caused is logged.
+func (s *Server) fail(c *gin.Context, err error) {
+	p := problemOf(err)
+	p.Instance = c.Request.URL.Path
+	if p.Status == http.StatusInternalServerError {
+		s.Logger.Error("request failed", slog.String("method", c.Request.Method), slog.String("path", c.Request.URL.Path), slog.Any("error", err))
+	}
+	writeProblem(c, p)
+}
+
+func writeProblem(c *gin.Context, p api.Problem) {
+	c.Header("Content-Type", "application/problem+json")
+	c.Status(p.Status)
+	c.Abort()
+	if err := json.NewEncoder(c.Writer).Encode(p); err != nil {
+		_ = c.Error(err) // the client went away
+	}
+}
+
+// unreadable is a body or a parameter that doesn't parse.
+func unreadable(err error) error {
+	var (
+		syntax   *json.SyntaxError
+		kind     *json.UnmarshalTypeError
+		tooLarge *http.MaxBytesError
+	)
+	switch {
+	case errors.As(err, &tooLarge):
+		return err
+	case errors.As(err, &syntax):
+		return badRequest("invalid_json", "send one JSON object", "the body is no JSON: %v at byte %d", syntax, syntax.Offset)
+	case errors.As(err, &kind):
+		e := &bad{status: http.StatusBadRequest, code: "invalid_request", remedy: "correct the fields in errors"}
+		e.detail = fmt.Sprintf("%s is a JSON %s: give %s", kind.Field, kind.Value, kind.Type)
+		e.faults = []api.FieldError{{Field: kind.Field, Message: fmt.Sprintf("is a JSON %s: give %s", kind.Value, kind.Type)}}
+		return e
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return badRequest("invalid_json", "send one JSON object", "the body is empty or cut off")
+	}
+	return badRequest("invalid_request", "see /openapi.yaml for what the request takes", "%v", err)
+}

@@ -1,0 +1,228 @@
+// Package rest is the registry's HTTP interface: handlers for what api/openapi.yaml says, one file a resource, problems for
+// every error, the key, and the page at /.
+package rest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+	"github.com/reeve-run/reeve/services/registry/internal/health"
+)
+
+const (
+	maxBody = 32 << 20
+	// requestLimit bounds everything that a request asks of the database and of Kafka.
+	requestLimit = 20 * time.Second
+)
+
+// Server answers requests. All fields are required.
+type Server struct {
+	Agents   *agents.Store
+	Fleet    *fleet.Fleet
+	Health   func(ctx context.Context) (health.Inputs, health.Report)
+	Ready    func() error
+	Metrics  prometheus.Gatherer
+	Auth     bool
+	AdminKey string
+	Logger   *slog.Logger
+	Now      func() time.Time
+
+	api.StrictServerInterface
+}
+
+// Handler routes.
+func (s *Server) Handler() http.Handler {
+	r := gin.New()
+	r.HandleMethodNotAllowed, r.ContextWithFallback = true, true
+	r.UseRawPath, r.UnescapePathValues = true, true
+	r.Use(gin.CustomRecoveryWithWriter(io.Discard, func(c *gin.Context, panicked any) { s.fail(c, fmt.Errorf("panic: %v", panicked)) }))
+	r.Use(s.limit, s.authorize)
+	r.NoRoute(func(c *gin.Context) {
+		s.fail(c, notFound("there is nothing at "+c.Request.URL.Path, "see /openapi.yaml for what there is"))
+	})
+	r.NoMethod(func(c *gin.Context) {
+		s.fail(c, &bad{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: c.Request.Method + " is not possible on " + c.Request.URL.Path,
+			remedy: "see /openapi.yaml for what is"})
+	})
+	s.plain(r)
+	failed := func(c *gin.Context, err error) { s.fail(c, err) }
+	strict := api.NewStrictHandlerWithOptions(s, []api.StrictMiddlewareFunc{knownKeys}, api.StrictGinServerOptions{
+		RequestErrorHandlerFunc:  func(c *gin.Context, err error) { s.fail(c, unreadable(err)) },
+		HandlerErrorFunc:         failed,
+		ResponseErrorHandlerFunc: failed,
+	})
+	api.RegisterHandlersWithOptions(r, strict, api.GinServerOptions{ErrorHandler: func(c *gin.Context, err error, _ int) { s.fail(c, unreadable(err)) }})
+	return r
+}
+
+// plain are the paths that aren't made from the OpenAPI file.
+func (s *Server) plain(r *gin.Engine) {
+	r.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	r.GET("/readyz", func(c *gin.Context) {
+		if err := s.Ready(); err != nil {
+			c.String(http.StatusServiceUnavailable, err.Error()+"\n")
+			return
+		}
+		c.String(http.StatusOK, "ok\n")
+	})
+	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{})))
+	r.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", api.OpenAPI()) })
+}
+
+// open are the paths that need no key: probes, scrapes, the description, and the page, which asks for the key itself.
+var open = []string{"/", "/favicon.ico", "/livez", "/readyz", "/health", "/metrics", "/openapi.yaml"}
+
+// authorize asks for the key. It compares digests, so that the time taken says nothing about the key or its length.
+func (s *Server) authorize(c *gin.Context) {
+	if !s.Auth || slices.Contains(open, c.Request.URL.Path) {
+		return
+	}
+	given, ok := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
+	want, got := sha256.Sum256([]byte(s.AdminKey)), sha256.Sum256([]byte(given))
+	if ok && s.AdminKey != "" && subtle.ConstantTimeCompare(want[:], got[:]) == 1 {
+		return
+	}
+	c.Header("WWW-Authenticate", `Bearer realm="reeve"`)
+	s.fail(c, &bad{status: http.StatusUnauthorized, code: "unauthorized", detail: "the request has no valid key",
+		remedy: "send the header Authorization: Bearer <key>; the command line takes the key from REEVE_API_KEY"})
+}
+
+// rawBody is the context key of a request's body as it came.
+const rawBody = "raw body"
+
+// limit bounds a request's time and body, and keeps the body's bytes for knownKeys.
+func (s *Server) limit(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), requestLimit)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	if c.Request.Body != nil && c.Request.Method != http.MethodGet {
+		raw, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+		if err != nil {
+			s.fail(c, unreadable(err))
+			return
+		}
+		c.Set(rawBody, raw)
+		c.Request.Body = io.NopCloser(bytes.NewReader(raw))
+	}
+	c.Next()
+}
+
+// knownKeys refuses query parameters and body keys that the operation doesn't have, by name: a misspelt filter that is
+// ignored answers with everything.
+func knownKeys(next api.StrictHandlerFunc, _ string) api.StrictHandlerFunc {
+	return func(c *gin.Context, request any) (any, error) {
+		t := reflect.TypeOf(request)
+		allowed := []string{}
+		if params, ok := t.FieldByName("Params"); ok {
+			allowed = tagged(params.Type, "form")
+		}
+		for key := range c.Request.URL.Query() {
+			if !slices.Contains(allowed, key) {
+				return nil, unknown("the query parameter", key, allowed)
+			}
+		}
+		if body, ok := t.FieldByName("Body"); ok {
+			if err := strictBody(c, body.Type); err != nil {
+				return nil, err
+			}
+		}
+		return next(c, request)
+	}
+}
+
+func strictBody(c *gin.Context, t reflect.Type) error {
+	raw, _ := c.Get(rawBody)
+	b, _ := raw.([]byte)
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	err := d.Decode(reflect.New(t.Elem()).Interface())
+	if err == nil {
+		if d.More() {
+			return badRequest("invalid_json", "send one JSON object", "there is something behind the body's JSON object")
+		}
+		return nil
+	}
+	if key, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return unknown("the key", strings.Trim(key, `"`), tagged(t.Elem(), "json"))
+	}
+	return unreadable(err)
+}
+
+func unknown(what, key string, allowed []string) error {
+	slices.Sort(allowed)
+	remedy := "this takes none"
+	if len(allowed) > 0 {
+		remedy = "there are " + strings.Join(allowed, ", ")
+	}
+	if near := spec.Nearest(key, allowed); near != "" {
+		remedy = "did you mean " + near + "? " + remedy
+	}
+	e := badRequest("unknown_key", remedy, "%s %q does not exist", what, key).(*bad)
+	e.faults = []api.FieldError{{Field: key, Message: remedy}}
+	return e
+}
+
+// tagged lists the names in a struct's tags, those of its parts too.
+func tagged(t reflect.Type, tag string) []string {
+	var out []string
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range t.NumField() {
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get(tag), ","); name != "" {
+			out = append(out, name)
+		}
+		if part := t.Field(i).Type; part.Kind() == reflect.Struct && part.PkgPath() == "" {
+			out = append(out, tagged(part, tag)...)
+		}
+	}
+	return out
+}
+
+// pageSize is a page's length.
+func pageSize(asked *int) (int, error) {
+	if asked == nil {
+		return 100, nil
+	}
+	if *asked < 1 || *asked > 1000 {
+		return 0, badRequest("invalid_request", "give 1 to 1000", "page_size %d is out of range", *asked)
+	}
+	return *asked, nil
+}
+
+// match is the generation in an If-Match header.
+func match(header string) (agents.Match, error) {
+	if header == "" || header == "*" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(strings.Trim(strings.TrimPrefix(header, "W/"), `"`), 10, 64)
+	if err != nil || n < 1 {
+		return 0, badRequest("invalid_request", "give an agent's ETag as it came", "If-Match %s is no ETag of an agent", header)
+	}
+	return agents.Match(n), nil
+}
+
+func etag(a *spec.Agent) string { return strconv.Quote(strconv.FormatInt(a.Generation, 10)) }
