@@ -86,3 +86,22 @@ func readStat(pid int) (stat, error) {
 	number := func(i int) uint64 { n, _ := strconv.ParseUint(f[i], 10, 64); return n }
 	return stat{state: f[0], parent: int(number(1)), ticks: number(11) + number(12) + number(13) + number(14), start: number(19)}, nil
 }
+
+// Identify gives a running process's identity.
+func Identify(pid int) (Identity, error) {
+	st, err := readStat(pid)
+	return Identity{pid, st.start}, err
+}
+
+// Alive reports whether the process still runs; one that only waits to be waited for doesn't.
+func (i Identity) Alive() bool {
+	st, err := readStat(i.PID)
+	return err == nil && st.start == i.Start && st.state != "Z" && st.state != "X"
+}
+
+// SameProgram reports whether two processes run the same file.
+func SameProgram(one, two int) bool {
+	a, err1 := os.Readlink(fmt.Sprintf("/proc/%d/exe", one))
+	b, err2 := os.Readlink(fmt.Sprintf("/proc/%d/exe", two))
+	return err1 == nil && err2 == nil && a == b
+}
