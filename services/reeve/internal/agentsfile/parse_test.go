@@ -146,3 +146,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What is sent says everything, so the registry's own reader finds nothing to add and nothing to refuse.
+func TestTheRegistryReadsAnEntryAsTheSameAgent(t *testing.T) {
+	agents, err := Read("testdata/full.yaml", Options{Tiers: tiers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	infinite, err := Parse("agents.yaml", []byte("agents:\n- {topic: a, command: ./x, process: {request_timeout: infinity}}\n"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range append(agents, infinite...) {
+		raw, err := Entry(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, faults := spec.ParseEntry(raw)
+		if len(faults) > 0 {
+			t.Fatalf("%s: %v", raw, faults)
+		}
+		if diff := cmp.Diff(a, back); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

@@ -1,0 +1,294 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-run/reeve/pkg/client"
+	"github.com/reeve-run/reeve/pkg/spec"
+)
+
+func (c *command) agent() *cobra.Command {
+	return group(&cobra.Command{Use: "agent", Short: "Look at agents and steer them"},
+		c.agentList(), c.agentGet(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentDelete(), c.agentDeleteTopic())
+}
+
+func (c *command) agentList() *cobra.Command {
+	var topic string
+	var all bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List agents with their phase and live figures", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			list, err := pages(0, func(size int, token string) ([]byte, error) {
+				r, err := cl.ListAgentsWithResponse(cmd.Context(), &client.ListAgentsParams{Topic: topic, All: all, PageSize: &size, PageToken: token})
+				if err != nil {
+					return nil, err
+				}
+				return r.Body, nil
+			})
+			if err != nil {
+				return err
+			}
+			return writeList(c, list, []string{"TOPIC", "NAME", "PHASE", "VERSION", "RUNTIME", "WORKERS", "INSTANCES", "RUNNING", "WAITING", "LAG"}, agentRow)
+		},
+	}
+	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
+	cmd.Flags().BoolVar(&all, "all", false, "deleted agents too")
+	return c.outputFlag(cmd)
+}
+
+func agentRow(a client.Agent) []string {
+	return []string{a.Topic, a.Name, phase(a), a.Version, a.Runtime, number(a.Workers), number(a.Instances), number(a.Running), number(a.Waiting), maybe(a.Lag)}
+}
+
+func phase(a client.Agent) string {
+	if a.Hold && a.Phase == spec.Paused {
+		return "paused (held)"
+	}
+	return string(a.Phase)
+}
+
+func (c *command) agentGet() *cobra.Command {
+	var r ref
+	cmd := &cobra.Command{
+		Use: "get TOPIC/NAME", Short: "Show an agent",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := r.resolve(cmd, args)
+			if err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			answer, err := cl.GetAgentWithResponse(cmd.Context(), r.topic, r.name)
+			if err != nil {
+				return err
+			}
+			return c.write(json.RawMessage(answer.Body), func() { c.describe(*answer.JSON200) })
+		},
+	}
+	return c.outputFlag(refFlags(cmd, &r))
+}
+
+func (c *command) describe(a client.Agent) {
+	runs := a.Callback
+	if a.Runtime == spec.Command {
+		runs = strings.Join(a.Command, " ")
+	}
+	missing := ""
+	if a.TopicMissing {
+		missing = "the topic doesn't exist"
+	}
+	description := ""
+	if a.Description != nil {
+		description = *a.Description
+	}
+	c.facts("Agent", a.Topic+"/"+a.Name, "Description", description, "Phase", phase(a), "Version", a.Version, "Tags", strings.Join(a.Tags, ", "),
+		"Runtime", a.Runtime, "Runs", runs, "Directory", a.Dir, "Workers", number(a.Workers), "Instances", number(a.Instances),
+		"Running", number(a.Running), "Waiting", number(a.Waiting), "Lag", maybe(a.Lag), "Attention", missing,
+		"Retries", fmt.Sprintf("%d, after %s", a.Config.MaxRetries, strings.Join(a.Config.RetryDelays, ", ")),
+		"Ordering", a.Config.Ordering, "Concurrency", number(a.Config.Concurrency), "Partitions", number(a.Partitions),
+		"Registered", moment(&a.RegisteredAt), "Generation", number(a.Generation), "Terminated", moment(a.TerminatedAt))
+	if a.Cause != nil {
+		c.facts("Error", a.Cause.Type+": "+a.Cause.Message, "Remedy", a.Cause.Remediation)
+	}
+	for _, p := range a.Problems {
+		line := p.State
+		remedy := ""
+		if p.Error != nil {
+			line, remedy = p.State+": "+p.Error.Type+": "+p.Error.Message, p.Error.Remediation
+		}
+		c.facts("On "+p.Node, line, "Remedy", remedy)
+	}
+}
+
+// move is a command that asks the registry to change an agent's phase.
+func (c *command) move(use, short, done string, ask func(context.Context, *client.ClientWithResponses, ref) (*client.PhaseChange, error)) *cobra.Command {
+	var r ref
+	cmd := &cobra.Command{
+		Use: use + " TOPIC/NAME", Short: short,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := r.resolve(cmd, args)
+			if err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			change, err := ask(cmd.Context(), cl, r)
+			if err != nil {
+				return err
+			}
+			return c.write(change, func() {
+				if change.Changed {
+					_, _ = fmt.Fprintf(c.Out, "%s %s, its phase is %s\n", r, done, change.Phase)
+				} else {
+					_, _ = fmt.Fprintf(c.Out, "%s is unchanged, its phase is %s\n", r, change.Phase)
+				}
+			})
+		},
+	}
+	return c.outputFlag(refFlags(cmd, &r))
+}
+
+func (c *command) agentUnsubscribe() *cobra.Command {
+	var hold bool
+	cmd := c.move("unsubscribe", "Pause an agent: its position stays, its events wait", "is paused",
+		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
+			answer, err := cl.UnsubscribeAgentWithResponse(ctx, r.topic, r.name, nil, client.UnsubscribeAgentJSONRequestBody{Hold: hold})
+			if err != nil {
+				return nil, err
+			}
+			return answer.JSON200, nil
+		})
+	cmd.Flags().BoolVar(&hold, "hold", false, "until somebody says resume: applying a file doesn't resume it")
+	return cmd
+}
+
+func (c *command) agentResume() *cobra.Command {
+	return c.move("resume", "Make a paused agent active where it stopped", "is resumed",
+		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
+			answer, err := cl.ResumeAgentWithResponse(ctx, r.topic, r.name, nil)
+			if err != nil {
+				return nil, err
+			}
+			return answer.JSON200, nil
+		})
+}
+
+func (c *command) agentReset() *cobra.Command {
+	return c.move("reset", "Close an agent's circuits, and bring it back from error", "is reset",
+		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
+			answer, err := cl.ResetAgentWithResponse(ctx, r.topic, r.name, nil)
+			if err != nil {
+				return nil, err
+			}
+			return answer.JSON200, nil
+		})
+}
+
+// destruction are the flags of what deletes.
+type destruction struct{ cleanup, deleteDLQ, yes bool }
+
+func (d *destruction) flags(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&d.cleanup, "cleanup", false, "the group, the task topic and pending retries go too")
+	cmd.Flags().BoolVar(&d.deleteDLQ, "delete-dlq", false, "the dead letters go too")
+	cmd.Flags().BoolVar(&d.yes, "yes", false, "don't ask")
+	return cmd
+}
+
+func (d destruction) destroys() bool { return d.cleanup || d.deleteDLQ }
+
+func (c *command) agentDelete() *cobra.Command {
+	var r ref
+	var d destruction
+	cmd := &cobra.Command{
+		Use: "delete TOPIC/NAME", Short: "Delete an agent; its history stays, and its group and DLQ unless told",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := r.resolve(cmd, args)
+			if err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			if d.destroys() && !d.yes {
+				lost, err := loss(cmd.Context(), cl, r, d)
+				if err != nil {
+					return err
+				}
+				if err := c.confirm(false, "deleting %s discards %s for ever", r, lost); err != nil {
+					return err
+				}
+			}
+			answer, err := cl.DeleteAgentWithResponse(cmd.Context(), r.topic, r.name, &client.DeleteAgentParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ})
+			if err != nil {
+				return err
+			}
+			return c.write(json.RawMessage(answer.Body), func() { _, _ = fmt.Fprintf(c.Out, "%s is deleted%s\n", r, d.stays()) })
+		},
+	}
+	return c.outputFlag(d.flags(refFlags(cmd, &r)))
+}
+
+// stays says what a deletion leaves.
+func (d destruction) stays() string {
+	switch {
+	case d.cleanup && d.deleteDLQ:
+		return ""
+	case d.cleanup:
+		return ", its dead letters stay"
+	case d.deleteDLQ:
+		return ", its group stays"
+	}
+	return ", its group and dead letters stay"
+}
+
+// loss counts what a deletion would discard.
+func loss(ctx context.Context, cl *client.ClientWithResponses, r ref, d destruction) (string, error) {
+	var lost []string
+	if d.cleanup {
+		answer, err := cl.GetAgentWithResponse(ctx, r.topic, r.name)
+		if err != nil {
+			return "", err
+		}
+		a := answer.JSON200
+		lost = append(lost, fmt.Sprintf("%d waiting tasks, its position before %s unread events", a.Waiting+a.Running, maybe(a.Lag)))
+	}
+	if d.deleteDLQ {
+		answer, err := cl.ListDLQsWithResponse(ctx, &client.ListDLQsParams{Topic: r.topic})
+		if err != nil {
+			return "", err
+		}
+		n := int64(0)
+		for _, q := range answer.JSON200.Items {
+			if q.Name == r.name {
+				n = q.Records
+			}
+		}
+		lost = append(lost, fmt.Sprintf("%d dead letters", n))
+	}
+	return strings.Join(lost, " and "), nil
+}
+
+func (c *command) agentDeleteTopic() *cobra.Command {
+	var topic string
+	var d destruction
+	cmd := &cobra.Command{
+		Use: "delete-topic --topic TOPIC", Short: "Delete every agent of a topic; the topic itself stays", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if topic == "" {
+				return usage("name the topic: %s --topic TOPIC", cmd.CommandPath())
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			if d.destroys() {
+				if err := c.confirm(d.yes, "deleting all agents of %s discards what waits for them%s for ever", topic, map[bool]string{true: " and their dead letters"}[d.deleteDLQ]); err != nil {
+					return err
+				}
+			}
+			answer, err := cl.DeleteTopicAgentsWithResponse(cmd.Context(), topic, &client.DeleteTopicAgentsParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ})
+			if err != nil {
+				return err
+			}
+			return c.write(json.RawMessage(answer.Body), func() {
+				_, _ = fmt.Fprintf(c.Out, "%d agents of %s are deleted%s\n", answer.JSON200.AgentsDeleted, topic, strings.ReplaceAll(d.stays(), "its", "their"))
+			})
+		},
+	}
+	cmd.Flags().StringVar(&topic, "topic", "", "the topic")
+	return c.outputFlag(d.flags(cmd))
+}

@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-run/reeve/pkg/client"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/reeve/internal/agentsfile"
+)
+
+// askAgain is how often apply and publish --wait look whether what they wait for is there.
+const askAgain = 100 * time.Millisecond
+
+func (c *command) apply() *cobra.Command {
+	var file, dir string
+	var prune, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "apply [-f agents.yaml]",
+		Short: "Register what a file lists, all of it or nothing",
+		Long: `Register what a file lists, all of it or nothing, and wait up to 10 s for the agents to come up.
+
+A paused agent is resumed where it stopped, unless it was paused with --hold.`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			agents, err := agentsfile.Read(file, agentsfile.Options{AgentsDir: dir})
+			if err != nil {
+				return refused(err)
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			return c.applyAgents(cmd.Context(), cl, agents, prune, dryRun)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "agents.yaml", "the file")
+	cmd.Flags().StringVar(&dir, "agents-dir", "", "where the agents' directories are, to tell Python from Node (default: the file's folder)")
+	cmd.Flags().BoolVar(&prune, "prune", false, "delete every registered agent that the file doesn't list; groups and dead letters stay")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, and change nothing")
+	return c.outputFlag(cmd)
+}
+
+// refused says of a file with faults that nothing came of it.
+func refused(err error) error {
+	var faults agentsfile.Faults
+	if errors.As(err, &faults) {
+		return failure(Failed, "the file is refused, nothing was changed:\n%w", err)
+	}
+	return failure(Failed, "%w: name the file by -f", err)
+}
+
+func (c *command) applyAgents(ctx context.Context, cl *client.ClientWithResponses, agents []*spec.Agent, prune, dryRun bool) error {
+	changes, err := Apply(ctx, cl, agents, prune, dryRun)
+	if err != nil {
+		return err
+	}
+	if err := c.write(map[string]any{"items": changes, "dry_run": dryRun}, func() { c.changes(changes) }); err != nil {
+		return err
+	}
+	if dryRun {
+		return nil
+	}
+	return c.awaitAgents(ctx, cl, changes)
+}
+
+// Apply registers agents in one transaction of the registry.
+func Apply(ctx context.Context, cl *client.ClientWithResponses, agents []*spec.Agent, prune, dryRun bool) ([]client.AgentChange, error) {
+	entries := make([]client.AgentEntry, len(agents))
+	for i, a := range agents {
+		entry, err := agentsfile.Entry(a)
+		if err != nil {
+			return nil, err
+		}
+		entries[i] = entry
+	}
+	answer, err := cl.ApplyAgentsWithResponse(ctx, &client.ApplyAgentsParams{DryRun: dryRun}, client.ApplyAgentsJSONRequestBody{Agents: entries, Prune: prune})
+	if err != nil {
+		return nil, err
+	}
+	if answer.JSON200.Changes == nil {
+		return []client.AgentChange{}, nil
+	}
+	return answer.JSON200.Changes, nil
+}
+
+// changes writes what an apply did or would do, as a diff.
+func (c *command) changes(changes []client.AgentChange) {
+	for _, ch := range changes {
+		sign := map[client.AgentChangeAction]string{client.AgentChangeActionCreate: "+", client.AgentChangeActionDelete: "-",
+			client.AgentChangeActionUpdate: "~", client.AgentChangeActionResume: ">"}[ch.Action]
+		if sign == "" {
+			sign = "="
+		}
+		held := ""
+		if ch.Held {
+			held = " (stays paused, it is held: `reeve agent resume`)"
+		}
+		_, _ = fmt.Fprintf(c.Out, "%s %s/%s %s%s\n", sign, ch.Topic, ch.Name, ch.Action, held)
+		for _, f := range ch.Fields {
+			_, _ = fmt.Fprintf(c.Out, "    %s: %s → %s\n", f.Field, orNothing(f.Old), orNothing(f.New))
+		}
+	}
+	if len(changes) == 0 {
+		_, _ = fmt.Fprintln(c.Out, "no agents")
+	}
+}
+
+func orNothing(v json.RawMessage) string {
+	if len(v) == 0 || string(v) == "null" {
+		return "nothing"
+	}
+	return string(v)
+}
+
+// awaitAgents waits until the agents are up or in error, and says what went wrong.
+func (c *command) awaitAgents(ctx context.Context, cl *client.ClientWithResponses, changes []client.AgentChange) error {
+	patience, cancel := context.WithTimeout(ctx, c.Patience)
+	defer cancel()
+	failed := false
+	for _, ch := range changes {
+		if ch.Action == client.AgentChangeActionDelete || ch.Held {
+			continue
+		}
+		a, err := awaitAgent(patience, cl, ref{ch.Topic, ch.Name})
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return err
+		case a == nil: // not heard of within the time
+			c.say("%s/%s: the registry didn't answer in time", ch.Topic, ch.Name)
+		default:
+			failed = c.verdict(*a) || failed
+		}
+	}
+	if failed {
+		return silent(Failed)
+	}
+	return nil
+}
+
+// awaitAgent gives an agent as soon as it is up or in error, or as it is when the time is over.
+func awaitAgent(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.Agent, error) {
+	tick := time.NewTicker(askAgain)
+	defer tick.Stop()
+	var last *client.Agent
+	for {
+		answer, err := cl.GetAgentWithResponse(ctx, r.topic, r.name)
+		switch {
+		case ctx.Err() != nil:
+			return last, nil
+		case err != nil:
+			return nil, err
+		}
+		last = answer.JSON200
+		if last.Phase == spec.Error || up(*last) {
+			return last, nil
+		}
+		select {
+		case <-ctx.Done():
+			return last, nil
+		case <-tick.C:
+		}
+	}
+}
+
+// up reports whether an agent has a live worker, and its process runs.
+func up(a client.Agent) bool {
+	return a.Phase == spec.Active && a.Workers > 0 && (a.Instances > 0 || a.Runtime == spec.SDK)
+}
+
+// verdict says of an agent that isn't up what is wrong, and reports whether that is a failure.
+func (c *command) verdict(a client.Agent) bool {
+	switch {
+	case a.Phase == spec.Error && a.Cause != nil:
+		c.complain(a, *a.Cause)
+		return true
+	case a.Phase == spec.Error:
+		c.say("%s/%s is in error: see `reeve agent get %s/%s`", a.Topic, a.Name, a.Topic, a.Name)
+		return true
+	case up(a):
+		return false
+	}
+	for _, p := range a.Problems {
+		if p.Error != nil {
+			c.complain(a, *p.Error)
+			return true
+		}
+	}
+	if a.Phase != spec.Active {
+		c.say("%s/%s is registered, its phase is %s", a.Topic, a.Name, phase(a))
+		return false
+	}
+	c.say("%s/%s is registered and isn't up yet: is a supervisor running? See `reeve health`", a.Topic, a.Name)
+	return false
+}
+
+func (c *command) complain(a client.Agent, cause spec.Cause) {
+	lines := []string{fmt.Sprintf("%s/%s didn't come up: %s: %s", a.Topic, a.Name, cause.Type, cause.Message)}
+	if cause.Remediation != "" {
+		lines = append(lines, "  "+cause.Remediation)
+	}
+	c.say("%s", strings.Join(lines, "\n"))
+}

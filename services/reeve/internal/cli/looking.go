@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-run/reeve/pkg/client"
+)
+
+func (c *command) health() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "health", Short: "Say how the system is; exit code 0 only for running and ready", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			answer, err := cl.GetHealthWithResponse(cmd.Context())
+			if err != nil {
+				return err
+			}
+			h := answer.JSON200
+			if h == nil {
+				h = answer.JSON503
+			}
+			if h == nil {
+				return failure(Failed, "the answer is no Reeve registry's: HTTP %d", answer.StatusCode())
+			}
+			if err := c.write(json.RawMessage(answer.Body), func() { c.condition(*h) }); err != nil {
+				return err
+			}
+			if h.Status == "running" || h.Status == "ready" {
+				return nil
+			}
+			return silent(Failed)
+		},
+	}
+	return c.outputFlag(cmd)
+}
+
+// condition is health for people.
+func (c *command) condition(h client.Health) {
+	line := func(name, format string, args ...any) { _, _ = fmt.Fprintf(c.Out, name+": "+format+"\n", args...) }
+	line("Status", "%s", h.Status)
+	line("Registered Agents", "%d", h.RegisteredAgents)
+	line("Active Consumers", "%d", h.ActiveConsumers)
+	line("Uptime", "%s", uptime(h.UptimeSeconds))
+	if h.Detail != "" {
+		line("Detail", "%s", h.Detail)
+	}
+	for _, name := range sorted(h.Components) {
+		if part := h.Components[name]; part.Status != "up" {
+			line(name, "%s", strings.TrimSpace(string(part.Status)+" "+part.Detail))
+		}
+	}
+	for _, name := range sorted(h.Agents) {
+		if a := h.Agents[name]; !a.Healthy && a.Detail != "" {
+			line(name, "%s", a.Detail)
+		}
+	}
+	for _, a := range h.Alerts {
+		line("Alert", "%s (%s/%s, since %s)", a.Message, a.Topic, a.Name, moment(&a.Since))
+	}
+}
+
+func sorted[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (c *command) metrics() *cobra.Command {
+	var topic string
+	cmd := &cobra.Command{
+		Use: "metrics", Short: "Show the agents' exact counters", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			list, err := pages(0, func(int, string) ([]byte, error) {
+				r, err := cl.ListMetricsWithResponse(cmd.Context(), &client.ListMetricsParams{Topic: topic})
+				if err != nil {
+					return nil, err
+				}
+				return r.Body, nil
+			})
+			if err != nil {
+				return err
+			}
+			return writeList(c, list, []string{"TOPIC", "NAME", "RECEIVED", "COMPLETED", "FAILED", "RETRIED", "DEAD-LETTERED", "REJECTED", "WAITING", "RUNNING", "LAG", "P50", "P99"},
+				func(m client.AgentMetrics) []string {
+					return []string{m.Topic, m.Name, number(m.Received), number(m.Completed), number(m.Failed), number(m.Retried), number(m.DeadLettered), number(m.Rejected),
+						number(m.Waiting), number(m.Running), maybe(m.Lag), milliseconds(m.Timings.P50Ms), milliseconds(m.Timings.P99Ms)}
+				})
+		},
+	}
+	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
+	return c.outputFlag(cmd)
+}
+
+func (c *command) bus() *cobra.Command {
+	return group(&cobra.Command{Use: "bus", Short: "Look at what stands on Kafka"}, c.busGroups(), c.busDLQ())
+}
+
+func (c *command) busGroups() *cobra.Command {
+	var stream string
+	cmd := &cobra.Command{
+		Use: "groups --stream TOPIC", Short: "List the agents' groups on a topic", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if stream == "" {
+				return usage("name the topic: %s --stream TOPIC", cmd.CommandPath())
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			list, err := pages(0, func(int, string) ([]byte, error) {
+				r, err := cl.ListGroupsWithResponse(cmd.Context(), &client.ListGroupsParams{Stream: stream})
+				if err != nil {
+					return nil, err
+				}
+				return r.Body, nil
+			})
+			if err != nil {
+				return err
+			}
+			return writeList(c, list, []string{"GROUP", "AGENT", "STATE", "CONSUMERS", "PENDING", "POSITION"}, func(g client.Group) []string {
+				return []string{g.Name, g.Agent, g.State, number(g.Consumers), number(g.Pending), position(g.Position)}
+			})
+		},
+	}
+	cmd.Flags().StringVar(&stream, "stream", "", "the topic")
+	return c.outputFlag(cmd)
+}
+
+func position(p map[string]int64) string {
+	var parts []string
+	for _, partition := range sorted(p) {
+		parts = append(parts, fmt.Sprintf("%s:%d", partition, p[partition]))
+	}
+	if len(parts) == 0 {
+		return "-"
+	}
+	return strings.Join(parts, " ")
+}
+
+func (c *command) busDLQ() *cobra.Command {
+	var topic string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "dlq --topic TOPIC", Short: "List the dead letters of all agents of a topic, those of deleted agents too", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if topic == "" {
+				return usage("name the topic: %s --topic TOPIC", cmd.CommandPath())
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			queues, err := cl.ListDLQsWithResponse(cmd.Context(), &client.ListDLQsParams{Topic: topic})
+			if err != nil {
+				return err
+			}
+			var all []json.RawMessage
+			for _, q := range queues.JSON200.Items {
+				list, err := deadLetters(cmd.Context(), cl, ref{q.Topic, q.Name}, limit)
+				if err != nil {
+					return err
+				}
+				all = append(all, list...)
+			}
+			return writeList(c, all, deadLetterHeader(), deadLetterRow)
+		},
+	}
+	cmd.Flags().StringVar(&topic, "topic", "", "the topic")
+	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many of each agent, 0 for all")
+	return c.outputFlag(cmd)
+}

@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-run/reeve/pkg/client"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+func (c *command) task() *cobra.Command {
+	return group(&cobra.Command{Use: "task", Short: "Look at tasks: one event for one agent"}, c.taskList(), c.taskGet())
+}
+
+func (c *command) taskList() *cobra.Command {
+	var p client.ListTasksParams
+	var status string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List tasks by their latest attempt, newest first", Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			p.Status = client.TaskStatus(status)
+			list, err := pages(limit, func(size int, token string) ([]byte, error) {
+				p.PageSize, p.PageToken = &size, token
+				r, err := cl.ListTasksWithResponse(cmd.Context(), &p)
+				if err != nil {
+					return nil, err
+				}
+				return r.Body, nil
+			})
+			if err != nil {
+				return err
+			}
+			return writeList(c, list, []string{"TASK", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "SETTLED", "ERROR"}, func(t client.Task) []string {
+				return []string{t.Id, t.Agent, string(t.Status), number(t.Attempts), milliseconds(t.DurationMs), moment(t.SettledAt), short(strings.TrimPrefix(t.ErrorClass+": "+t.ErrorMessage, ": "), 60)}
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&p.Agent, "agent", "", "only those of an agent, TOPIC/NAME")
+	f.StringVar(&status, "status", "", "only those in a status: queued, running, retrying, completed, failed, dead_lettered, cancelled, rejected, discarded")
+	f.StringVar(&p.ErrorClass, "error-class", "", "only those whose latest attempt failed with this class")
+	f.StringVar(&p.CorrelationId, "correlation-id", "", "only those of this correlation id")
+	f.StringVar(&p.Since, "since", "", "only those since a time (RFC 3339) or a duration back from now (15m)")
+	f.IntVar(&limit, "limit", 100, "at most so many, 0 for all")
+	return c.outputFlag(cmd)
+}
+
+func (c *command) taskGet() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "get TOPIC/PARTITION/OFFSET",
+		Short: "Show what became of an event: its task for each agent, with every attempt",
+		Args:  exactly(1, "one task"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			origin, agent, err := parseTask(args[0], name)
+			if err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			names := []string{agent}
+			if agent == "" {
+				if names, err = agentsOf(cmd.Context(), cl, origin); err != nil {
+					return err
+				}
+			}
+			return c.showTasks(cmd.Context(), cl, origin, names)
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "only the task of this agent")
+	return c.outputFlag(cmd)
+}
+
+// parseTask takes topic/partition/offset, or topic/name/partition/offset as in REST.
+func parseTask(id, name string) (task.Origin, string, error) {
+	if parts := strings.Split(id, "/"); len(parts) == 4 && !isNumber(parts[1]) {
+		if name != "" && name != parts[1] {
+			return task.Origin{}, "", usage("%s and --name %s name two agents", id, name)
+		}
+		name, id = parts[1], parts[0]+"/"+parts[2]+"/"+parts[3]
+	}
+	o, err := task.ParseOrigin(id)
+	if err != nil {
+		return o, "", &coded{Usage, err}
+	}
+	return o, name, nil
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
+}
+
+// agentsOf are the agents that have a task of an event.
+func agentsOf(ctx context.Context, cl *client.ClientWithResponses, o task.Origin) ([]string, error) {
+	answer, err := cl.ListTasksWithResponse(ctx, &client.ListTasksParams{Origin: o.ID()})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, t := range answer.JSON200.Items {
+		names = append(names, t.Name)
+	}
+	if len(names) == 0 {
+		return nil, failure(NotFound, "no agent has settled an attempt of the event %s: name the agent by --name to see a task that waits", o.ID())
+	}
+	return names, nil
+}
+
+// showTasks writes one task as an object, several as a list.
+func (c *command) showTasks(ctx context.Context, cl *client.ClientWithResponses, o task.Origin, names []string) error {
+	var raw []json.RawMessage
+	var details []client.TaskDetail
+	for _, name := range names {
+		answer, err := cl.GetTaskWithResponse(ctx, o.Topic, name, o.Partition, o.Offset)
+		if err != nil {
+			return err
+		}
+		raw = append(raw, answer.Body)
+		details = append(details, *answer.JSON200)
+	}
+	var value any = items{raw}
+	if len(raw) == 1 {
+		value = raw[0]
+	}
+	return c.write(value, func() {
+		for i, t := range details {
+			if i > 0 {
+				_, _ = fmt.Fprintln(c.Out)
+			}
+			c.taskFacts(t)
+		}
+	})
+}
+
+func (c *command) taskFacts(t client.TaskDetail) {
+	result := short(string(t.Result), 2000)
+	if len(t.Result) == 0 && t.ResultState != "" && t.ResultState != "none" {
+		result = "(" + string(t.ResultState) + ")"
+	}
+	c.facts("Task", t.Id, "Agent", t.Agent, "Status", string(t.Status), "Event", t.EventId, "Correlation", t.CorrelationId,
+		"Attempts", number(t.Attempts), "Published", moment(t.PublishedAt), "Settled", moment(t.SettledAt), "Took", milliseconds(t.DurationMs),
+		"Error class", t.ErrorClass, "Error", t.ErrorMessage, "Result", result)
+	if t.Traceback != "" {
+		_, _ = fmt.Fprintln(c.Out, t.Traceback)
+	}
+	if len(t.History) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, a := range t.History {
+		rows = append(rows, []string{number(a.Attempt), string(a.Outcome), string(a.Settled), a.Version, a.Node, moment(a.StartedAt), moment(a.SettledAt),
+			short(strings.TrimPrefix(a.ErrorClass+": "+a.ErrorMessage, ": "), 60)})
+	}
+	c.table([]string{"ATTEMPT", "OUTCOME", "SETTLED", "VERSION", "NODE", "STARTED", "ENDED", "ERROR"}, rows)
+}
+
+func (c *command) dlq() *cobra.Command {
+	return group(&cobra.Command{Use: "dlq", Short: "Look at dead letters"}, c.dlqList())
+}
+
+func (c *command) dlqList() *cobra.Command {
+	var r ref
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list [TOPIC/NAME]", Short: "List an agent's dead letters; without an agent, how many each has",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 && r.name == "" {
+				return c.queues(cmd.Context(), cl, r.topic)
+			}
+			r, err := r.resolve(cmd, args)
+			if err != nil {
+				return err
+			}
+			list, err := deadLetters(cmd.Context(), cl, r, limit)
+			if err != nil {
+				return err
+			}
+			return writeList(c, list, deadLetterHeader(), deadLetterRow)
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many, 0 for all")
+	return c.outputFlag(refFlags(cmd, &r))
+}
+
+func (c *command) queues(ctx context.Context, cl *client.ClientWithResponses, topic string) error {
+	answer, err := cl.ListDLQsWithResponse(ctx, &client.ListDLQsParams{Topic: topic})
+	if err != nil {
+		return err
+	}
+	var list items
+	if err := json.Unmarshal(answer.Body, &list); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	return writeList(c, list.Items, []string{"TOPIC", "NAME", "RECORDS", "DLQ"}, func(q client.DLQ) []string {
+		name := q.Name
+		if q.Deleted {
+			name += " (deleted)"
+		}
+		return []string{q.Topic, name, number(q.Records), q.DlqTopic}
+	})
+}
+
+func deadLetters(ctx context.Context, cl *client.ClientWithResponses, r ref, limit int) ([]json.RawMessage, error) {
+	return pages(limit, func(size int, token string) ([]byte, error) {
+		answer, err := cl.ListDeadLettersWithResponse(ctx, r.topic, r.name, &client.ListDeadLettersParams{PageSize: &size, PageToken: token})
+		if err != nil {
+			return nil, err
+		}
+		return answer.Body, nil
+	})
+}
+
+func deadLetterHeader() []string {
+	return []string{"ORIGIN", "AGENT", "CLASS", "ATTEMPTS", "LAST FAILED", "KEY", "ERROR"}
+}
+
+func deadLetterRow(d client.DeadLetter) []string {
+	return []string{d.Origin, d.Name, d.ErrorClass, number(d.Attempts), moment(d.LastFailedAt), short(d.Key, 24), short(d.ErrorMessage, 60)}
+}
