@@ -102,7 +102,7 @@ func (e *Engine) prepare(why purpose) *transaction {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t := &transaction{purpose: why, tx: hop.Tx{Member: e.member, Generation: e.member.Generation()}}
-	t.batch, t.route, t.mixed = e.takeFinished()
+	t.batch, t.route, t.mixed = e.takeFinished(why)
 	for _, s := range t.batch {
 		s.part.tracker.Settle(s.offset())
 		s.part.changed = true
@@ -128,7 +128,8 @@ func (e *Engine) prepare(why purpose) *transaction {
 }
 
 // takeFinished takes results out of the list, up to the limit. While destinations are kept apart it takes those of one.
-func (e *Engine) takeFinished() (batch []*slot, route string, mixed bool) {
+// A hand-over doesn't wait for a destination that failed a moment ago: there is no later.
+func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed bool) {
 	now := time.Now()
 	kept := e.finished[:0:0]
 	for i, s := range e.finished {
@@ -144,7 +145,7 @@ func (e *Engine) takeFinished() (batch []*slot, route string, mixed bool) {
 			s.verdict = e.judge(s)
 		}
 		r := e.routeOf(s)
-		if !e.delivery.admits(r, now) || e.delivery.apart && len(batch) > 0 && r != route {
+		if why != handOver && !e.delivery.admits(r, now) || e.delivery.apart && len(batch) > 0 && r != route {
 			kept = append(kept, s)
 			continue
 		}
@@ -170,7 +171,8 @@ func (e *Engine) describe(t *transaction, p *partition, clean bool) part {
 		m.Entries, m.Suspects = handedOver(e.begun(p), m.Suspects)
 		p.reserved, p.closing = 0, true // nothing starts behind a clean commit's back
 	} else {
-		d.reserved = reserveTo(low, p.reserved, max(p.highest, p.wanted), p.started)
+		p.pace, p.started = paceOf(p.pace, p.started), 0
+		d.reserved = reserveTo(low, p.reserved, max(p.highest, p.wanted), p.pace)
 		m.Reserved = d.reserved
 		d.wants = p.wants[:min(len(p.wants), offsets.MaxEntries-len(p.named))]
 		m.Entries = e.entries(p, d.wants)
@@ -184,14 +186,19 @@ func (e *Engine) entries(p *partition, wants []*slot) []offsets.Entry {
 	var es []offsets.Entry
 	for _, s := range p.named {
 		if !p.tracker.Settled(s.offset()) {
-			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun, Alone: e.trial.slot == s})
+			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun, Alone: s.suspect() && s.solo && e.onTrial(s)})
 		}
 	}
 	for _, s := range wants {
-		es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.number(), Alone: e.trial.slot == s})
+		es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.number(), Alone: s.suspect() && s.solo && e.onTrial(s)})
 	}
 	slices.SortFunc(es, func(a, b offsets.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
 	return es
+}
+
+func (e *Engine) onTrial(s *slot) bool {
+	_, ok := e.trial.members[s]
+	return ok
 }
 
 // handedOver names the attempts that were begun and cut short, for the next owner. What has no place among the entries
@@ -209,15 +216,15 @@ func handedOver(begun []*slot, mark int64) ([]offsets.Entry, int64) {
 	return es, mark
 }
 
-// begun gives the tasks of a partition that were begun and are neither settled nor finished.
+// begun gives the tasks of a partition that were begun and aren't settled.
 func (e *Engine) begun(p *partition) []*slot {
 	var all []*slot
 	for _, s := range p.named {
-		if s.state != finished {
+		if !p.tracker.Settled(s.offset()) {
 			all = append(all, s)
 		}
 	}
-	for _, s := range slices.Concat(p.wants, e.suspects, p.ready.slots[p.ready.head:]) {
+	for _, s := range slices.Concat(p.wants, e.suspects, e.finished, p.ready.slots[p.ready.head:]) {
 		if s.part == p && s.begun > 0 && p.named[s.offset()] == nil {
 			all = append(all, s)
 		}
@@ -237,7 +244,7 @@ func (e *Engine) committed(t *transaction) {
 		p := d.partition
 		p.tracker.Advance()
 		p.changed, p.unclean, p.closing = false, !d.clean, false
-		p.reserved, p.started = d.reserved, 0
+		p.reserved = d.reserved
 		if p.wanted < p.reserved {
 			p.wanted = -1
 		}
@@ -259,8 +266,8 @@ func (e *Engine) committed(t *transaction) {
 // nowNamed lets a task start that the metadata names.
 func (e *Engine) nowNamed(s *slot) {
 	s.part.named[s.offset()] = s
-	if s == e.trial.slot {
-		e.trial.named = true
+	if e.onTrial(s) {
+		e.trial.members[s] = true
 		return
 	}
 	s.state = ready
@@ -282,6 +289,9 @@ func (e *Engine) rolledBack(t *transaction, err error) bool {
 	var refused *hop.RecordsError
 	if errors.As(err, &refused) {
 		return e.resolve(t, refused)
+	}
+	if t.tx.Generation != e.member.Generation() {
+		return true // the group moved on while the transaction was under way
 	}
 	if t.mixed {
 		e.delivery.apart = true

@@ -22,7 +22,10 @@
 //
 // # After an unclean hand-over
 //
-// Tasks that may have been running when their owner died are suspects: one of them may have killed it. They run one at
-// a time; the next starts when the last has ended or has lived through its probation. One that kills its host alone is
-// named by the metadata, so the next owner settles it as crashed, and the others are cleared.
+// Tasks that may have been running when their owner died are suspects: one of them may have killed it. They run in
+// small groups with nothing beside them; the next group starts when the last has ended or has lived through its
+// probation. The metadata names who is on trial, so that if the host dies again the members of that group are tried one
+// by one. One that kills its host alone is settled as crashed by the next owner, and the others are cleared. Two hosts at
+// most die of the same task after the first, and a kill that no task is to blame for costs little. A process of the
+// agent that dies under a living owner leaves at most one instance's tasks behind: they are tried one by one at once.
 package worker

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 
 	"github.com/reeve-run/reeve/pkg/hop"
@@ -74,7 +75,8 @@ func (o *ownership) Revoked(ctx context.Context, ids []int32) {
 		e.await(grace, ended)
 		cancel()
 	}
-	e.commit(ctx, handOver)
+	for tries := 0; tries < 5 && e.commit(ctx, handOver); tries++ {
+	}
 	e.mu.Lock()
 	var victims []*Attempt
 	for _, id := range ids {
@@ -131,9 +133,7 @@ func (e *Engine) abandon(p *partition) []*Attempt {
 	}
 	e.finished = slices.DeleteFunc(e.finished, func(s *slot) bool { return s.part == p })
 	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p })
-	if e.trial.slot != nil && e.trial.slot.part == p {
-		e.trial = trial{}
-	}
+	maps.DeleteFunc(e.trial.members, func(s *slot, _ bool) bool { return s.part == p })
 	p.leaving, p.away = true, true
 	return victims
 }

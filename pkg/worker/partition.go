@@ -24,7 +24,8 @@ type partition struct {
 	reserved  int64 // offsets below may start: a commit says so
 	highest   int64 // that has started
 	wanted    int64 // that should start, but isn't reserved; -1: none
-	started   int   // since the last commit
+	started   int   // since the last commit was prepared
+	pace      int   // of starts, per commit
 	suspects  int64 // mark of the inherited suspects
 	suspicion int   // the engine's at the time of assignment
 	changed   bool  // there is something to commit besides outcomes
@@ -45,6 +46,9 @@ func newPartition(a hop.Assignment, suspicion int) *partition {
 	}
 	return p
 }
+
+// open reports whether tasks may start.
+func (p *partition) open() bool { return !p.leaving && !p.closing }
 
 // queue is a first-in-first-out of slots.
 type queue struct {
@@ -155,7 +159,7 @@ func (e *Engine) inherit(p *partition, s *slot) bool {
 	i := inherit(p.inherited, s.offset(), s.header.attempt)
 	s.begun = i.begun
 	if i.suspect {
-		s.suspicion = p.suspicion
+		s.suspicion, s.solo = p.suspicion, i.solo
 	}
 	if s.offset() >= max(p.inherited.Reserved, p.inherited.Suspects) && s.offset() >= lastEntry(p.inherited) {
 		p.inherited = nil

@@ -9,17 +9,21 @@ import (
 // aheadMin is how many offsets of a partition are reserved beyond the last started one at least.
 const aheadMin = 4
 
-// reserveTo is the mark that the next commit reserves: what is wanted now, and as much again as has started since the
-// last commit, twice, so that a busy partition seldom waits; never beyond the window. It doesn't shrink.
-func reserveTo(low, reserved, highest int64, startedSince int) int64 {
-	mark := highest + 1 + aheadMin + 2*int64(startedSince)
-	return max(reserved, min(mark, low+offsets.Window))
+// reserveTo is the mark that the next commit reserves: what is wanted now, and as much ahead as the partition's pace
+// needs, so that a busy one seldom waits; never beyond the window. It doesn't shrink.
+func reserveTo(low, reserved, highest int64, pace int) int64 {
+	return max(reserved, min(highest+1+aheadMin+4*int64(pace), low+offsets.Window))
 }
+
+// paceOf is a partition's pace in starts per commit: it rises at once and falls slowly, since commits and starts
+// alternate unevenly.
+func paceOf(before, started int) int { return max(started, before*7/8) }
 
 // inheritance is what a new owner makes of one unsettled task of its predecessor.
 type inheritance struct {
 	begun   int  // last attempt that may have begun; 0: none
 	suspect bool // it may have killed its owner
+	solo    bool // it was on trial when its owner died: the next trial is its own
 	culprit bool // it did: it ran alone
 }
 
@@ -28,7 +32,7 @@ type inheritance struct {
 func inherit(m *offsets.Metadata, offset int64, recorded int) inheritance {
 	for i := range m.Entries {
 		if e := &m.Entries[i]; e.Offset == offset {
-			return inheritance{begun: e.Attempt, suspect: !m.Clean, culprit: !m.Clean && e.Alone}
+			return inheritance{begun: e.Attempt, suspect: !m.Clean, solo: !m.Clean, culprit: !m.Clean && e.Alone}
 		}
 	}
 	if offset < m.Suspects || !m.Clean && offset < m.Reserved {

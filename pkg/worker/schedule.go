@@ -7,12 +7,15 @@ import (
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
-// trial is the suspect that is to run alone, or runs alone.
+// trial is the suspects that run now, with nothing beside them.
 type trial struct {
-	slot  *slot
-	named bool      // the metadata names it: it may start
-	until time.Time // end of its probation, once it runs
+	members map[*slot]bool // true once the metadata names it, so that it may start
+	until   time.Time      // end of the probation; zero before the first has started
 }
+
+// trialSize is how many suspects of a dead host run at once. A host's death is seldom a task's doing, so that the first
+// time they are tried in small groups; who was in a group that died is tried alone.
+const trialSize = 16
 
 // scheduleLoop starts what became startable without a poll.
 func (e *Engine) scheduleLoop(ctx context.Context) {
@@ -35,7 +38,7 @@ func (e *Engine) scheduleLoop(ctx context.Context) {
 func (e *Engine) hasReady() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.suspects) > 0 || e.trial.slot != nil {
+	if len(e.suspects) > 0 || len(e.trial.members) > 0 {
 		return true
 	}
 	for _, p := range e.order {
@@ -72,7 +75,7 @@ func (e *Engine) pick(n int) []*Attempt {
 	}
 	now := time.Now()
 	if e.underTrial(now) {
-		return e.pickSuspect(now)
+		return e.pickSuspects(n, now)
 	}
 	var batch []*Attempt
 	blocked := false
@@ -95,7 +98,7 @@ func (e *Engine) pick(n int) []*Attempt {
 
 // pickFrom takes up to n ready tasks of one partition that are reserved, and notes what should be reserved next.
 func (e *Engine) pickFrom(p *partition, n int, now time.Time, batch *[]*Attempt) (took int) {
-	if p.leaving || p.closing || e.zombies[p.id] > 0 {
+	if !p.open() || e.zombies[p.id] > 0 {
 		return 0
 	}
 	for took < n {
@@ -121,7 +124,7 @@ func (e *Engine) start(s *slot, now time.Time) *Attempt {
 	p := s.part
 	s.state = running
 	s.begun = s.number()
-	s.attempt.Number, s.attempt.started, s.attempt.Alone = s.begun, now, s.suspect()
+	s.attempt.Number, s.attempt.started, s.attempt.Alone = s.begun, now, s.suspect() && s.solo
 	s.attempt.Timeout = AttemptTimeout(e.spec, s.header.timeouts)
 	p.inFlight[s] = struct{}{}
 	p.highest = max(p.highest, s.offset())
@@ -132,31 +135,45 @@ func (e *Engine) start(s *slot, now time.Time) *Attempt {
 
 // underTrial reports whether suspects keep everything else from starting.
 func (e *Engine) underTrial(now time.Time) bool {
-	if e.trial.slot != nil && e.trial.slot.state == running && now.After(e.trial.until) {
-		e.trial = trial{} // it lived; whether it ends or not, the next may start
+	if !e.trial.until.IsZero() && now.After(e.trial.until) {
+		for s := range e.trial.members {
+			if s.state == running { // it lived; whether it ends or not, others may start
+				delete(e.trial.members, s)
+			}
+		}
 	}
-	return len(e.suspects) > 0 || e.trial.slot != nil
+	return len(e.suspects) > 0 || len(e.trial.members) > 0
 }
 
-// pickSuspect starts the next suspect once the metadata names it.
-func (e *Engine) pickSuspect(now time.Time) []*Attempt {
-	if e.trial.slot == nil {
-		if e.suspects[0].part.leaving || e.zombies[e.suspects[0].part.id] > 0 {
-			e.suspects = append(e.suspects[1:], e.suspects[0])
-			return nil
-		}
-		e.trial = trial{slot: e.suspects[0]}
-		e.suspects = e.suspects[1:]
-		p := e.trial.slot.part
-		p.wants = append(p.wants, e.trial.slot)
-		signal(e.wakeCommit)
+// pickSuspects starts up to n of those on trial, as the metadata names them; without a trial it opens the next.
+func (e *Engine) pickSuspects(n int, now time.Time) []*Attempt {
+	if len(e.trial.members) == 0 {
+		e.openTrial()
 		return nil
 	}
-	if s := e.trial.slot; e.trial.named && s.state != running && !s.part.leaving && !s.part.closing {
-		e.trial.until = now.Add(probation(s.begun, s.header.attempt))
-		return []*Attempt{e.start(s, now)}
+	var batch []*Attempt
+	for s, named := range e.trial.members {
+		if named && s.state != running && s.part.open() && e.zombies[s.part.id] == 0 && len(batch) < n {
+			batch = append(batch, e.start(s, now))
+			if end := now.Add(probation(s.begun, s.header.attempt)); end.After(e.trial.until) {
+				e.trial.until = end
+			}
+		}
 	}
-	return nil
+	return batch
+}
+
+// openTrial takes the next suspects and asks for their names in the metadata.
+func (e *Engine) openTrial() {
+	e.trial = trial{members: map[*slot]bool{}}
+	solo := e.suspects[0].solo
+	for len(e.suspects) > 0 && e.suspects[0].solo == solo && len(e.trial.members) < trialSize && (!solo || len(e.trial.members) == 0) {
+		s := e.suspects[0]
+		e.suspects = e.suspects[1:]
+		e.trial.members[s] = false
+		s.part.wants = append(s.part.wants, s)
+	}
+	signal(e.wakeCommit)
 }
 
 // clearSuspects lets the suspects run like others: the culprit is found.
@@ -182,7 +199,7 @@ func (e *Engine) finish(s *slot, r Result) {
 	case r.CutShort, r.Outcome == task.Crashed && r.Shared && !s.attempt.Alone:
 		s.state = waiting
 		if !r.CutShort {
-			s.suspicion = e.suspicion
+			s.suspicion, s.solo = e.suspicion, true
 		}
 		e.endTrial(s)
 		e.enqueue(s)
@@ -203,11 +220,7 @@ func (e *Engine) finish(s *slot, r Result) {
 	signal(e.wakeSchedule)
 }
 
-func (e *Engine) endTrial(s *slot) {
-	if e.trial.slot == s {
-		e.trial = trial{}
-	}
-}
+func (e *Engine) endTrial(s *slot) { delete(e.trial.members, s) }
 
 // buried counts down the attempts of an earlier ownership.
 func (e *Engine) buried(id int32) {

@@ -92,6 +92,7 @@ type slot struct {
 	begun   int // last attempt that may have begun; 0: none
 	// suspicion is that of the engine when this task fell under it; 0: never.
 	suspicion int
+	solo      bool // as a suspect it has to run alone
 	state     state
 	keyed     bool
 	noReply   bool // the reply topic can't be used
