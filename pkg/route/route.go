@@ -131,6 +131,8 @@ type Ending struct {
 	Class   task.Class
 	Message string
 	Node    string // who settles it
+	// Begun is the number of the last attempt that began, where it is higher than the record tells.
+	Begun int
 }
 
 // Outcome is the final record of a task that a dispatcher settles itself. rec is a task or retry record.
@@ -162,7 +164,7 @@ func Outcome(names topics.Names, rec *kgo.Record, end Ending, now time.Time) (*k
 	}
 	add(task.HeaderAgent, Header(rec, task.HeaderAgent))
 	add(task.HeaderOrigin, Header(rec, task.HeaderOrigin))
-	add(task.HeaderAttempt, strconv.Itoa(max(begun-1, 0)))
+	add(task.HeaderAttempt, strconv.Itoa(max(begun-1, end.Begun, 0)))
 	add(task.HeaderOutcome, string(end.Outcome))
 	add(task.HeaderSettled, string(end.Settled))
 	add(task.HeaderRedrives, redrives)

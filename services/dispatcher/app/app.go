@@ -1,0 +1,135 @@
+// Package app is the dispatcher as a whole: from a configuration to a running service.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/httpx"
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/services/dispatcher/internal/dispatch"
+)
+
+// flushLimit bounds the wait for the last status records at the end.
+const flushLimit = 2 * time.Second
+
+// Config is what a dispatcher needs.
+type Config struct {
+	config.Config // an empty HTTPAddr means that nothing is listened on
+	// Logger defaults to discarding.
+	Logger *slog.Logger
+	// CreateTopics lets the dispatcher make user topics that agents name. Elsewhere a missing topic is reported and
+	// waited for.
+	CreateTopics bool
+}
+
+// App is a dispatcher. Run may be called once.
+type App struct {
+	cfg     Config
+	metrics *prometheus.Registry
+	ready   chan struct{}
+}
+
+// New checks the configuration. It touches nothing outside.
+func New(cfg Config) (*App, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Node == "" || len(cfg.Kafka.Brokers) == 0 || len(cfg.Kafka.RetryTiers) == 0 {
+		return nil, errors.New("configure the dispatcher: it needs a node name, brokers and retry tiers")
+	}
+	a := &App{cfg: cfg, metrics: prometheus.NewRegistry(), ready: make(chan struct{})}
+	a.cfg.Logger = cfg.Logger.With(slog.String("service", config.Dispatcher), slog.String("node", cfg.Node))
+	return a, nil
+}
+
+// Ready is closed when the service has read the desired state and dispatches.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// Metrics are the figures that /metrics shows.
+func (a *App) Metrics() prometheus.Gatherer { return a.metrics }
+
+// Run dispatches until the context ends, and returns nil after a clean stop.
+func (a *App) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan error, 1)
+	if err := a.serve(ctx, served); err != nil {
+		return err
+	}
+	err := a.dispatch(ctx, stop)
+	stop()
+	return errors.Join(err, <-served)
+}
+
+// serve starts the HTTP server; its end is told on served.
+func (a *App) serve(ctx context.Context, served chan<- error) error {
+	if a.cfg.HTTPAddr == "" {
+		served <- nil
+		return nil
+	}
+	l, err := httpx.Listen(a.cfg.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	health := httpx.Health{Ready: a.readiness, Metrics: a.metrics}
+	go func() { served <- httpx.ServeListener(ctx, l, health.Handler()) }()
+	return nil
+}
+
+func (a *App) readiness() error {
+	select {
+	case <-a.ready:
+		return nil
+	default:
+		return errors.New("the agents' desired state isn't read yet")
+	}
+}
+
+func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
+	logger, names := a.cfg.Logger, a.cfg.Kafka.Names()
+	client, err := kafka.Connect(ctx, a.cfg.Kafka, logger)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	own := append(kafka.RetryTopics(names, a.cfg.Kafka.RetryTiers), kafka.StatusTopic(names), kafka.OutcomesTopic(names))
+	if err := kafka.EnsureTopics(ctx, client, a.cfg.Kafka.Replication, own...); err != nil {
+		return err
+	}
+	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(dispatch.ClientID(config.Dispatcher)))
+	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Logger: logger})
+	if err != nil {
+		return fmt.Errorf("prepare transactions: %w", err)
+	}
+	defer pool.Close()
+	fleet := dispatch.NewFleet(&dispatch.Environment{
+		Kafka: a.cfg.Kafka, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Opts: opts, Client: client, Pool: pool,
+		Reporter: dispatch.NewReporter(client, names, config.Dispatcher, a.cfg.Node, logger),
+		Metrics:  dispatch.NewMetrics(a.metrics), Logger: logger, CreateTopics: a.cfg.CreateTopics,
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- fleet.Run(ctx) }()
+	select {
+	case <-fleet.Started():
+		close(a.ready)
+		logger.Info("dispatching", slog.String("http", a.cfg.HTTPAddr))
+		err = <-ended
+	case err = <-ended:
+	}
+	stop()
+	flushed, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
+	defer cancel()
+	_ = client.Flush(flushed) // the last heartbeat; nobody needs it badly
+	return err
+}

@@ -1,0 +1,42 @@
+// Command dispatcher routes events from user topics to agents' task topics.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/lifecycle"
+	"github.com/reeve-run/reeve/internal/log"
+	"github.com/reeve-run/reeve/services/dispatcher/app"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	flags := flag.NewFlagSet("dispatcher", flag.ContinueOnError)
+	flags.Usage = func() {
+		_, _ = fmt.Fprintln(flags.Output(), "usage: dispatcher\nIt takes no arguments; it is configured by REEVE_ variables in its environment.")
+	}
+	if err := flags.Parse(os.Args[1:]); err != nil || flags.NArg() > 0 {
+		flags.Usage()
+		return lifecycle.Usage
+	}
+	return lifecycle.Main(func(ctx context.Context) error {
+		cfg, warnings, err := config.Load(config.Dispatcher, os.Environ())
+		if err != nil {
+			return err
+		}
+		logger := log.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)
+		for _, w := range warnings {
+			logger.Warn(w)
+		}
+		a, err := app.New(app.Config{Config: cfg, Logger: logger})
+		if err != nil {
+			return err
+		}
+		return a.Run(ctx)
+	})
+}

@@ -1,0 +1,380 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
+)
+
+const (
+	// maxBatch is how many records go into one transaction at most.
+	maxBatch = 20_000
+	// Beyond these a partition's fetching is paused until a quarter is left: what is held is held in memory.
+	maxHeldRecords = 20_000
+	maxHeldBytes   = 32 << 20
+	// maxSilence is how long a carrier whose partitions all hold records goes without a poll, which is where it would
+	// learn that it was replaced.
+	maxSilence = 2 * time.Second
+	// commitPause is the pause after a transaction that failed.
+	commitPause = 100 * time.Millisecond
+)
+
+// A Rule decides what becomes of the records of a topic.
+type Rule interface {
+	// Take is given the records held of a partition, in order, and says how many of them pass now, at most limit, and
+	// what each of these becomes: outs[i] is produced for records[i], nothing where it is nil. Control records are among
+	// them and become nothing. If fewer than all pass, wait says when to look again at the latest.
+	Take(partition int32, records []*kgo.Record, limit int) (outs []*kgo.Record, wait time.Duration)
+	// Refused is told that the broker refuses what a record became. The record comes to Take again.
+	Refused(ctx context.Context, record *kgo.Record, err error)
+	// Overtaken says that the records in [from, to) were removed by the topic's retention before they were consumed.
+	Overtaken(partition int32, from, to int64)
+	// Assigned gives a partition that is consumed from now on, Released takes it back. Neither overlaps with Take.
+	Assigned(a hop.Assignment, topicID [16]byte)
+	Released(partition int32)
+}
+
+// CarrierConfig configures a Carrier. All fields but Wake are required.
+type CarrierConfig struct {
+	Member hop.MemberConfig // without Handler
+	Pool   *hop.Pool
+	Rule   Rule
+	Wake   <-chan struct{} // says that a Take may let more pass
+	Logger *slog.Logger
+}
+
+// Carrier consumes one topic as a group member and moves on what its rule lets pass.
+type Carrier struct {
+	cfg    CarrierConfig
+	member *hop.Member
+	moved  func(n int)
+
+	// txn is held from the choice of a batch to the end of its transaction: a partition is given back only between.
+	txn sync.Mutex
+
+	mu    sync.Mutex
+	parts map[int32]*held
+}
+
+// held is what is polled and not moved of one partition.
+type held struct {
+	queue  []*kgo.Record
+	bytes  int
+	next   int64 // committed position: everything below is moved
+	paused bool
+}
+
+// batch is one transaction in the making.
+type batch struct {
+	generation hop.Generation
+	taken      map[int32]taken
+	sources    []*kgo.Record // of the records, one for one
+	records    []*kgo.Record
+}
+
+type taken struct {
+	from *held
+	n    int
+}
+
+// NewCarrier joins the group. moved, if any, is told how many records were produced.
+func NewCarrier(cfg CarrierConfig, moved func(n int)) (*Carrier, error) {
+	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved}
+	cfg.Member.Handler = c
+	cfg.Member.Logger = cfg.Logger
+	m, err := hop.NewMember(cfg.Member)
+	if err != nil {
+		return nil, err
+	}
+	c.member = m
+	return c, nil
+}
+
+// Member is the carrier's place in the group.
+func (c *Carrier) Member() *hop.Member { return c.member }
+
+// Positions gives the committed position of each partition that it owns.
+func (c *Carrier) Positions() map[int32]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ps := make(map[int32]int64, len(c.parts))
+	for p, h := range c.parts {
+		ps[p] = h.next
+	}
+	return ps
+}
+
+// Run moves records until the context ends, then commits where it stands and returns nil. What is held is read again
+// by whoever consumes next. Any error means that the carrier can't go on; hop.ErrReplaced says that a newer process has
+// this node's name. The member stays in the group in either case.
+func (c *Carrier) Run(ctx context.Context) error {
+	polled := time.Now()
+	for ctx.Err() == nil {
+		moved, wait, err := c.move(ctx)
+		if err != nil {
+			c.cfg.Logger.Warn("move records", slog.String("group", c.cfg.Member.Group), slog.Any("error", err))
+			c.sleep(ctx, commitPause)
+			continue
+		}
+		if moved {
+			wait = 0
+		}
+		if c.saturated() && time.Since(polled) < maxSilence {
+			c.sleep(ctx, min(wait, maxSilence))
+			continue
+		}
+		polled = time.Now()
+		if err := c.poll(ctx, wait); err != nil {
+			return err
+		}
+	}
+	c.handOver(context.WithoutCancel(ctx))
+	return nil
+}
+
+// sleep waits for a time, a wake-up or the end.
+func (c *Carrier) sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-c.cfg.Wake:
+	}
+}
+
+// saturated reports whether every partition holds records that its rule doesn't let pass: nothing that a poll could bring
+// would pass before them.
+func (c *Carrier) saturated() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.parts {
+		if len(h.queue) == 0 {
+			return false
+		}
+	}
+	return len(c.parts) > 0
+}
+
+// holding reports whether any partition holds records.
+func (c *Carrier) holding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.parts {
+		if len(h.queue) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// poll waits for records, at most for wait where some are held.
+func (c *Carrier) poll(ctx context.Context, wait time.Duration) error {
+	if c.holding() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(wait, time.Millisecond))
+		defer cancel()
+	}
+	fetches, err := c.member.Poll(ctx, maxBatch)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil
+	case err != nil:
+		return fmt.Errorf("consume %s: %w", c.cfg.Member.Topic, err)
+	}
+	c.hold(fetches)
+	c.member.AllowRebalance()
+	return nil
+}
+
+func (c *Carrier) hold(fetches kgo.Fetches) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fetches.EachPartition(func(fp kgo.FetchTopicPartition) {
+		h := c.parts[fp.Partition]
+		if h == nil {
+			return // taken back meanwhile: the next owner reads it
+		}
+		h.queue = append(h.queue, fp.Records...)
+		for _, r := range fp.Records {
+			h.bytes += size(r)
+		}
+		if !h.paused && (len(h.queue) > maxHeldRecords || h.bytes > maxHeldBytes) {
+			h.paused = true
+			c.member.Pause(fp.Partition)
+		}
+	})
+}
+
+func size(r *kgo.Record) int {
+	const overhead = 200 // of a record in memory
+	n := overhead + len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += len(r.Headers[i].Key) + len(r.Headers[i].Value)
+	}
+	return n
+}
+
+// move runs one transaction with what passes. wait says when to look again.
+func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err error) {
+	c.txn.Lock()
+	defer c.txn.Unlock()
+	b, wait := c.choose()
+	if len(b.taken) == 0 {
+		return false, wait, nil
+	}
+	// The commit outlives a stop: it is short, and its outcome should be known.
+	err = c.cfg.Pool.Commit(context.WithoutCancel(ctx), hop.Tx{
+		Member: c.member, Generation: b.generation, Records: b.records, Offsets: c.positions(b, false),
+	})
+	var refused *hop.RecordsError
+	if errors.As(err, &refused) {
+		for i, reason := range refused.Refused {
+			c.cfg.Rule.Refused(ctx, b.sources[i], reason)
+		}
+	}
+	if err != nil {
+		return false, commitPause, err
+	}
+	c.done(b)
+	if c.moved != nil {
+		c.moved(len(b.records))
+	}
+	return true, wait, nil
+}
+
+// choose asks the rule what passes.
+func (c *Carrier) choose() (batch, time.Duration) {
+	b := batch{generation: c.member.Generation(), taken: make(map[int32]taken)}
+	wait := maxSilence
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p, h := range c.parts {
+		room := maxBatch - len(b.records)
+		if len(h.queue) == 0 || room <= 0 {
+			continue
+		}
+		outs, again := c.cfg.Rule.Take(p, h.queue, room)
+		if len(outs) < len(h.queue) {
+			wait = min(wait, again)
+		}
+		if len(outs) == 0 {
+			continue
+		}
+		b.taken[p] = taken{h, len(outs)}
+		for i, out := range outs {
+			if out != nil {
+				b.records = append(b.records, out)
+				b.sources = append(b.sources, h.queue[i])
+			}
+		}
+	}
+	return b, wait
+}
+
+func (c *Carrier) positions(b batch, clean bool) map[int32]hop.Position {
+	ps := make(map[int32]hop.Position, len(b.taken))
+	for p, t := range b.taken {
+		ps[p] = c.position(t.from.queue[t.n-1].Offset+1, clean)
+	}
+	return ps
+}
+
+func (c *Carrier) position(at int64, clean bool) hop.Position {
+	m := offsets.Metadata{Clean: clean, TopicID: c.member.TopicID(), Node: c.cfg.Member.Node}
+	return hop.Position{Offset: at, Metadata: m.Encode(at)}
+}
+
+// done lets go of what was moved.
+func (c *Carrier) done(b batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p, t := range b.taken {
+		h := t.from
+		h.next = h.queue[t.n-1].Offset + 1
+		for _, r := range h.queue[:t.n] {
+			h.bytes -= size(r)
+		}
+		if h.queue = h.queue[t.n:]; len(h.queue) == 0 {
+			h.queue = nil
+		}
+		if h.paused && len(h.queue) <= maxHeldRecords/4 && h.bytes <= maxHeldBytes/4 {
+			h.paused = false
+			c.member.Resume(p)
+		}
+	}
+}
+
+// handOver commits where all partitions stand, marked clean: nothing of this process is under way for them, so that
+// a next owner needn't end anything. It doesn't matter much if it fails.
+func (c *Carrier) handOver(ctx context.Context, only ...int32) {
+	generation := c.member.Generation()
+	ps := make(map[int32]hop.Position)
+	c.mu.Lock()
+	for p, h := range c.parts {
+		ps[p] = c.position(h.next, true)
+	}
+	if len(only) > 0 {
+		all := ps
+		ps = make(map[int32]hop.Position)
+		for _, p := range only {
+			if at, ok := all[p]; ok {
+				ps[p] = at
+			}
+		}
+	}
+	c.mu.Unlock()
+	if len(ps) == 0 {
+		return
+	}
+	if err := c.cfg.Pool.Commit(ctx, hop.Tx{Member: c.member, Generation: generation, Offsets: ps}); err != nil {
+		c.cfg.Logger.Debug("mark positions clean", slog.String("group", c.cfg.Member.Group), slog.Any("error", err))
+	}
+}
+
+// Assigned begins to hold partitions.
+func (c *Carrier) Assigned(_ context.Context, as []hop.Assignment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range as {
+		c.parts[a.Partition] = &held{next: a.Offset}
+		c.cfg.Rule.Assigned(a, c.member.TopicID())
+	}
+}
+
+// Revoked waits for the transaction under way, then gives partitions back.
+func (c *Carrier) Revoked(ctx context.Context, ps []int32) {
+	c.txn.Lock()
+	defer c.txn.Unlock()
+	c.handOver(ctx, ps...)
+	c.release(ps)
+}
+
+// Lost lets go of partitions that may have another owner. A transaction under way is fenced by its generation.
+func (c *Carrier) Lost(ps []int32) { c.release(ps) }
+
+func (c *Carrier) release(ps []int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range ps {
+		if h := c.parts[p]; h != nil && h.paused {
+			c.member.Resume(p) // a pause outlives the assignment
+		}
+		delete(c.parts, p)
+		c.cfg.Rule.Released(p)
+	}
+}
+
+// Overtaken passes on what retention took.
+func (c *Carrier) Overtaken(p int32, from, to int64) { c.cfg.Rule.Overtaken(p, from, to) }

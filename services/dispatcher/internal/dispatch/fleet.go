@@ -1,0 +1,302 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/control"
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
+)
+
+// heartbeat is how often the fleet looks at user topics and reports.
+const heartbeat = 2 * time.Second
+
+// Fleet is all that a dispatcher does: one keeper an agent, one carrier a retry tier, and the looks and reports that they
+// share.
+type Fleet struct {
+	env    *Environment
+	upkeep *upkeep
+	ready  chan struct{}
+	fatal  chan error // the first counts
+
+	mu      sync.Mutex
+	ctx     context.Context // of the keepers; nil before Run and after its end
+	keepers map[string]*Keeper
+	running sync.WaitGroup
+}
+
+// NewFleet does nothing before Run.
+func NewFleet(env *Environment) *Fleet {
+	return &Fleet{env: env, upkeep: newUpkeep(env), ready: make(chan struct{}), fatal: make(chan error, 1),
+		keepers: make(map[string]*Keeper)}
+}
+
+// Started is closed when the desired state was read.
+func (f *Fleet) Started() <-chan struct{} { return f.ready }
+
+// Run dispatches until the context ends, and returns nil after an orderly stop. An error says why the process has to
+// end, such as a newer one of its name.
+func (f *Fleet) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	f.mu.Lock()
+	f.ctx = ctx
+	f.mu.Unlock()
+	var parts sync.WaitGroup
+	for i, tier := range f.env.Kafka.RetryTiers {
+		parts.Go(func() { f.runTier(ctx, tier, i == 0) })
+	}
+	parts.Go(func() {
+		err := control.Follow(ctx, f.env.Opts, f.env.Names, f.env.Logger, f)
+		if ctx.Err() == nil {
+			f.fail(err)
+		}
+	})
+	parts.Go(func() { f.looks(ctx) })
+	parts.Go(func() { f.heartbeats(ctx) })
+	parts.Go(func() { f.upkeep.run(ctx, f.specs) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-f.fatal:
+	}
+	stop()
+	f.mu.Lock()
+	f.ctx = nil
+	f.mu.Unlock()
+	parts.Wait()
+	f.running.Wait()
+	f.env.Reporter.Node(f.reports(), true)
+	return err
+}
+
+func (f *Fleet) fail(err error) {
+	select {
+	case f.fatal <- err:
+	default:
+	}
+}
+
+// runTier moves a tier's due retries.
+func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
+	tier := &Tier{
+		names: f.env.Names, delay: delay, node: f.env.Node, agents: f.spec, now: time.Now, logger: f.env.Logger,
+		alert: func(kind, message string) { f.env.Reporter.Alert("", "", kind, message) },
+	}
+	if first {
+		tier.leads = f.upkeep.lead
+	}
+	select { // before it is known what agents there are, nothing can be said of a retry
+	case <-ctx.Done():
+		return
+	case <-f.ready:
+	}
+	group := f.env.Names.RetryGroup(delay)
+	count := f.env.Metrics.moved(delay)
+	c, err := NewCarrier(CarrierConfig{
+		Member: hop.MemberConfig{Opts: f.env.Opts, Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node},
+		Pool:   f.env.Pool, Rule: tier, Logger: f.env.Logger,
+	}, func(n int) { count.Add(float64(n)) })
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	defer c.Member().Close()
+	switch err := c.Run(ctx); {
+	case errors.Is(err, hop.ErrReplaced):
+		f.fail(f.env.replaced(ctx, group))
+	case err != nil:
+		f.fail(err)
+	}
+}
+
+// Ready takes over the desired state as of the start.
+func (f *Fleet) Ready(all map[string]*spec.Agent) {
+	for key, a := range all {
+		f.Changed(key, a)
+	}
+	close(f.ready)
+}
+
+// Changed takes over one agent's newer state.
+func (f *Fleet) Changed(key string, a *spec.Agent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := f.keepers[key]
+	switch {
+	case k != nil:
+		k.Desire(a)
+		if a == nil {
+			delete(f.keepers, key)
+			r := k.Report()
+			f.env.Metrics.forget(r.Topic, r.AgentName)
+		}
+	case a != nil && f.ctx != nil:
+		k = newKeeper(f.env, a, f.fail)
+		f.keepers[key] = k
+		ctx := f.ctx
+		f.running.Go(func() { k.Run(ctx) })
+	}
+}
+
+// spec is an agent's spec by topic/name.
+func (f *Fleet) spec(ref string) *spec.Agent {
+	f.mu.Lock()
+	k := f.keepers["agent/"+ref]
+	f.mu.Unlock()
+	if k == nil {
+		return nil
+	}
+	return k.Spec()
+}
+
+func (f *Fleet) all() []*Keeper {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ks := make([]*Keeper, 0, len(f.keepers))
+	for _, k := range f.keepers {
+		ks = append(ks, k)
+	}
+	return ks
+}
+
+func (f *Fleet) specs() []*spec.Agent {
+	var as []*spec.Agent
+	for _, k := range f.all() {
+		if a := k.Spec(); a != nil {
+			as = append(as, a)
+		}
+	}
+	return as
+}
+
+func (f *Fleet) reports() []status.AgentReport {
+	var rs []status.AgentReport
+	for _, k := range f.all() {
+		rs = append(rs, k.Report())
+	}
+	slices.SortFunc(rs, func(a, b status.AgentReport) int {
+		return strings.Compare(a.Topic+"/"+a.AgentName, b.Topic+"/"+b.AgentName)
+	})
+	return rs
+}
+
+// looks keeps the rooms up to date: often where something moves, at every heartbeat elsewhere.
+func (f *Fleet) looks(ctx context.Context) {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	const rare = int(heartbeat / lookInterval)
+	for n := 0; ; n++ {
+		var queues []queue
+		for _, k := range f.all() {
+			a, room := k.Spec(), k.Room()
+			if a != nil && (n%rare == 0 || room.Restless()) {
+				queues = append(queues, queue{f.env.Names.Tasks(a.Topic, a.Name), f.env.Names.WorkGroup(a.Topic, a.Name), room})
+			}
+		}
+		limited, cancel := context.WithTimeout(ctx, heartbeat)
+		if err := look(limited, f.env.admin(), queues); err != nil && ctx.Err() == nil {
+			f.env.Logger.Warn("look at task queues", slog.Any("error", err))
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// heartbeats looks at the user topics and reports.
+func (f *Fleet) heartbeats(ctx context.Context) {
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	for {
+		limited, cancel := context.WithTimeout(ctx, 2*heartbeat)
+		if err := f.lookAtTopics(limited); err != nil && ctx.Err() == nil {
+			f.env.Logger.Warn("look at user topics", slog.Any("error", err))
+		}
+		cancel()
+		reports := f.reports()
+		for _, r := range reports {
+			f.env.Metrics.figures(r.Topic, r.AgentName, r.Lag, r.Unsettled)
+		}
+		select {
+		case <-f.ready: // before it knows the agents, a heartbeat would say that there are none
+			f.env.Reporter.Node(reports, false)
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// lookAtTopics finds topics that are gone or were made again, and the lag.
+func (f *Fleet) lookAtTopics(ctx context.Context) error {
+	keepers := f.all()
+	var names []string
+	for _, k := range keepers {
+		if a := k.Spec(); a != nil {
+			names = append(names, a.Topic)
+		}
+	}
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) == 0 {
+		return nil
+	}
+	adm := f.env.admin()
+	found, err := adm.ListTopics(ctx, names...)
+	if err != nil {
+		return err
+	}
+	exist := names[:0]
+	for _, name := range names {
+		if t, ok := found[name]; ok && t.Err == nil {
+			exist = append(exist, name)
+		}
+	}
+	ends, err := adm.ListCommittedOffsets(ctx, exist...)
+	if err != nil && len(ends) == 0 {
+		return err
+	}
+	starts, err := adm.ListStartOffsets(ctx, exist...)
+	if err != nil && len(starts) == 0 {
+		return err
+	}
+	idle := f.upkeep.idlePositions(ctx, keepers)
+	for _, k := range keepers {
+		a := k.Spec()
+		if a == nil {
+			continue
+		}
+		t := found[a.Topic]
+		if t.Err == nil || isUnknownTopic(t.Err) {
+			k.TopicSeen(t.ID, t.Err == nil && len(t.Partitions) > 0)
+		}
+		at := k.positions()
+		if at == nil {
+			at = idle[a.Ref()]
+		}
+		k.setLag(lag(a.Topic, at, starts, ends))
+	}
+	return nil
+}
+
+var _ control.Handler = (*Fleet)(nil)
+
+// clientOptions are those of members: new partitions are found soon, since their first events count like any others.
+func clientOptions(opts []kgo.Opt) []kgo.Opt {
+	return append(append([]kgo.Opt{}, opts...), kgo.MetadataMaxAge(5*time.Second))
+}

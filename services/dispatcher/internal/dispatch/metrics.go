@@ -1,0 +1,55 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// Metrics are the dispatcher's figures for Prometheus.
+type Metrics struct {
+	routedTotal *prometheus.CounterVec
+	movedTotal  *prometheus.CounterVec
+	lag         *prometheus.GaugeVec
+	unsettled   *prometheus.GaugeVec
+}
+
+// NewMetrics registers the figures.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	agent := []string{"topic", "agent"}
+	m := &Metrics{
+		routedTotal: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reeve_dispatcher_routed_total", Help: "Events that this dispatcher routed to an agent's task topic."}, agent),
+		movedTotal:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reeve_dispatcher_retries_due_total", Help: "Due retries that this dispatcher moved on."}, []string{"tier"}),
+		lag:         prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "reeve_dispatcher_lag", Help: "Events of the user topic that aren't routed yet, on this dispatcher's partitions."}, agent),
+		unsettled:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "reeve_dispatcher_unsettled", Help: "Tasks on the task topic that aren't settled, as this dispatcher sees it."}, agent),
+	}
+	r.MustRegister(m.routedTotal, m.movedTotal, m.lag, m.unsettled)
+	return m
+}
+
+func (m *Metrics) routed(a *spec.Agent) prometheus.Counter {
+	return m.routedTotal.WithLabelValues(a.Topic, a.Name)
+}
+
+func (m *Metrics) moved(tier time.Duration) prometheus.Counter {
+	return m.movedTotal.WithLabelValues(topics.Tier(tier))
+}
+
+func (m *Metrics) figures(topic, agent string, lag, unsettled *int64) {
+	if lag != nil {
+		m.lag.WithLabelValues(topic, agent).Set(float64(*lag))
+	}
+	if unsettled != nil {
+		m.unsettled.WithLabelValues(topic, agent).Set(float64(*unsettled))
+	}
+}
+
+// forget drops an agent that is gone.
+func (m *Metrics) forget(topic, agent string) {
+	m.routedTotal.DeleteLabelValues(topic, agent)
+	m.lag.DeleteLabelValues(topic, agent)
+	m.unsettled.DeleteLabelValues(topic, agent)
+}

@@ -1,0 +1,99 @@
+package dispatch
+
+import "sync"
+
+// Bound is how many unsettled tasks a task partition may hold before dispatching to it waits.
+const Bound = 4096
+
+// Room counts the free places of an agent's task partitions: what a look at Kafka found, less what was routed since that
+// look began. It errs on the side of less, until the next look.
+type Room struct {
+	mu        sync.Mutex
+	unsettled []int64 // as of the last look
+	routed    []int64 // ever
+	seen      []int64 // of routed, when the last look began
+	next      int     // of the partitions, for records without a key
+	wake      chan struct{}
+}
+
+// NewRoom is empty task partitions.
+func NewRoom(partitions int32) *Room {
+	return &Room{
+		unsettled: make([]int64, partitions),
+		routed:    make([]int64, partitions),
+		seen:      make([]int64, partitions),
+		wake:      make(chan struct{}, 1),
+	}
+}
+
+// Partitions is how many partitions it counts.
+func (r *Room) Partitions() int32 { return int32(len(r.routed)) }
+
+// Wake says that a look found more room.
+func (r *Room) Wake() <-chan struct{} { return r.wake }
+
+// Reserve takes a place on the partition that want names; without one (negative) on any that has room, in turn.
+func (r *Room) Reserve(want int32) (p int32, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if want >= 0 {
+		return want, r.take(int(want))
+	}
+	for range r.routed {
+		r.next = (r.next + 1) % len(r.routed)
+		if r.take(r.next) {
+			return int32(r.next), true
+		}
+	}
+	return 0, false
+}
+
+func (r *Room) take(p int) bool {
+	if r.unsettled[p]+r.routed[p]-r.seen[p] >= Bound {
+		return false
+	}
+	r.routed[p]++
+	return true
+}
+
+// Restless reports whether the last look is out of date: tasks were unsettled then or were routed since.
+func (r *Room) Restless() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.routed {
+		if r.unsettled[p] > 0 || r.routed[p] != r.seen[p] {
+			return true
+		}
+	}
+	return false
+}
+
+// Look notes that a look begins; what it finds is given to the function that it returns. Partitions beyond the found ones
+// count as empty.
+func (r *Room) Look() (found func(unsettled []int64)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := append([]int64(nil), r.routed...)
+	return func(unsettled []int64) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		clear(r.unsettled)
+		copy(r.unsettled, unsettled)
+		copy(r.seen, before)
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Unsettled is the sum over the partitions, as of the last look.
+func (r *Room) Unsettled() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var n int64
+	for _, u := range r.unsettled {
+		n += u
+	}
+	return n
+}

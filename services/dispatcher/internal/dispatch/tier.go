@@ -1,0 +1,97 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// Tier is the rule of a retry tier's topic: a record passes when it is due, which is its time of append plus the tier's
+// delay. The delay is one for the whole topic, so a partition's head is always its earliest.
+type Tier struct {
+	names  topics.Names
+	delay  time.Duration
+	node   string
+	agents func(ref string) *spec.Agent // nil for an agent that nobody knows
+	now    func() time.Time
+	alert  func(kind, message string)
+	logger *slog.Logger
+
+	spread route.Spread
+	// leads is told whether this node reads partition 0 of the tier.
+	leads func(bool)
+}
+
+// Take lets the due records pass: to their agent's task topic, also while it is paused, or to the outcomes as
+// discarded where the agent is gone.
+func (t *Tier) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, time.Duration) {
+	now := t.now()
+	var outs []*kgo.Record
+	for _, r := range records[:min(limit, len(records))] {
+		if r.Attrs.IsControl() {
+			outs = append(outs, nil)
+			continue
+		}
+		if wait := r.Timestamp.Add(t.delay).Sub(now); wait > 0 {
+			return outs, wait
+		}
+		outs = append(outs, t.due(r, now))
+	}
+	return outs, 0
+}
+
+// due is what a due record becomes; nil where it is no task at all.
+func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
+	ref := route.Header(r, task.HeaderAgent)
+	a := t.agents(ref)
+	if a != nil && !(a.Phase == spec.Terminated && a.CleanUp) {
+		return route.Retry(t.names, a, &t.spread, r, now)
+	}
+	end := route.Ending{Outcome: task.Discarded, Settled: task.SettledDropped, Message: fmt.Sprintf("the agent %s was deleted", ref), Node: t.node}
+	out, err := route.Outcome(t.names, r, end, now)
+	if err != nil {
+		t.logger.Warn("drop a record that is no retry", slog.String("topic", r.Topic), slog.Int("partition", int(r.Partition)), slog.Int64("offset", r.Offset), slog.Any("error", err))
+		return nil
+	}
+	return out
+}
+
+// Refused has nothing to mend by itself: the agent's keeper makes its task topic. The record is tried again.
+func (t *Tier) Refused(_ context.Context, r *kgo.Record, reason error) {
+	t.alert("destination_unwritable", fmt.Sprintf("retries of %s can't be written: %v", route.Header(r, task.HeaderAgent), reason))
+}
+
+// Overtaken alerts people: something trimmed a topic that only Reeve trims.
+func (t *Tier) Overtaken(p int32, from, to int64) {
+	t.alert("records_lost", lostRange(t.names.Retry(t.delay), p, from, to))
+}
+
+// Assigned and Released tell who leads.
+func (t *Tier) Assigned(a hop.Assignment, _ [16]byte) {
+	if a.Partition == 0 && t.leads != nil {
+		t.leads(true)
+	}
+}
+
+// Released is the counterpart of Assigned.
+func (t *Tier) Released(p int32) {
+	if p == 0 && t.leads != nil {
+		t.leads(false)
+	}
+}
+
+func lostRange(topic string, p int32, from, to int64) string {
+	if from < 0 {
+		return fmt.Sprintf("retention removed records of %s, partition %d, below offset %d before they were consumed", topic, p, to)
+	}
+	return fmt.Sprintf("retention removed %d records of %s, partition %d, offsets %d to %d, before they were consumed", to-from, topic, p, from, to-1)
+}
