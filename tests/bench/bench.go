@@ -1,0 +1,170 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/reeve-run/reeve/tests/harness"
+
+	"github.com/reeve-run/reeve/internal/testenv"
+)
+
+// Config is a run of the bench.
+type Config struct {
+	Events int           // a throughput round
+	Rounds int           // of everything, interleaved.
+	Rates  []int         // events/s at which latency is measured.
+	During time.Duration // of a latency round.
+	Dir    string        // for binaries and logs
+	Out    io.Writer     // for the results
+	Say    func(format string, args ...any)
+}
+
+type bench struct {
+	Config
+	bin             string
+	dir             string
+	kafka, postgres *testenv.Server
+	dropSchema      func() error
+}
+
+// contestant is one of the things compared.
+type contestant struct {
+	name  string
+	make  func(context.Context) (*subject, error)
+	rates []rate
+	times map[int][]latency
+}
+
+// Run measures and prints.
+func Run(ctx context.Context, c Config) error {
+	b := &bench{Config: c, dir: c.Dir, bin: filepath.Join(c.Dir, "bin")}
+	if err := harness.Build(ctx, b.bin, "bench/child", "bench/bare", "bench/worker"); err != nil {
+		return err
+	}
+	var err error
+	if b.kafka, err = testenv.StartKafka(ctx, c.Say); err != nil {
+		return err
+	}
+	defer func() { _ = b.kafka.Stop() }()
+	if b.postgres, err = testenv.StartPostgres(ctx, c.Say); err != nil {
+		return err
+	}
+	defer func() { _ = b.postgres.Stop() }()
+	c.Say("on %s and %s", b.kafka.About, b.postgres.About)
+	all := b.contestants()
+	for round := range c.Rounds {
+		for _, x := range all {
+			if err := b.round(ctx, round, x); err != nil {
+				return fmt.Errorf("%s, round %d: %w", x.name, round+1, err)
+			}
+		}
+	}
+	b.print(all)
+	return nil
+}
+
+func (b *bench) contestants() []*contestant {
+	kind := func(name string, make func(context.Context, bool) (*subject, error), stdio bool) *contestant {
+		return &contestant{name: name, make: func(ctx context.Context) (*subject, error) { return make(ctx, stdio) }, times: map[int][]latency{}}
+	}
+	return []*contestant{
+		kind("bare copy, no children", b.bare, false),
+		kind("Reeve, in-process", b.reeve, false),
+		kind("bare copy, 4 children", b.bare, true),
+		kind("Reeve, 4 children", b.reeve, true),
+	}
+}
+
+// round measures one contestant: how much it moves, and then, on the same running processes, how fast it answers.
+func (b *bench) round(ctx context.Context, n int, x *contestant) (err error) {
+	s, err := x.make(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(), b.drop()) }()
+	r, err := b.throughput(ctx, s, b.Events)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, logs(s))
+	}
+	x.rates = append(x.rates, r)
+	b.Say("round %d: %-24s %7.0f events/s, CPU-s per million: client %.1f, broker %.1f, registry %.1f", n+1, x.name, r.PerSecond, r.Client, r.Broker, r.Apart)
+	for _, perSecond := range b.Rates {
+		l, err := b.latency(ctx, s, perSecond, b.During)
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, logs(s))
+		}
+		x.times[perSecond] = append(x.times[perSecond], l)
+		b.Say("round %d: %-24s at %d/s p50 %s p99 %s", n+1, x.name, perSecond, tenths(l.P50), tenths(l.P99))
+	}
+	return nil
+}
+
+// drop removes the schema of the last registry.
+func (b *bench) drop() error {
+	if b.dropSchema == nil {
+		return nil
+	}
+	drop := b.dropSchema
+	b.dropSchema = nil
+	return drop()
+}
+
+func logs(s *subject) string {
+	text := ""
+	for _, p := range s.movers {
+		if p != nil {
+			text += p.Name + ": " + p.Log() + "\n"
+		}
+	}
+	return text
+}
+
+// print writes medians, and Reeve's beside the bare copy's.
+func (b *bench) print(all []*contestant) {
+	p := func(format string, args ...any) { fmt.Fprintf(b.Out, format+"\n", args...) }
+	p("medians of %d rounds, %d events each, on %s", b.Rounds, b.Events, b.kafka.About)
+	p("%-24s %10s %8s %22s %22s %10s", "", "events/s", "of bare", "CPU-s/M client+broker", "client / broker", "registry")
+	for i, x := range all {
+		m := medianRate(x.rates)
+		share := ""
+		if i%2 == 1 {
+			share = fmt.Sprintf("%.0f %%", 100*m.PerSecond/medianRate(all[i-1].rates).PerSecond)
+		}
+		p("%-24s %10.0f %8s %22.1f %22s %10.1f", x.name, m.PerSecond, share, m.Client+m.Broker, fmt.Sprintf("%.1f / %.1f", m.Client, m.Broker), m.Apart)
+	}
+	for _, perSecond := range b.Rates {
+		for _, x := range all {
+			if ls := x.times[perSecond]; len(ls) > 0 {
+				p("%-24s at %5d/s: publish → outcome p50 %s, p99 %s", x.name, perSecond,
+					tenths(median(ls, func(l latency) time.Duration { return l.P50 })), tenths(median(ls, func(l latency) time.Duration { return l.P99 })))
+			}
+		}
+	}
+}
+
+func medianRate(rs []rate) rate {
+	return rate{
+		PerSecond: median(rs, func(r rate) float64 { return r.PerSecond }),
+		Client:    median(rs, func(r rate) float64 { return r.Client }),
+		Broker:    median(rs, func(r rate) float64 { return r.Broker }),
+		Apart:     median(rs, func(r rate) float64 { return r.Apart }),
+	}
+}
+
+func median[T any, V cmp.Ordered](xs []T, of func(T) V) V {
+	vs := make([]V, len(xs))
+	for i, x := range xs {
+		vs[i] = of(x)
+	}
+	slices.Sort(vs)
+	return vs[len(vs)/2]
+}
+
+func tenths(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000) }

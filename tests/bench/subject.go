@@ -1,0 +1,158 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/tests/harness"
+
+	"github.com/reeve-run/reeve/internal/testenv"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// A subject is something that moves records from a user's topic to outcomes.
+type subject struct {
+	name     string
+	outcomes string // topic
+	// begin starts it on the topic; what it starts belongs to the System.
+	begin func(ctx context.Context) error
+	// origin is the event of an outcome's record, topic/partition/offset.
+	origin func(*kgo.Record) (string, error)
+	// movers are the processes whose processor time counts; apart is listed by itself, nil where there is none.
+	movers []*harness.Process
+	apart  *harness.Process
+
+	sys *harness.System
+}
+
+// input is the user's topic.
+func (s *subject) input() string { return s.sys.Prefix + "-in" }
+
+// close ends its processes and removes its topics.
+func (s *subject) close() error {
+	return errors.Join(s.sys.Close(), testenv.RemovePrefix(s.sys.Brokers, s.sys.Prefix))
+}
+
+// prepare makes what both kinds need: an installation of their own and the user's topic.
+func (b *bench) prepare(ctx context.Context, name string) (*subject, error) {
+	prefix := testenv.Unique()
+	sys, err := harness.New(harness.Config{
+		Brokers: []string{b.kafka.Address}, Prefix: prefix, Database: b.postgres.Address, Bin: b.bin, Dir: filepath.Join(b.dir, name+"-"+prefix),
+		Env: []string{"REEVE_LOG_LEVEL=warn"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &subject{name: name, sys: sys}
+	if err := harness.CreateTopic(ctx, sys.Brokers, s.input(), partitions); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// bare is the copy by franz-go.
+func (b *bench) bare(ctx context.Context, stdio bool) (*subject, error) {
+	s, err := b.prepare(ctx, "bare")
+	if err != nil {
+		return nil, err
+	}
+	tasks := s.sys.Prefix + "-tasks"
+	s.outcomes = s.sys.Prefix + "-out"
+	for _, t := range []string{tasks, s.outcomes} {
+		if err := harness.CreateTopic(ctx, s.sys.Brokers, t, partitions); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	s.origin = func(r *kgo.Record) (string, error) { return string(r.Key), nil }
+	s.begin = func(context.Context) error {
+		args := []string{"-broker", b.kafka.Address, "-in", s.input(), "-tasks", tasks, "-out", s.outcomes}
+		if stdio {
+			args = append(args, "-child", filepath.Join(b.bin, "child"))
+		}
+		p, err := s.sys.Run(exec.Command(filepath.Join(b.bin, "bare"), args...), "bare", "")
+		s.movers = []*harness.Process{p}
+		return err
+	}
+	return s, nil
+}
+
+// reeve is Reeve with the no-op agent, as four processes below a supervisor or inside a worker.
+func (b *bench) reeve(ctx context.Context, stdio bool) (*subject, error) {
+	s, err := b.prepare(ctx, "reeve")
+	if err != nil {
+		return nil, err
+	}
+	s.outcomes = s.sys.Names().Outcomes()
+	s.origin = func(r *kgo.Record) (string, error) {
+		for _, h := range r.Headers {
+			if h.Key == task.HeaderOrigin {
+				o, err := task.ParseOrigin(string(h.Value))
+				return o.ID(), err
+			}
+		}
+		return "", errors.New("an outcome has no origin")
+	}
+	if s.sys.Database, b.dropSchema, err = testenv.NewSchema(ctx, b.postgres.Address); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	s.begin = func(ctx context.Context) error { return b.beginReeve(ctx, s, stdio) }
+	return s, nil
+}
+
+func (b *bench) beginReeve(ctx context.Context, s *subject, stdio bool) error {
+	dir := filepath.Join(s.sys.AgentsDir(), "noop")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.Link(filepath.Join(b.bin, "child"), filepath.Join(dir, "child")); err != nil {
+		return fmt.Errorf("place the agent: %w", err)
+	}
+	registry, err := s.sys.Start(ctx, "registry", "r0")
+	if err != nil {
+		return err
+	}
+	dispatcher, err := s.sys.Start(ctx, "dispatcher", "d0")
+	if err != nil {
+		return err
+	}
+	var worker *harness.Process
+	if stdio {
+		worker, err = s.sys.Start(ctx, "supervisor", "s0")
+	} else {
+		worker, err = s.sys.Launch("worker", "s0") // it serves nothing, so there is no telling that it is ready
+	}
+	if err != nil {
+		return err
+	}
+	s.apart, s.movers = registry, []*harness.Process{dispatcher, worker}
+	return s.sys.Register(ctx, map[string]any{
+		"topic": s.input(), "name": "noop", "runtime": "command", "dir": "noop", "command": []string{"./child"},
+		"config": map[string]any{"concurrency": 256, "ordering": "none"},
+		"pool":   map[string]any{"min": 4, "max": 4},
+	})
+}
+
+// cpu is the processor time of the processes with all that is below them.
+func cpu(ps ...*harness.Process) float64 {
+	total := 0.0
+	for _, p := range ps {
+		if p == nil {
+			continue
+		}
+		total += harness.CPU(p.PID)
+		for _, c := range harness.Children(p.PID) {
+			total += harness.CPU(c)
+		}
+	}
+	return total
+}
+
+// startLimit is how long a subject may take to its first outcome.
+const startLimit = time.Minute
