@@ -32,10 +32,8 @@ type PoolConfig struct {
 	Names         topics.Names
 	Service, Node string
 	// Size is how many producers there are at first. Defaults to DefaultProducers, at most MaxProducers.
-	Size int
-	// MaxMessageBytes is the largest batch that is sent; topics have limits of their own. Defaults to 16 MiB.
-	MaxMessageBytes int32
-	Logger          *slog.Logger
+	Size   int
+	Logger *slog.Logger
 }
 
 // Pool is a process's transactional producers. It is safe for concurrent use.
@@ -45,6 +43,8 @@ type Pool struct {
 	free chan *producer
 	life context.Context // ends with Close
 	end  context.CancelFunc
+
+	limits limits
 
 	mu   sync.Mutex
 	made []*producer
@@ -78,9 +78,6 @@ func (e *RecordsError) Error() string {
 func NewPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	if cfg.Size == 0 {
 		cfg.Size = DefaultProducers
-	}
-	if cfg.MaxMessageBytes == 0 {
-		cfg.MaxMessageBytes = 16 << 20
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -197,7 +194,7 @@ func (pr *producer) connect() error {
 		// A partition that met CONCURRENT_TRANSACTIONS waits for a metadata update before it goes on, so that these
 		// must not be held back.
 		kgo.MetadataMinAge(10 * time.Millisecond),
-		kgo.MaxBufferedRecords(1 << 20), kgo.ProducerBatchMaxBytes(cfg.MaxMessageBytes), kgo.BrokerMaxWriteBytes(100 << 20),
+		kgo.MaxBufferedRecords(1 << 20), kgo.ProducerBatchMaxBytesFn(pr.pool.limits.of), kgo.BrokerMaxWriteBytes(100 << 20),
 		kgo.RecordPartitioner(partitioner{}), kgo.UnknownTopicRetries(4),
 	}, cfg.Opts...)
 	opts = append(opts, kgo.TransactionalID(pr.id), kgo.TransactionTimeout(TransactionTimeout))
@@ -297,6 +294,7 @@ func (pr *producer) produce(ctx context.Context, rs []*kgo.Record) error {
 			}
 		}
 	}
+	pr.pool.limits.learn(ctx, pr.cl, rs)
 	// The records' own context must outlive a cancelled commit: kgo would fail some of a batch and not others.
 	for _, r := range rs {
 		pr.cl.Produce(context.Background(), r, failed)

@@ -51,6 +51,9 @@ func workerProcess(node string) error {
 			panic(err)
 		}
 		<-time.After(time.Duration(rand.N(20_000)) * time.Microsecond)
+		if string(a.Record.Value) == os.Getenv("REEVE_TEST_POISON") {
+			os.Exit(3)
+		}
 		return worker.Result{Outcome: task.Completed, Value: []byte("1")}
 	})
 	e := worker.New(worker.Config{Pool: pool, Opts: opts, Names: names, Spec: sweepSpec(), Service: "test", Node: node, Runner: run, Tiers: tiers})
@@ -69,7 +72,11 @@ func workerProcess(node string) error {
 }
 
 func sweepSpec() *spec.Agent {
-	return &spec.Agent{Topic: "orders", Name: "biller", Version: "1", Runtime: spec.SDK, Partitions: 8, Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess(), Phase: spec.Active}
+	a := &spec.Agent{Topic: "orders", Name: "biller", Version: "1", Runtime: spec.SDK, Partitions: 8, Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess(), Phase: spec.Active}
+	if os.Getenv("REEVE_TEST_POISON") != "" {
+		a.Config.MaxRetries = 0
+	}
+	return a
 }
 
 // sweep is a running experiment.
@@ -80,14 +87,15 @@ type sweep struct {
 	starts string
 	cl     *kgo.Client
 
-	mu   sync.Mutex
-	seen map[string][]time.Time // when each task's outcome became visible
-	last time.Time
+	mu      sync.Mutex
+	seen    map[string][]time.Time // when each task's outcome became visible
+	headers map[string]map[string]string
+	last    time.Time
 }
 
 func newSweep(t *testing.T) *sweep {
 	t.Helper()
-	s := &sweep{t: t, names: topics.Names{Prefix: fmt.Sprintf("sweep%d", time.Now().UnixNano()%1e9)}, starts: filepath.Join(t.TempDir(), "starts"), seen: map[string][]time.Time{}}
+	s := &sweep{t: t, names: topics.Names{Prefix: fmt.Sprintf("sweep%d", time.Now().UnixNano()%1e9)}, starts: filepath.Join(t.TempDir(), "starts"), seen: map[string][]time.Time{}, headers: map[string]map[string]string{}}
 	if s.seeds = os.Getenv("REEVE_TEST_KAFKA_BROKERS"); s.seeds == "" {
 		s.seeds = strings.Join(newBroker(t), ",")
 	}
@@ -121,7 +129,8 @@ func (s *sweep) watch(ctx context.Context) {
 		now := time.Now()
 		s.mu.Lock()
 		fs.EachRecord(func(r *kgo.Record) {
-			if header(r)[task.HeaderFinal] == "true" {
+			if h := header(r); h[task.HeaderFinal] == "true" {
+				s.headers[string(r.Key)] = h
 				s.seen[string(r.Key)] = append(s.seen[string(r.Key)], now)
 			}
 			s.last = now

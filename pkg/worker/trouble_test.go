@@ -1,0 +1,143 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/worker"
+)
+
+// A task whose execution kills its host is found and dead-lettered; its neighbours burn no retry.
+func TestHostKillerIsIsolated(t *testing.T) {
+	s := newSweep(t)
+	const n, poison = 300, 77
+	t.Setenv("REEVE_TEST_POISON", "orders/0/77")
+	s.publish(n)
+	deaths := 0
+	var c *exec.Cmd
+	died := make(chan error, 1)
+	launch := func() {
+		c = s.start("a")
+		go func(c *exec.Cmd) { died <- c.Wait() }(c)
+	}
+	launch()
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.finished() < n {
+		select {
+		case <-died:
+			if deaths++; deaths > 12 {
+				t.Fatalf("the host died %d times", deaths)
+			}
+			launch()
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%d of %d finished", s.finished(), n)
+		}
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-died
+	t.Logf("the host died %d times", deaths)
+	s.verify(n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for origin, h := range s.headers {
+		if crashed := h[task.HeaderOutcome] == "crashed"; crashed != (origin == "orders/0/77") {
+			t.Errorf("%s: %s after %s attempts", origin, h[task.HeaderOutcome], h[task.HeaderAttempt])
+		}
+	}
+}
+
+func TestReplyIsAnEnvelope(t *testing.T) {
+	s := newStand(t)
+	s.create("answers", 1)
+	s.publish(0, 1, kgo.RecordHeader{Key: task.HeaderReplyTo, Value: []byte("answers")}, kgo.RecordHeader{Key: task.HeaderCorrelationID, Value: []byte("c-1")})
+	s.engine("a", runner(t, 1, ok))
+	r := s.read("answers", func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]
+	var e struct {
+		Topic   string
+		Payload struct {
+			Content any
+			Webhook any
+		}
+		Correlation string `json:"correlation_id"`
+		Causation   string `json:"causation_id"`
+		Source      string
+	}
+	if err := json.Unmarshal(r.Value, &e); err != nil {
+		t.Fatal(err)
+	}
+	if e.Topic != "answers" || e.Payload.Content != "ok" || e.Payload.Webhook != nil || e.Correlation != "c-1" || e.Causation != "event-0" || e.Source != "orders/biller" {
+		t.Errorf("reply %s", r.Value)
+	}
+}
+
+// A reply that can't be delivered is said so and holds nothing up.
+func TestUndeliverableReplySettles(t *testing.T) {
+	for _, topic := range []string{"nowhere", "reeve.control", "orders"} {
+		t.Run(topic, func(t *testing.T) {
+			s := newStand(t)
+			s.publish(0, 1, kgo.RecordHeader{Key: task.HeaderReplyTo, Value: []byte(topic)})
+			s.engine("a", runner(t, 1, ok))
+			r := s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]
+			if h := header(r); h[worker.HeaderReply] != "reply_undeliverable" || h[task.HeaderOutcome] != "completed" {
+				t.Errorf("%v", h)
+			}
+		})
+	}
+}
+
+func TestTooLargeResultIsDeadLettered(t *testing.T) {
+	s := newStand(t)
+	s.publish(0, 20)
+	s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result {
+		r := ok(nil, a)
+		if string(a.Record.Value) == "7" {
+			r.Value = bytes.Repeat([]byte("x"), 3<<20)
+		}
+		return r
+	}))
+	for _, o := range s.outcomes(20) {
+		if large := o.origin == "orders/1/7"; large != (o.settled == "dlq") {
+			t.Errorf("%s: %s, %s", o.origin, o.outcome, o.settled)
+		} else if large && !strings.Contains(o.value, "result_too_large") {
+			t.Errorf("%s", o.value)
+		}
+	}
+}
+
+// A retry topic that can't be written holds up what goes there, and nothing else; once it can, that goes too.
+func TestUnwritableDestinationHoldsOnlyItsOwn(t *testing.T) {
+	s := newStand(t)
+	if _, err := s.adm.DeleteTopics(t.Context(), s.names.Retry(tiers[0])); err != nil {
+		t.Fatal(err)
+	}
+	var alerts atomic.Int32
+	s.publish(0, 100)
+	s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result {
+		if string(a.Record.Value) == "0" {
+			return worker.Result{Outcome: task.Failed, Class: task.ClassNetwork, Message: "reset"}
+		}
+		return ok(nil, a)
+	}), func(c *worker.Config) { c.Alert = func(worker.Alert) { alerts.Add(1) } })
+	for _, o := range s.outcomes(99) {
+		if o.settled != "done" {
+			t.Errorf("%+v", o)
+		}
+	}
+	s.create(s.names.Retry(tiers[0]), 1)
+	s.read(s.names.Retry(tiers[0]), func(rs []*kgo.Record) bool { return len(rs) == 1 })
+	s.outcomes(100)
+}
