@@ -13,8 +13,6 @@ func listen() (net.Listener, error) {
 	return l, nil
 }
 
-func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
-
 // FreeAddrs are n addresses of the loopback that nothing listens on now.
 func FreeAddrs(n int) ([]string, error) {
 	addrs := make([]string, n)

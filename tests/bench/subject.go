@@ -51,7 +51,7 @@ func (b *bench) prepare(ctx context.Context, name string) (*subject, error) {
 		return nil, err
 	}
 	s := &subject{name: name, sys: sys}
-	if err := harness.CreateTopic(ctx, sys.Brokers, s.input(), partitions); err != nil {
+	if err := harness.CreateTopic(ctx, sys.Brokers, s.input(), partitions, nil); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
@@ -66,7 +66,7 @@ func (b *bench) bare(ctx context.Context, stdio bool) (*subject, error) {
 	tasks := s.sys.Prefix + "-tasks"
 	s.outcomes = s.sys.Prefix + "-out"
 	for _, t := range []string{tasks, s.outcomes} {
-		if err := harness.CreateTopic(ctx, s.sys.Brokers, t, partitions); err != nil {
+		if err := harness.CreateTopic(ctx, s.sys.Brokers, t, partitions, nil); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}

@@ -101,14 +101,14 @@ func Follow(ctx context.Context, brokers []string, topics []string, each func(*k
 	}
 }
 
-// CreateTopic makes a topic with the broker's defaults.
-func CreateTopic(ctx context.Context, brokers []string, name string, partitions int32) error {
+// CreateTopic makes a topic with the broker's defaults but for configs, which may be nil.
+func CreateTopic(ctx context.Context, brokers []string, name string, partitions int32, configs map[string]*string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	resp, err := kadm.NewClient(cl).CreateTopics(ctx, partitions, 1, nil, name)
+	resp, err := kadm.NewClient(cl).CreateTopics(ctx, partitions, 1, configs, name)
 	if err != nil {
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}

@@ -143,7 +143,7 @@ func (s *sweep) start(ctx context.Context) error {
 	if err := s.place(); err != nil {
 		return err
 	}
-	if err := harness.CreateTopic(ctx, s.sys.Brokers, s.rec.input, 8); err != nil {
+	if err := harness.CreateTopic(ctx, s.sys.Brokers, s.rec.input, 8, nil); err != nil {
 		return err
 	}
 	for _, service := range []string{"registry", "dispatcher", "dispatcher", "supervisor", "supervisor"} {

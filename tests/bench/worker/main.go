@@ -90,7 +90,7 @@ func firstAgent(ctx context.Context, cfg config.Config, logger *slog.Logger) (*s
 	}()
 	defer func() {
 		cancel()
-		<-done
+		_ = <-done // it says that the context ended
 	}()
 	select {
 	case a := <-found:
