@@ -2,10 +2,12 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/reeve-run/reeve/pkg/task"
 )
@@ -16,14 +18,12 @@ type FuncRunner struct {
 	free   atomic.Int64
 	work   chan *Attempt
 	done   sync.WaitGroup
-
-	mu      sync.Mutex
-	cancels map[*Attempt]context.CancelFunc
 }
 
-// NewFuncRunner starts goroutines that call handle, as many as calls may run at once. Close ends them.
+// NewFuncRunner starts goroutines that call handle, as many as calls may run at once. Close ends them. The context that
+// handle gets ends at the attempt's deadline, when the engine gives the attempt up, and when handle returns.
 func NewFuncRunner(concurrency int, handle func(context.Context, *Attempt) Result) *FuncRunner {
-	f := &FuncRunner{handle: handle, work: make(chan *Attempt, concurrency), cancels: map[*Attempt]context.CancelFunc{}}
+	f := &FuncRunner{handle: handle, work: make(chan *Attempt, concurrency)}
 	f.free.Store(int64(concurrency))
 	for range concurrency {
 		f.done.Go(func() {
@@ -42,18 +42,13 @@ func (f *FuncRunner) Slots() int { return int(f.free.Load()) }
 func (f *FuncRunner) Run(batch []*Attempt) {
 	f.free.Add(-int64(len(batch)))
 	for _, a := range batch {
+		a.call.begin(a)
 		f.work <- a // has room: Slots said so
 	}
 }
 
-// Cancel cancels the call's context.
-func (f *FuncRunner) Cancel(a *Attempt) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if cancel := f.cancels[a]; cancel != nil {
-		cancel()
-	}
-}
+// Cancel ends the call's context.
+func (f *FuncRunner) Cancel(a *Attempt) { a.call.end(errGivenUp) }
 
 // Close waits for calls that run. The engine must have ended before.
 func (f *FuncRunner) Close() {
@@ -62,39 +57,102 @@ func (f *FuncRunner) Close() {
 }
 
 func (f *FuncRunner) call(a *Attempt) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	f.mu.Lock()
-	f.cancels[a] = func() { cancel(errCancelled) }
-	f.mu.Unlock()
-	r := f.protect(ctx, a)
-	f.mu.Lock()
-	delete(f.cancels, a)
-	f.mu.Unlock()
-	if context.Cause(ctx) == errCancelled && r.Outcome != task.Completed {
+	r := f.protect(a)
+	if a.call.Err() == errGivenUp && r.Outcome != task.Completed {
 		r = Result{CutShort: true}
 	}
-	cancel(nil)
+	a.call.end(context.Canceled)
 	f.free.Add(1)
 	a.Finish(r)
 }
 
-type cancelled struct{}
-
-func (cancelled) Error() string { return "the engine cancelled the attempt" }
-
-var errCancelled error = cancelled{}
-
-// protect calls the function with its deadline, and turns a panic into a crash.
-func (f *FuncRunner) protect(ctx context.Context, a *Attempt) (r Result) {
-	if a.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.Timeout)
-		defer cancel()
-	}
+// protect turns a panic into a crash.
+func (f *FuncRunner) protect(a *Attempt) (r Result) {
 	defer func() {
 		if p := recover(); p != nil {
 			r = Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: fmt.Sprintf("panic: %v", p), Traceback: string(debug.Stack())}
 		}
 	}()
-	return f.handle(ctx, a)
+	return f.handle(&a.call, a)
+}
+
+var errGivenUp = errors.New("the engine has given the attempt up")
+
+// callContext is the context of one call. It is part of the Attempt and makes its channel and timer only for those who
+// ask for them, since a context from the standard library would cost more than a short handler.
+type callContext struct {
+	mu       sync.Mutex
+	deadline time.Time
+	err      error
+	done     chan struct{}
+	timer    *time.Timer
+}
+
+func (c *callContext) begin(a *Attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err, c.done, c.timer, c.deadline = nil, nil, nil, time.Time{}
+	if a.Timeout > 0 {
+		c.deadline = a.started.Add(a.Timeout)
+	}
+}
+
+// Deadline is the attempt's.
+func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+
+// Value has none.
+func (c *callContext) Value(any) any { return nil }
+
+// Done is closed when the context ends.
+func (c *callContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.err != nil {
+			close(c.done)
+		} else if !c.deadline.IsZero() {
+			done := c.done
+			c.timer = time.AfterFunc(time.Until(c.deadline), func() { c.expire(done) })
+		}
+	}
+	return c.done
+}
+
+// Err is nil while the call may go on.
+func (c *callContext) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil && !c.deadline.IsZero() && time.Now().After(c.deadline) {
+		c.finish(context.DeadlineExceeded)
+	}
+	return c.err
+}
+
+// expire is the timer's; the context may meanwhile serve a later attempt.
+func (c *callContext) expire(done chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == done {
+		c.finish(context.DeadlineExceeded)
+	}
+}
+
+func (c *callContext) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finish(err)
+}
+
+func (c *callContext) finish(err error) {
+	if c.err != nil {
+		return
+	}
+	c.err = err
+	if c.done != nil {
+		close(c.done)
+	}
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 }

@@ -37,6 +37,7 @@ type Attempt struct {
 	started time.Time
 	slot    *slot        // the engine's place for it
 	told    func(Result) // where there is no engine
+	call    callContext  // of the function, for FuncRunner
 }
 
 // NewAttempt makes an attempt of no engine, for driving a Runner by hand: told gets its result.

@@ -1,0 +1,66 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// run makes one call and gives its result.
+func run(timeout, cancelAfter time.Duration, handle func(context.Context, *Attempt) Result) Result {
+	results := make(chan Result, 1)
+	f := NewFuncRunner(1, handle)
+	defer f.Close()
+	a := NewAttempt(nil, 1, timeout, false, func(r Result) { results <- r })
+	f.Run([]*Attempt{a})
+	if cancelAfter > 0 {
+		<-time.After(cancelAfter)
+		f.Cancel(a)
+	}
+	return <-results
+}
+
+func TestCallEndsWithItsContext(t *testing.T) {
+	wait := func(ctx context.Context, _ *Attempt) Result {
+		<-ctx.Done()
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return Result{Outcome: task.TimedOut, Class: task.ClassTimeout}
+		}
+		return Result{Outcome: task.Failed}
+	}
+	t.Run("deadline", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			if r := run(time.Minute, 0, wait); r.Outcome != task.TimedOut {
+				t.Errorf("%+v", r)
+			}
+		})
+	})
+	t.Run("given up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			if r := run(0, time.Second, wait); !r.CutShort {
+				t.Errorf("%+v", r)
+			}
+		})
+	})
+	t.Run("child context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := run(0, time.Second, func(ctx context.Context, a *Attempt) Result {
+				child, cancel := context.WithTimeout(ctx, time.Hour)
+				defer cancel()
+				return wait(child, a)
+			})
+			if !r.CutShort {
+				t.Errorf("%+v", r)
+			}
+		})
+	})
+	t.Run("panic", func(t *testing.T) {
+		if r := run(0, 0, func(context.Context, *Attempt) Result { panic("oh") }); r.Outcome != task.Crashed || r.Message != "panic: oh" || r.Traceback == "" {
+			t.Errorf("%+v", r)
+		}
+	})
+}
