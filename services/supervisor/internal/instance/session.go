@@ -1,0 +1,339 @@
+package instance
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/event"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/stdio"
+	"github.com/reeve-run/reeve/pkg/worker"
+	"github.com/reeve-run/reeve/services/supervisor/internal/process"
+)
+
+// drainPipes is how long what a dead process has written may take to be read: only a process that got away and holds
+// the pipe makes it last.
+const drainPipes = 2 * time.Second
+
+// reserve is room in the input queue beside the tasks: pings and the shutdown message.
+const reserve = 16
+
+// session is one process of an instance, with what is in flight in it.
+type session struct {
+	instance *Instance
+	process  *process.Process
+	writer   *stdio.Writer
+	params   event.Params
+	readers  sync.WaitGroup
+	heard    atomic.Int64 // when the last line came, Unix nanoseconds
+
+	mu     sync.Mutex
+	calls  map[uint64]*call
+	lastID uint64
+	closed bool      // takes no more attempts
+	due    time.Time // the earliest deadline that the loop knows; zero: none
+	ping   uint64    // waits for its pong
+	pong   *pongSeen // came, and the loop hasn't looked yet
+	cause  *spec.Cause
+}
+
+type pongSeen struct {
+	when   time.Time
+	result []byte
+}
+
+func newSession(i *Instance, p *process.Process) *session {
+	s := &session{instance: i, process: p, params: i.params(), calls: map[uint64]*call{},
+		writer: stdio.NewWriter(p.Stdin, i.cfg.Agent.Config.Concurrency+reserve)}
+	s.readers.Go(s.readAnswers)
+	s.readers.Go(s.readLog)
+	return s
+}
+
+// run takes attempts, all or none.
+func (s *session) run(as []*worker.Attempt) bool {
+	now := time.Now()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return false
+	}
+	ms := make([]stdio.Message, len(as))
+	sooner := false
+	for n, a := range as {
+		s.lastID++
+		c := &call{session: s, attempt: a, id: s.lastID}
+		if a.Timeout > 0 && a.Timeout < forever {
+			c.deadline = now.Add(a.Timeout)
+			if s.due.IsZero() || c.deadline.Before(s.due) {
+				s.due, sooner = c.deadline, true
+			}
+		}
+		s.calls[c.id] = c
+		ms[n] = c
+	}
+	s.mu.Unlock()
+	if sooner {
+		s.instance.signal()
+	}
+	// An error says that the process is gone or stuck: the loop finds these calls unsent and gives them back.
+	if s.writer.Send(ms...) != nil {
+		s.instance.signal()
+	}
+	return true
+}
+
+// take takes a call out of what is in flight.
+func (s *session) take(id uint64) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.calls[id]
+	delete(s.calls, id)
+	return c
+}
+
+// end finishes a call that was taken. Its slot is free before.
+func (s *session) end(c *call, r worker.Result) {
+	s.instance.cfg.Host.Freed(s.instance, 1)
+	c.attempt.Finish(r)
+	if s.idle() {
+		s.instance.signal()
+	}
+}
+
+// idle reports whether a session that takes no more has nothing in flight either.
+func (s *session) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed && len(s.calls) == 0
+}
+
+func (s *session) inFlight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.calls)
+}
+
+// close takes no more attempts, and gives back those that weren't sent.
+func (s *session) close() {
+	s.mu.Lock()
+	s.closed = true
+	back := s.withdraw(func(*call) bool { return true })
+	s.mu.Unlock()
+	s.giveBack(back)
+}
+
+// withdraw takes out calls that weren't sent. The lock is held.
+func (s *session) withdraw(which func(*call) bool) []*call {
+	var out []*call
+	for id, c := range s.calls {
+		if !c.sent && which(c) {
+			c.withdrawn = true
+			delete(s.calls, id)
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *call) int { return cmp.Compare(a.id, b.id) })
+	return out
+}
+
+func (s *session) giveBack(cs []*call) {
+	if len(cs) == 0 {
+		return
+	}
+	as := make([]*worker.Attempt, len(cs))
+	for n, c := range cs {
+		as[n] = c.attempt
+	}
+	s.instance.cfg.Host.Returned(s.instance, as)
+}
+
+// expire marks the calls whose time is over and gives the next deadline, zero if there is none. A call that wasn't
+// even sent has not begun and goes back; it shows as much as one that timed out that the process is stuck.
+func (s *session) expire(now time.Time) (stuck bool, next time.Time) {
+	s.mu.Lock()
+	if s.due.IsZero() || now.Before(s.due) {
+		next = s.due
+		s.mu.Unlock()
+		return false, next
+	}
+	over := func(c *call) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
+	back := s.withdraw(over)
+	stuck = len(back) > 0
+	for _, c := range s.calls {
+		switch {
+		case over(c):
+			stuck = stuck || !c.timedOut
+			c.timedOut = true
+		case !c.deadline.IsZero() && (next.IsZero() || c.deadline.Before(next)):
+			next = c.deadline
+		}
+	}
+	s.due = next
+	s.mu.Unlock()
+	s.giveBack(back)
+	return stuck, next
+}
+
+// cancel ends an attempt, if it is here. begun says that it takes its process with it.
+func (s *session) cancel(a *worker.Attempt) (found, begun bool) {
+	s.mu.Lock()
+	var c *call
+	for _, x := range s.calls {
+		if x.attempt == a {
+			c = x
+		}
+	}
+	switch {
+	case c == nil:
+	case c.sent:
+		c.cancelled = true
+	default:
+		c.withdrawn = true
+		delete(s.calls, c.id)
+	}
+	s.mu.Unlock()
+	if c == nil {
+		return false, false
+	}
+	if !c.sent {
+		s.end(c, worker.Result{CutShort: true})
+	}
+	return true, c.sent
+}
+
+// bury ends what is in flight when the process is dead.
+func (s *session) bury(e ending) (sent int) {
+	s.close()
+	s.mu.Lock()
+	left := make([]*call, 0, len(s.calls))
+	for id, c := range s.calls {
+		left = append(left, c)
+		delete(s.calls, id)
+	}
+	s.mu.Unlock()
+	slices.SortFunc(left, func(a, b *call) int { return cmp.Compare(a.id, b.id) })
+	e.shared = len(left) > 1
+	for _, c := range left {
+		s.end(c, c.buried(e))
+	}
+	return len(left)
+}
+
+// sendPing queues a ping and gives its id; 0 says that it can't be queued.
+func (s *session) sendPing() uint64 {
+	s.mu.Lock()
+	s.lastID++
+	id := s.lastID
+	s.ping, s.pong = id, nil
+	s.mu.Unlock()
+	if s.writer.Send(stdio.Text(stdio.AppendPing(nil, id))) != nil {
+		return 0
+	}
+	return id
+}
+
+// takePong gives the pong that came, once.
+func (s *session) takePong() *pongSeen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pong
+	s.pong = nil
+	return p
+}
+
+// release closes the pipes of a dead process when all that it wrote was read, and waits for the readers.
+func (s *session) release() {
+	s.writer.Abort()
+	deadline := time.Now().Add(drainPipes)
+	_ = s.process.Stdout.SetReadDeadline(deadline)
+	_ = s.process.Stderr.SetReadDeadline(deadline)
+	s.readers.Wait()
+	_ = s.process.Stdout.Close()
+	_ = s.process.Stderr.Close()
+}
+
+// readAnswers reads the process's standard output to its end.
+func (s *session) readAnswers() {
+	limit := s.instance.cfg.lineLimit()
+	r := stdio.NewReader(s.process.Stdout, limit)
+	for {
+		line, tooLong, err := r.Next()
+		if err != nil {
+			return
+		}
+		s.heard.Store(time.Now().UnixNano())
+		if tooLong {
+			s.tooLong(line, limit)
+		} else if len(line) > 0 {
+			s.line(line)
+		}
+	}
+}
+
+func (s *session) tooLong(head []byte, limit int) {
+	id, ok := stdio.ParseTruncated(head)
+	if c := s.take(id); ok && c != nil {
+		s.end(c, c.answered(stdio.Answer{}, true, limit))
+		return
+	}
+	s.instance.output(head, true)
+}
+
+func (s *session) line(line []byte) {
+	a, prefix, err := stdio.ParseAnswer(line)
+	if err != nil {
+		s.instance.output(line, false)
+		return
+	}
+	if len(prefix) > 0 {
+		s.instance.output(prefix, false)
+	}
+	switch {
+	case a.Kind == stdio.StartupError:
+		s.mu.Lock()
+		s.cause = &spec.Cause{Type: a.Type, Message: a.Message}
+		s.mu.Unlock()
+	case a.HasID && s.isPong(a):
+		s.instance.signal()
+	case a.HasID:
+		if c := s.take(a.ID); c != nil {
+			s.end(c, c.answered(a, false, 0))
+		}
+	}
+}
+
+// isPong takes the answer to the ping that waits. An agent that answers it with an error doesn't know pings, and lives.
+func (s *session) isPong(a stdio.Answer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ping == 0 || a.ID != s.ping {
+		return false
+	}
+	s.ping = 0
+	s.pong = &pongSeen{when: time.Now(), result: append([]byte(nil), a.Result...)}
+	return true
+}
+
+// readLog reads the process's standard error to its end.
+func (s *session) readLog() {
+	r := stdio.NewReader(s.process.Stderr, 64<<10)
+	for {
+		line, tooLong, err := r.Next()
+		if err != nil {
+			return
+		}
+		s.instance.output(line, tooLong)
+	}
+}
+
+func (s *session) startupCause() *spec.Cause {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause
+}
+
+func (s *session) lastHeard() time.Time { return time.Unix(0, s.heard.Load()) }

@@ -1,0 +1,56 @@
+"""Does what a task's content asks for."""
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+ENDED = []
+
+
+async def handle(message):
+    do = message["content"]
+    what = do.get("do")
+    if what == "echo":
+        return {"echo": do, "pid": os.getpid()}
+    if what == "sleep":
+        await asyncio.sleep(do["seconds"])
+        return {"slept": do["seconds"], "pid": os.getpid()}
+    if what == "block":
+        time.sleep(do["seconds"])
+    if what == "crash":
+        os._exit(3)
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "exit":
+        await asyncio.sleep(0)
+        os._exit(0)
+    if what == "raise":
+        raise TimeoutError("too slow")
+    if what == "print":
+        print("printed by python", 42)
+        os.system("echo printed by a child")
+        sys.stdout.write("without an end")
+        return 42
+    if what == "noise":
+        sys.stderr.write("x" * 2**20 + "\n")
+        sys.stderr.buffer.write(b"\xff\xfe\n")
+        return None
+    if what == "env":
+        return {"env": dict(os.environ), "cwd": os.getcwd(), "path": sys.path[0]}
+    if what == "children":
+        near = subprocess.Popen(["sleep", "300"])
+        far = subprocess.Popen(["setsid", "sleep", "300"])
+        return {"pids": [os.getpid(), near.pid, far.pid]}
+    if what == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        asyncio.get_running_loop().call_soon(time.sleep, 300)
+    if what == "long":
+        return {"long": "x" * do["size"]}
+    return None
+
+
+def blocking(message):
+    return {"pid": os.getpid()}
