@@ -16,6 +16,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/config"
@@ -24,8 +25,11 @@ import (
 	"github.com/reeve-run/reeve/internal/postgres"
 	"github.com/reeve-run/reeve/migrations"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/bus"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+	"github.com/reeve-run/reeve/services/registry/internal/history"
 	"github.com/reeve-run/reeve/services/registry/internal/leader"
+	"github.com/reeve-run/reeve/services/registry/internal/projection"
 	"github.com/reeve-run/reeve/services/registry/internal/relay"
 	"github.com/reeve-run/reeve/services/registry/internal/rest"
 )
@@ -34,6 +38,9 @@ import (
 type Config struct {
 	config.Config
 	Logger *slog.Logger
+	// CreateTopics makes the topics that producers and agents name, where they don't exist. Defaults to false: elsewhere
+	// than on a developer's machine a topic is its owner's business.
+	CreateTopics bool
 }
 
 // App is a registry.
@@ -105,6 +112,8 @@ type parts struct {
 	lease  *leader.Lease
 	fleet  *fleet.Fleet
 	pulse  *pulse
+
+	outcomes, reports *projection.Projection
 }
 
 func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Client) error {
@@ -115,6 +124,16 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers}, p.relay.Kick)
 	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node + "/" + strconv.Itoa(os.Getpid()) + "/" + strconv.FormatInt(time.Now().UnixNano(), 36), Logger: log}
 	p.pulse = newPulse(p)
+	p.outcomes = &projection.Projection{Name: "outcomes", Topic: names.Outcomes(), DB: db, Client: cl, Opts: opts, Target: history.NewProjector(db, log), Logger: log}
+	p.reports = &projection.Projection{Name: "status", Topic: names.Status(), DB: db, Client: cl, Opts: opts, Target: fleet.Store{DB: db}, Logger: log}
+	requests, err := bus.New(opts, names, a.cfg.CreateTopics)
+	if err != nil {
+		return err
+	}
+	defer requests.Close()
+	tasks := &history.Store{DB: db}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(rest.Collector{History: tasks, Fleet: p.fleet}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -126,8 +145,8 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	loops.Go(func() { p.pulse.run(ctx) })
 	loops.Go(func() { p.lease.Run(ctx, p.lead) })
 
-	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Health: p.pulse.health, Ready: p.pulse.ready, Metrics: prometheus.NewRegistry(),
-		Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
+	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: tasks, Bus: requests, Names: names,
+		Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
 	served := make(chan error, 1)
 	loops.Go(func() { served <- httpx.ServeListener(ctx, l, server.Handler()) })
 	select {

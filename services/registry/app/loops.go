@@ -2,9 +2,20 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+	"github.com/reeve-run/reeve/services/registry/internal/history"
 )
 
 const (
@@ -48,7 +59,88 @@ func (p *parts) follow(ctx context.Context, caughtUp chan struct{}) {
 
 // lead does what only one registry does, while it holds the lease.
 func (p *parts) lead(ctx context.Context) {
+	log := p.cfg.Logger
 	var loops sync.WaitGroup
 	defer loops.Wait()
-	loops.Go(func() { again(ctx, p.cfg.Logger, "the relay", p.relay.Run) })
+	loops.Go(func() { again(ctx, log, "the relay", p.relay.Run) })
+	loops.Go(func() { again(ctx, log, "the history of tasks", p.outcomes.Run) })
+	loops.Go(func() { again(ctx, log, "the history of reports", p.reports.Run) })
+	loops.Go(func() { every(ctx, judgeEvery, func() { p.judge(ctx) }) })
+	loops.Go(func() { every(ctx, tidyEvery, func() { p.tidy(ctx) }) })
+}
+
+const (
+	judgeEvery = 500 * time.Millisecond
+	tidyEvery  = time.Minute
+)
+
+// every calls work now and then again and again, until ctx ends.
+func every(ctx context.Context, interval time.Duration, work func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		work()
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// judge moves agents to error that no live worker can run.
+func (p *parts) judge(ctx context.Context) {
+	for ref, live := range p.fleet.View(time.Now()).Agents {
+		if len(live.Problems) == 0 {
+			continue
+		}
+		topic, name, _ := strings.Cut(ref, "/")
+		row, err := p.store.Get(ctx, topic, name)
+		if err != nil || row.Phase != spec.Active {
+			continue // deleted meanwhile, or the database is away: the next look is soon
+		}
+		cause, failed := live.Failed(row.Generation)
+		if !failed {
+			continue
+		}
+		moved, err := p.store.Fail(ctx, topic, name, row.Generation, cause, agents.Actor{Name: "registry", Reason: cause.Message})
+		if err != nil {
+			p.cfg.Logger.Warn("an agent that can't be run could not be moved to error", slog.String("agent", ref), slog.Any("error", err))
+		} else if moved {
+			p.cfg.Logger.Warn("agent moved to error", slog.String("agent", ref), slog.String("error_type", cause.Type), slog.String("cause", cause.Message))
+		}
+	}
+}
+
+// tidy drops what is kept no longer.
+func (p *parts) tidy(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tidyEvery)
+	defer cancel()
+	dropped, err := history.Prune(ctx, p.db, time.Now())
+	if len(dropped) > 0 {
+		p.cfg.Logger.Info("old attempts dropped", slog.Any("tables", dropped))
+	}
+	err = errors.Join(err, fleet.Store{DB: p.db}.Prune(ctx, time.Now()), p.trimOutcomes(ctx))
+	if err != nil && ctx.Err() == nil {
+		p.cfg.Logger.Warn("tidying up is tried again", slog.Any("error", err))
+	}
+}
+
+// trimOutcomes deletes outcomes that are projected and older than the installation keeps them.
+func (p *parts) trimOutcomes(ctx context.Context) error {
+	topic := p.cfg.Kafka.Names().Outcomes()
+	old, err := kadm.NewClient(p.client).ListOffsetsAfterMilli(ctx, time.Now().Add(-p.cfg.OutcomesKeep).UnixMilli(), topic)
+	if err != nil {
+		return fmt.Errorf("look for old outcomes: %w", err)
+	}
+	projected, err := p.outcomes.Stored(ctx)
+	if err != nil {
+		return err
+	}
+	below := map[int32]int64{}
+	for partition, o := range old[topic] {
+		if next, ok := projected[partition]; ok && o.Err == nil && o.Offset > 0 {
+			below[partition] = min(o.Offset, next)
+		}
+	}
+	return kafka.Trim(ctx, p.client, map[string]map[int32]int64{topic: below})
 }

@@ -11,12 +11,14 @@ import (
 	"github.com/reeve-run/reeve/internal/postgres"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
 )
 
 const (
-	beat      = 2 * time.Second // how often Kafka and Postgres are asked
-	beatLimit = 2 * time.Second // how long either may take
+	beat      = 2 * time.Second  // how often Kafka and Postgres are asked
+	beatLimit = 2 * time.Second  // how long either may take
+	stalled   = 15 * time.Second // the history counts as stalled when it falls behind for this long without a pause
 )
 
 // pulse asks Kafka and Postgres again and again, so that a health request answers at once from what is known.
@@ -26,11 +28,13 @@ type pulse struct {
 	mu              sync.Mutex
 	kafka, postgres error
 	agents          []*spec.Agent
+	behind          int64     // records that the history has still to read
+	progress        time.Time // when that was last 0, or less than before
 }
 
 func newPulse(p *parts) *pulse {
 	first := errors.New("not asked yet")
-	return &pulse{parts: p, kafka: first, postgres: first}
+	return &pulse{parts: p, kafka: first, postgres: first, progress: time.Now()}
 }
 
 func (p *pulse) run(ctx context.Context) {
@@ -55,12 +59,28 @@ func (p *pulse) look(ctx context.Context) {
 	both.Go(func() { kafkaErr = p.askKafka(ctx) })
 	both.Go(func() { registered, postgresErr = p.askPostgres(ctx) })
 	both.Wait()
+	behind, behindErr := p.askBehind(ctx, errors.Join(kafkaErr, postgresErr))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.kafka, p.postgres = kafkaErr, postgresErr
 	if postgresErr == nil {
 		p.agents = registered
 	}
+	if behindErr != nil {
+		return
+	}
+	if behind == 0 || behind < p.behind {
+		p.progress = time.Now()
+	}
+	p.behind = behind
+}
+
+// askBehind asks how far the history is behind, unless one of the two that it would ask doesn't answer.
+func (p *pulse) askBehind(ctx context.Context, away error) (int64, error) {
+	if away != nil {
+		return 0, away
+	}
+	return p.parts.outcomes.Behind(ctx)
 }
 
 // askKafka asks any broker for its metadata: an answer costs it nothing and says that it takes requests.
@@ -93,7 +113,8 @@ func (p *pulse) askPostgres(ctx context.Context) ([]*spec.Agent, error) {
 // once.
 func (p *pulse) health(ctx context.Context) (health.Inputs, health.Report) {
 	p.mu.Lock()
-	in := health.Inputs{Now: time.Now(), Kafka: p.kafka, Postgres: p.postgres, Agents: p.agents}
+	in := health.Inputs{Now: time.Now(), Kafka: p.kafka, Postgres: p.postgres, Agents: p.agents, Behind: p.behind,
+		Stalled: p.behind > 0 && time.Since(p.progress) > stalled}
 	p.mu.Unlock()
 	if in.Postgres == nil {
 		short, cancel := context.WithTimeout(ctx, beatLimit)
@@ -101,10 +122,24 @@ func (p *pulse) health(ctx context.Context) (health.Inputs, health.Report) {
 		registered, err := p.askPostgres(short)
 		if in.Postgres = err; err == nil {
 			in.Agents = registered
+			in.Alerts = p.askAlerts(short)
 		}
 	}
 	in.Fleet = p.parts.fleet.View(in.Now)
 	return in, health.Compute(in)
+}
+
+// askAlerts gives the open alerts; none where the database went away this moment, which the next look shows.
+func (p *pulse) askAlerts(ctx context.Context) []health.Alert {
+	rows, err := fleet.Store{DB: p.parts.db}.Alerts(ctx)
+	if err != nil {
+		return nil
+	}
+	out := make([]health.Alert, len(rows))
+	for i, a := range rows {
+		out[i] = health.Alert(a)
+	}
+	return out
 }
 
 // ready is why requests can't be carried out, or nil.

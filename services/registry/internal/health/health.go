@@ -40,7 +40,7 @@ type Inputs struct {
 
 // Alert asks for a person.
 type Alert struct {
-	Topic, Name, Kind, Severity, Subject, Message string
+	Topic, Name, Kind, Subject, Severity, Message string
 	Since                                         time.Time
 }
 

@@ -20,13 +20,15 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/bus"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
+	"github.com/reeve-run/reeve/services/registry/internal/history"
 )
 
 const (
@@ -39,15 +41,17 @@ const (
 type Server struct {
 	Agents   *agents.Store
 	Fleet    *fleet.Fleet
+	Reports  fleet.Store
+	History  *history.Store
+	Bus      *bus.Bus
+	Names    topics.Names
 	Health   func(ctx context.Context) (health.Inputs, health.Report)
 	Ready    func() error
-	Metrics  prometheus.Gatherer
+	Gatherer prometheus.Gatherer
 	Auth     bool
 	AdminKey string
 	Logger   *slog.Logger
 	Now      func() time.Time
-
-	api.StrictServerInterface
 }
 
 // Handler routes.
@@ -85,7 +89,7 @@ func (s *Server) plain(r *gin.Engine) {
 		}
 		c.String(http.StatusOK, "ok\n")
 	})
-	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{})))
+	r.GET("/metrics", s.scrape())
 	r.GET("/openapi.yaml", func(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", api.OpenAPI()) })
 }
 

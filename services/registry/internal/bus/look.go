@@ -1,0 +1,198 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/services/registry/internal/peek"
+)
+
+// Group is an agent's group on its user topic.
+type Group struct {
+	Name      string
+	State     string
+	Consumers int
+	Position  map[int32]int64 // committed offsets
+	Behind    int64           // end minus committed over all partitions, transaction markers included
+}
+
+// Groups describes agents' groups on a user topic, in the order of the agents.
+func (b *Bus) Groups(ctx context.Context, topic string, agents []string) ([]Group, error) {
+	adm := kadm.NewClient(b.client)
+	names := make([]string, len(agents))
+	for i, agent := range agents {
+		names[i] = b.names.Group(topic, agent)
+	}
+	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
+	if err != nil {
+		return nil, err
+	}
+	described, err := adm.DescribeGroups(ctx, names...)
+	if err != nil && len(described) == 0 {
+		return nil, fmt.Errorf("describe the groups of %s: %w", topic, err)
+	}
+	out := make([]Group, len(names))
+	for i, name := range names {
+		out[i] = Group{Name: name, State: described[name].State, Consumers: len(described[name].Members), Position: map[int32]int64{}}
+		offsets, err := adm.FetchOffsets(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("read the offsets of group %s: %w", name, err)
+		}
+		for partition, at := range bounds {
+			next := at.Start
+			if o, ok := offsets.Lookup(topic, partition); ok && o.At >= 0 {
+				next = max(o.At, at.Start)
+				out[i].Position[partition] = o.At
+			}
+			out[i].Behind += max(0, at.End-next)
+		}
+	}
+	return out, nil
+}
+
+// Dispatched reports whether an agent's group has passed an event; exists is whether the topic has reached the offset and
+// still has it.
+func (b *Bus) Dispatched(ctx context.Context, topic, agent string, partition int32, offset int64) (dispatched, exists bool, err error) {
+	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
+	if err != nil {
+		return false, false, err
+	}
+	at, ok := bounds[partition]
+	if !ok || offset >= at.End || offset < at.Start {
+		return false, false, nil
+	}
+	offsets, err := kadm.NewClient(b.client).FetchOffsets(ctx, b.names.Group(topic, agent))
+	if err != nil {
+		return false, true, fmt.Errorf("read the offsets of group %s: %w", b.names.Group(topic, agent), err)
+	}
+	o, ok := offsets.Lookup(topic, partition)
+	return ok && o.At > offset, true, nil
+}
+
+// exactCount is how many records of a dead-letter topic are counted one by one.
+const exactCount = 1000
+
+// DLQ is an agent's dead-letter topic.
+type DLQ struct {
+	Topic   string
+	Records int64
+}
+
+// DLQs counts the records of the dead-letter topics of agents (topic and name); those that don't exist are left out of
+// the map.
+func (b *Bus) DLQs(ctx context.Context, agents [][2]string) (map[[2]string]DLQ, error) {
+	names := make([]string, len(agents))
+	for i, a := range agents {
+		names[i] = b.names.DLQ(a[0], a[1])
+	}
+	out := map[[2]string]DLQ{}
+	if len(names) == 0 {
+		return out, nil
+	}
+	listed, err := kadm.NewClient(b.client).ListTopics(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("list dead-letter topics: %w", err)
+	}
+	for i, a := range agents {
+		if t := listed[names[i]]; t.Err != nil || len(t.Partitions) == 0 {
+			continue
+		}
+		n, err := b.count(ctx, names[i])
+		if err != nil {
+			return nil, err
+		}
+		out[a] = DLQ{Topic: names[i], Records: n}
+	}
+	return out, nil
+}
+
+func (b *Bus) count(ctx context.Context, topic string) (int64, error) {
+	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for partition, at := range bounds {
+		if at.End-at.Start > exactCount {
+			n += at.End - at.Start
+			continue
+		}
+		records, _, err := peek.Read(ctx, b.opts, topic, partition, at.Start, at.End, exactCount)
+		if err != nil {
+			return 0, err
+		}
+		n += int64(len(records))
+	}
+	return n, nil
+}
+
+// Place is where a page of dead letters ended.
+type Place struct {
+	Partition int32 `json:"p"`
+	Offset    int64 `json:"o"`
+}
+
+// DeadLetters reads an agent's dead letters from a place on, the oldest of each partition first. The place that it
+// returns is nil at the end.
+func (b *Bus) DeadLetters(ctx context.Context, topic, agent string, from Place, limit int) ([]*kgo.Record, *Place, error) {
+	name := b.names.DLQ(topic, agent)
+	bounds, err := peek.PartitionBounds(ctx, b.client, name)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var partitions []int32
+	for p := range bounds {
+		if p >= from.Partition {
+			partitions = append(partitions, p)
+		}
+	}
+	slices.Sort(partitions)
+	var out []*kgo.Record
+	for _, p := range partitions {
+		start := bounds[p].Start
+		if p == from.Partition {
+			start = max(start, from.Offset)
+		}
+		records, next, err := peek.Read(ctx, b.opts, name, p, start, bounds[p].End, limit-len(out))
+		if err != nil {
+			return nil, nil, err
+		}
+		out = append(out, records...)
+		if len(out) == limit {
+			return out, &Place{p, next}, nil
+		}
+	}
+	return out, nil, nil
+}
+
+// ErrGone says that a record has been deleted from its topic.
+var ErrGone = errors.New("the record is kept no longer")
+
+// Outcome reads the record of an attempt from the outcomes topic.
+func (b *Bus) Outcome(ctx context.Context, partition int32, offset int64) (*kgo.Record, error) {
+	topic := b.names.Outcomes()
+	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
+	if err != nil {
+		return nil, err
+	}
+	if at, ok := bounds[partition]; !ok || offset < at.Start || offset >= at.End {
+		return nil, ErrGone
+	}
+	records, _, err := peek.Read(ctx, b.opts, topic, partition, offset, offset+1, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(records) == 0 {
+		return nil, ErrGone
+	}
+	return records[0], nil
+}

@@ -1,0 +1,178 @@
+package fleet
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/status"
+)
+
+// Store has what the fleet reported in Postgres: nodes, instances of agents, alerts that are open. It is the target of
+// the status topic's projection.
+type Store struct{ DB *sqlx.DB }
+
+// keepReports is how long an instance or a node is kept after it was last heard of.
+const keepReports = 24 * time.Hour
+
+// Prepare has nothing to do.
+func (Store) Prepare(context.Context, []*kgo.Record) error { return nil }
+
+// batch holds the latest report of each subject: of a batch of heartbeats only the last one matters.
+type batch struct {
+	nodes   map[string]status.Node
+	changes map[string]status.StateChange
+	checks  map[string]status.HealthCheck
+	alerts  map[string]status.Alert
+}
+
+// Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
+// left out.
+func (s Store) Write(ctx context.Context, _ *sql.Conn, tx *sql.Tx, records []*kgo.Record) error {
+	b := collect(records)
+	for _, n := range b.nodes {
+		if err := storeNode(ctx, tx, n); err != nil {
+			return fmt.Errorf("store node %s: %w", n.Node, err)
+		}
+	}
+	for _, c := range b.changes {
+		if err := storeChange(ctx, tx, c); err != nil {
+			return fmt.Errorf("store state of instance %s: %w", c.Instance, err)
+		}
+	}
+	for _, c := range b.checks {
+		if err := storeCheck(ctx, tx, c); err != nil {
+			return fmt.Errorf("store health of instance %s: %w", c.Instance, err)
+		}
+	}
+	for _, a := range b.alerts {
+		if err := storeAlert(ctx, tx, a); err != nil {
+			return fmt.Errorf("store alert %s: %w", a.Kind, err)
+		}
+	}
+	return nil
+}
+
+func collect(records []*kgo.Record) batch {
+	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}}
+	for _, r := range records {
+		var head struct{ Event string }
+		if json.Unmarshal(r.Value, &head) != nil {
+			continue
+		}
+		switch head.Event {
+		case status.EventNode:
+			keep(r.Value, b.nodes, func(n status.Node) string { return n.Service + "/" + n.Node })
+		case status.EventStateChange:
+			keep(r.Value, b.changes, func(c status.StateChange) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
+		case status.EventHealthCheck:
+			keep(r.Value, b.checks, func(c status.HealthCheck) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
+		case status.EventAlert:
+			keep(r.Value, b.alerts, func(a status.Alert) string {
+				return strings.Join([]string{a.Topic, a.AgentName, a.Kind, a.Subject}, "\x00")
+			})
+		}
+	}
+	return b
+}
+
+func keep[T any](value []byte, in map[string]T, key func(T) string) {
+	var v T
+	if json.Unmarshal(value, &v) == nil {
+		in[key(v)] = v
+	}
+}
+
+func storeNode(ctx context.Context, tx *sql.Tx, n status.Node) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO nodes (service, node, host, pid, started_at, last_seen_at, leaving) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (service, node) DO UPDATE SET host = excluded.host, pid = excluded.pid, started_at = excluded.started_at,
+			last_seen_at = excluded.last_seen_at, leaving = excluded.leaving`,
+		n.Service, n.Node, n.Host, n.PID, floatTime(n.StartedAt), floatTime(n.Timestamp), n.Leaving)
+	return err
+}
+
+func storeChange(ctx context.Context, tx *sql.Tx, c status.StateChange) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO instances AS i (topic, name, instance, node, state, reason, pid, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (topic, name, instance) DO UPDATE SET node = excluded.node, state = excluded.state, reason = excluded.reason,
+			pid = CASE WHEN excluded.pid > 0 THEN excluded.pid ELSE i.pid END, updated_at = excluded.updated_at`,
+		c.Topic, c.AgentName, c.Instance, c.Node, c.NewState, c.Reason, c.PID, floatTime(c.Timestamp))
+	return err
+}
+
+func storeCheck(ctx context.Context, tx *sql.Tx, c status.HealthCheck) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO instances (topic, name, instance, node, state, health, cpu_percent, memory_mb, latency_ms, restart_count, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (topic, name, instance) DO UPDATE SET node = excluded.node, state = excluded.state, health = excluded.health, cpu_percent = excluded.cpu_percent,
+			memory_mb = excluded.memory_mb, latency_ms = excluded.latency_ms, restart_count = excluded.restart_count, updated_at = excluded.updated_at`,
+		c.Topic, c.AgentName, c.Instance, c.Node, c.State, c.Health, c.CPUPercent, c.MemoryMB, c.LatencyMS, c.RestartCount, floatTime(c.Timestamp))
+	return err
+}
+
+func storeAlert(ctx context.Context, tx *sql.Tx, a status.Alert) error {
+	if a.Resolved {
+		_, err := tx.ExecContext(ctx, `DELETE FROM alerts WHERE topic = $1 AND name = $2 AND kind = $3 AND subject = $4`, a.Topic, a.AgentName, a.Kind, a.Subject)
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO alerts (topic, name, kind, subject, severity, message, since, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (topic, name, kind, subject) DO UPDATE SET severity = excluded.severity, message = excluded.message, since = excluded.since, updated_at = excluded.updated_at`,
+		a.Topic, a.AgentName, a.Kind, a.Subject, a.Severity, a.Message, floatTime(a.Since), floatTime(a.Timestamp))
+	return err
+}
+
+// Instance is an agent's process as last reported.
+type Instance struct {
+	Topic, Name, Instance, Node, State, Health, Reason string
+	PID                                                int
+	CPUPercent                                         float64   `db:"cpu_percent"`
+	MemoryMB                                           float64   `db:"memory_mb"`
+	LatencyMS                                          float64   `db:"latency_ms"`
+	RestartCount                                       int       `db:"restart_count"`
+	UpdatedAt                                          time.Time `db:"updated_at"`
+}
+
+// Instances lists instances; an empty topic or name selects all.
+func (s Store) Instances(ctx context.Context, topic, name string) ([]Instance, error) {
+	var out []Instance
+	err := s.DB.SelectContext(ctx, &out, `SELECT topic, name, instance, node, state, health, reason, pid, cpu_percent, memory_mb, latency_ms, restart_count, updated_at
+		FROM instances WHERE ($1 = '' OR topic = $1) AND ($2 = '' OR name = $2) ORDER BY topic, name, instance LIMIT 10000`, topic, name)
+	if err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	return out, nil
+}
+
+// Alert is an alert that is open.
+type Alert struct {
+	Topic, Name, Kind, Subject, Severity, Message string
+	Since                                         time.Time
+}
+
+// Alerts lists open alerts, the newest first, at most 100.
+func (s Store) Alerts(ctx context.Context) ([]Alert, error) {
+	var out []Alert
+	err := s.DB.SelectContext(ctx, &out, `SELECT topic, name, kind, subject, severity, message, since FROM alerts ORDER BY since DESC LIMIT 100`)
+	if err != nil {
+		return nil, fmt.Errorf("list alerts: %w", err)
+	}
+	return out, nil
+}
+
+// Prune forgets instances and nodes that weren't heard of for a day, and the alerts of agents that are deleted.
+func (s Store) Prune(ctx context.Context, now time.Time) error {
+	for _, statement := range []string{
+		`DELETE FROM instances WHERE updated_at < $1`,
+		`DELETE FROM nodes WHERE last_seen_at < $1`,
+		`DELETE FROM alerts a USING agents g WHERE g.topic = a.topic AND g.name = a.name AND g.phase = 'terminated' AND a.updated_at < $1`,
+	} {
+		if _, err := s.DB.ExecContext(ctx, statement, now.Add(-keepReports)); err != nil {
+			return fmt.Errorf("prune reports: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package history
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Projector is the projection of the outcomes topic. It serves one run of a projection at a time.
+type Projector struct {
+	db      *sqlx.DB
+	logger  *slog.Logger
+	sources map[string]int32 // agent, zero byte, topic UUID → sources.id; what is in here is committed
+	tables  map[int64]bool   // numbers of the tables of attempts that are known to exist
+
+	// Of the batch under way.
+	attempts []attempt
+	ids      []int32 // of the attempts' sources
+	text     lines
+}
+
+// NewProjector makes a projector.
+func NewProjector(db *sqlx.DB, logger *slog.Logger) *Projector {
+	return &Projector{db: db, logger: logger, sources: map[string]int32{}, tables: map[int64]bool{}}
+}
+
+// Prepare reads the records and makes what their rows need: sources and tables.
+func (p *Projector) Prepare(ctx context.Context, records []*kgo.Record) error {
+	p.attempts, p.ids = p.attempts[:0], p.ids[:0]
+	var key []byte
+	var lastID int32
+	for _, r := range records {
+		var a attempt
+		if err := a.read(r); err != nil {
+			p.logger.Warn("a record of the outcomes topic is no outcome and is left out", slog.Int("partition", int(r.Partition)), slog.Int64("offset", r.Offset), slog.Any("error", err))
+			continue
+		}
+		if !sameSource(key, &a) {
+			key = append(append(append(key[:0], a.agent...), 0), a.topicID...)
+			id, err := p.source(ctx, key)
+			if err != nil {
+				return err
+			}
+			lastID = id
+		}
+		p.attempts, p.ids = append(p.attempts, a), append(p.ids, lastID)
+	}
+	var next int64
+	if err := p.db.GetContext(ctx, &next, `SELECT next_id FROM attempts_head`); err != nil {
+		return fmt.Errorf("read the next attempt's number: %w", err)
+	}
+	return p.makeTables(ctx, next, next+int64(len(p.attempts)))
+}
+
+func sameSource(key []byte, a *attempt) bool {
+	n := len(a.agent)
+	return len(key) == n+1+len(a.topicID) && bytes.Equal(key[:n], a.agent) && bytes.Equal(key[n+1:], a.topicID)
+}
+
+// source gives the number of an agent's source, and makes it where there is none.
+func (p *Projector) source(ctx context.Context, key []byte) (int32, error) {
+	if id, ok := p.sources[string(key)]; ok {
+		return id, nil
+	}
+	ref, topicID, _ := strings.Cut(string(key), "\x00")
+	topic, name, _ := strings.Cut(clean(ref), "/")
+	var id int32
+	err := p.db.GetContext(ctx, &id, `WITH made AS (INSERT INTO sources (topic, name, topic_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING id)
+		SELECT id FROM made UNION ALL SELECT id FROM sources WHERE topic = $1 AND name = $2 AND topic_id = $3 LIMIT 1`, topic, name, clean(topicID))
+	if err != nil {
+		return 0, fmt.Errorf("number the source %s: %w", ref, err)
+	}
+	p.sources[string(key)] = id
+	return id, nil
+}
+
+// clean makes text that Postgres takes.
+func clean(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "") }
+
+// task identifies a task.
+type taskKey struct {
+	source    int32
+	partition int32
+	offset    int64
+}
+
+// Write folds the batch into the counters and copies its attempts.
+func (p *Projector) Write(ctx context.Context, conn *sql.Conn, tx *sql.Tx, _ []*kgo.Record) error {
+	if len(p.attempts) == 0 {
+		return nil
+	}
+	var first int64
+	err := tx.QueryRowContext(ctx, `UPDATE attempts_head SET next_id = next_id + $1 RETURNING next_id - $1`, len(p.attempts)).Scan(&first)
+	if err != nil {
+		return fmt.Errorf("number the attempts: %w", err)
+	}
+	known, err := p.lookUp(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if err := addCounters(ctx, tx, p.foldBatch(known)); err != nil {
+		return err
+	}
+	p.text = p.text[:0]
+	for i := range p.attempts {
+		p.text.attempt(first+int64(i), p.ids[i], &p.attempts[i])
+	}
+	return copyIn(ctx, conn, p.text)
+}
+
+// counterKey is a row of counters.
+type counterKey struct{ agent, version string }
+
+// foldBatch folds the batch, given what is known of the tasks in it that may have been seen before.
+func (p *Projector) foldBatch(known map[taskKey]prior) map[counterKey]*delta {
+	deltas := map[counterKey]*delta{}
+	var last *delta
+	var lastKey counterKey
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		of := func(version string) *delta {
+			if last != nil && lastKey.version == version && lastKey.agent == string(a.agent) {
+				return last
+			}
+			lastKey = counterKey{string(a.agent), version}
+			if last = deltas[lastKey]; last == nil {
+				last = &delta{}
+				deltas[lastKey] = last
+			}
+			return last
+		}
+		key := taskKey{p.ids[i], a.partition, a.offset}
+		before, tracked := prior{}, false
+		if len(known) > 0 {
+			before, tracked = known[key]
+		}
+		after := before.fold(a, of)
+		if tracked || !a.final() {
+			known[key] = after
+		}
+	}
+	return deltas
+}
+
+// lookUp reads what the database knows of the batch's tasks that aren't on their first attempt of their first round.
+func (p *Projector) lookUp(ctx context.Context, tx *sql.Tx) (map[taskKey]prior, error) {
+	known := map[taskKey]prior{}
+	var sources, partitions []int32
+	var offsets []int64
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		key := taskKey{p.ids[i], a.partition, a.offset}
+		if _, ok := known[key]; ok || a.number <= 1 && a.redrives == 0 {
+			continue
+		}
+		known[key] = prior{}
+		sources, partitions, offsets = append(sources, key.source), append(partitions, key.partition), append(offsets, key.offset)
+	}
+	if len(sources) == 0 {
+		return known, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", a.status, a.version
+		FROM unnest($1::int[], $2::int[], $3::bigint[]) AS k (source_id, partition, "offset")
+		CROSS JOIN LATERAL (SELECT status, version FROM attempts a
+			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" ORDER BY id DESC LIMIT 1) a`,
+		pq.Array(sources), pq.Array(partitions), pq.Array(offsets))
+	if err != nil {
+		return nil, fmt.Errorf("look up earlier attempts: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // its error is that of Err
+	for rows.Next() {
+		var key taskKey
+		was := prior{seen: true}
+		if err := rows.Scan(&key.source, &key.partition, &key.offset, &was.final, &was.version); err != nil {
+			return nil, fmt.Errorf("look up earlier attempts: %w", err)
+		}
+		if was.final == retrying {
+			was.final = 0
+		}
+		known[key] = was
+	}
+	return known, rows.Err()
+}
+
+// addCounters adds a batch's figures, a statement a row: there are as many as agents in the batch.
+func addCounters(ctx context.Context, tx *sql.Tx, deltas map[counterKey]*delta) error {
+	for key, d := range deltas {
+		topic, name, _ := strings.Cut(clean(key.agent), "/")
+		_, err := tx.ExecContext(ctx, `INSERT INTO counters AS c (topic, name, version, received, completed, failed, retried, dead_lettered, rejected,
+				cancelled, discarded, run_ms, latency_ms, latency_max, latency)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+			ON CONFLICT (topic, name, version) DO UPDATE SET received = c.received + excluded.received, completed = c.completed + excluded.completed,
+				failed = c.failed + excluded.failed, retried = c.retried + excluded.retried, dead_lettered = c.dead_lettered + excluded.dead_lettered,
+				rejected = c.rejected + excluded.rejected, cancelled = c.cancelled + excluded.cancelled, discarded = c.discarded + excluded.discarded,
+				run_ms = c.run_ms + excluded.run_ms, latency_ms = c.latency_ms + excluded.latency_ms,
+				latency_max = greatest(c.latency_max, excluded.latency_max),
+				latency = (SELECT coalesce(array_agg(coalesce(x, 0) + coalesce(y, 0) ORDER BY i), '{}')
+					FROM unnest(c.latency, excluded.latency) WITH ORDINALITY AS u (x, y, i))`,
+			topic, name, clean(key.version), d.Received, d.Completed, d.Failed, d.Retried, d.DeadLettered, d.Rejected,
+			d.Cancelled, d.Discarded, d.RunMS, d.LatencyMS, d.LatencyMax, pq.Array([]int64(d.latency)))
+		if err != nil {
+			return fmt.Errorf("add to the counters of %s: %w", key.agent, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// Store reads the history. Its methods are safe for concurrent use, and every query is bounded.
+type Store struct{ DB *sqlx.DB }
+
+// Attempt is a row of the history.
+type Attempt struct {
+	ID            int64
+	Topic, Name   string
+	Partition     int32
+	Offset        int64
+	Attempt       int
+	Redrives      int
+	StatusNumber  int16 `db:"status"`
+	OutcomeNumber int16 `db:"outcome"`
+	AtPartition   int32 `db:"at_partition"`
+	AtOffset      int64 `db:"at_offset"`
+	PublishedMS   int64 `db:"published_ms"`
+	DispatchedMS  int64 `db:"dispatched_ms"`
+	StartedMS     int64 `db:"started_ms"`
+	SettledMS     int64 `db:"settled_ms"`
+	Version       string
+	Runner        string
+	EventID       string `db:"event_id"`
+	CorrelationID string `db:"correlation_id"`
+	ErrorClass    string `db:"error_class"`
+	ErrorMessage  string `db:"error_message"`
+	Fingerprint   string
+}
+
+// Status is the task's status after the attempt.
+func (a *Attempt) Status() Status { return statusName(a.StatusNumber) }
+
+// Outcome is how the attempt ended.
+func (a *Attempt) Outcome() task.Outcome {
+	if a.OutcomeNumber < 1 || int(a.OutcomeNumber) >= len(outcomes) {
+		return ""
+	}
+	return outcomes[a.OutcomeNumber]
+}
+
+// Settled is what was done with it.
+func (a *Attempt) Settled() task.Settled { return settledName(a.StatusNumber) }
+
+// Node and Instance are where it ran.
+func (a *Attempt) Node() string { node, _, _ := strings.Cut(a.Runner, " "); return node }
+
+// Instance is the process that it ran in, or "".
+func (a *Attempt) Instance() string { _, instance, _ := strings.Cut(a.Runner, " "); return instance }
+
+const selected = `a.id, s.topic, s.name, a.partition, a."offset", a.attempt, a.redrives, a.status, a.outcome, a.at_partition, a.at_offset, a.published_ms,
+	a.dispatched_ms, a.started_ms, a.settled_ms, a.version, a.runner, coalesce(a.event_id, '') AS event_id, coalesce(a.correlation_id, '') AS correlation_id,
+	coalesce(a.error_class, '') AS error_class, coalesce(a.error_message, '') AS error_message, coalesce(a.fingerprint, '') AS fingerprint`
+
+// latest keeps only each task's latest attempt.
+const latest = `NOT EXISTS (SELECT 1 FROM attempts n WHERE n.source_id = a.source_id AND n.partition = a.partition AND n."offset" = a."offset" AND n.id > a.id)`
+
+// Filter selects tasks by their latest attempt. Empty fields select all.
+type Filter struct {
+	Topic, Name   string // both or none
+	Status        Status
+	ErrorClass    string
+	CorrelationID string
+	Origin        *task.Origin
+	Since         time.Time
+	Below         int64 // the number of the last attempt of the page before
+	Limit         int
+}
+
+// Tasks lists tasks, the latest attempt first.
+func (s *Store) Tasks(ctx context.Context, f Filter) ([]Attempt, error) {
+	q := query{}
+	switch {
+	case f.Name != "":
+		q.and(`s.topic = ? AND s.name = ?`, f.Topic, f.Name)
+	case f.Origin != nil:
+		q.and(`s.topic = ?`, f.Origin.Topic)
+	}
+	if f.Origin != nil {
+		q.and(`a.partition = ? AND a."offset" = ?`, f.Origin.Partition, f.Origin.Offset)
+	}
+	if f.Status != "" {
+		q.and(`a.status = ?`, statusNumber(f.Status))
+		if f.Status != Completed {
+			q.and(`a.status <> 1`) // names the index
+		}
+	}
+	if f.ErrorClass != "" {
+		q.and(`a.error_class = ?`, f.ErrorClass)
+	}
+	if f.CorrelationID != "" {
+		q.and(`a.correlation_id = ?`, f.CorrelationID)
+	}
+	if !f.Since.IsZero() {
+		q.and(`a.settled_ms >= ?`, f.Since.UnixMilli())
+	}
+	if f.Below > 0 {
+		q.and(`a.id < ?`, f.Below)
+	}
+	var out []Attempt
+	if err := s.sel(ctx, &out, f, &q); err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	return out, nil
+}
+
+// sel picks the plan: what is rare is found by its own index; else each source gives its latest, by its index, and the
+// sources are few.
+func (s *Store) sel(ctx context.Context, out *[]Attempt, f Filter, q *query) error {
+	rare := f.ErrorClass != "" || f.CorrelationID != "" || f.Origin != nil || f.Status != "" && f.Status != Completed
+	q.and(latest)
+	where := q.where()
+	if rare {
+		return s.DB.SelectContext(ctx, out, s.DB.Rebind(`SELECT `+selected+` FROM attempts a JOIN sources s ON s.id = a.source_id WHERE `+where+
+			` ORDER BY a.id DESC LIMIT ?`), append(q.args, f.Limit)...)
+	}
+	return s.DB.SelectContext(ctx, out, s.DB.Rebind(`SELECT a.* FROM sources s CROSS JOIN LATERAL
+		(SELECT `+selected+` FROM attempts a WHERE a.source_id = s.id AND `+where+` ORDER BY a.id DESC LIMIT ?) a ORDER BY a.id DESC LIMIT ?`),
+		append(q.args, f.Limit, f.Limit)...)
+}
+
+// query collects conditions with their arguments.
+type query struct {
+	conditions []string
+	args       []any
+}
+
+func (q *query) and(condition string, args ...any) {
+	q.conditions, q.args = append(q.conditions, condition), append(q.args, args...)
+}
+
+func (q *query) where() string { return strings.Join(q.conditions, " AND ") }
+
+// Task gives the attempts of an agent's task, the earliest first, at most 1000. Where the topic was made again, it is the
+// task of the topic that the latest attempt belongs to.
+func (s *Store) Task(ctx context.Context, topic, name string, partition int32, offset int64) ([]Attempt, error) {
+	var out []Attempt
+	err := s.DB.SelectContext(ctx, &out, `WITH mine AS (SELECT a.* FROM attempts a
+			WHERE a.source_id IN (SELECT id FROM sources WHERE topic = $1 AND name = $2) AND a.partition = $3 AND a."offset" = $4),
+		newest AS (SELECT source_id FROM mine ORDER BY id DESC LIMIT 1)
+		SELECT `+selected+` FROM mine a JOIN sources s ON s.id = a.source_id WHERE a.source_id = (SELECT source_id FROM newest) ORDER BY a.id LIMIT 1000`,
+		topic, name, partition, offset)
+	if err != nil {
+		return nil, fmt.Errorf("read task %s/%s %d/%d: %w", topic, name, partition, offset, err)
+	}
+	return out, nil
+}
+
+// AgentCounters are the figures of one version of an agent.
+type AgentCounters struct {
+	Topic, Name, Version string
+	Counters
+	Latency Histogram
+}
+
+// Counters reads the figures of all versions of agents: of one agent, of a topic's (name ""), or of all (topic "").
+func (s *Store) Counters(ctx context.Context, topic, name string) ([]AgentCounters, error) {
+	var rows []struct {
+		Topic, Name, Version string
+		Counters
+		Latency pq.Int64Array
+	}
+	err := s.DB.SelectContext(ctx, &rows, `SELECT topic, name, version, received, completed, failed, retried, dead_lettered, rejected, cancelled, discarded,
+			run_ms, latency_ms, latency_max, latency
+		FROM counters WHERE ($1 = '' OR topic = $1) AND ($2 = '' OR name = $2) ORDER BY topic, name, version LIMIT 10000`, topic, name)
+	if err != nil {
+		return nil, fmt.Errorf("read counters: %w", err)
+	}
+	out := make([]AgentCounters, len(rows))
+	for i, r := range rows {
+		out[i] = AgentCounters{r.Topic, r.Name, r.Version, r.Counters, Histogram(r.Latency)}
+	}
+	return out, nil
+}

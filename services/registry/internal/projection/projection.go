@@ -1,0 +1,269 @@
+// Package projection reads a topic into Postgres: in batches, with the offset stored in the transaction of the rows.
+//
+// It reads partitions directly, without a group, since Kafka's own offsets would be a second truth. The offset row is also the
+// fence: a batch commits only if the row still says what this projection started from, so a second one on the same
+// topic is harmless; it starts again from what is stored. Polls are paced, because a poll that follows every small
+// transaction of the writers would cost more than the records do.
+package projection
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/services/registry/internal/peek"
+)
+
+const (
+	pace       = 100 * time.Millisecond // between polls that found little
+	little     = 2_000                  // records
+	maxBatch   = 20_000                 // records of one transaction
+	storeIdle  = time.Second            // after this long without records the offset behind markers is stored too
+	batchLimit = 60 * time.Second       // of one transaction
+)
+
+// ErrFenced says that another projection has moved the offsets.
+var ErrFenced = errors.New("another registry projects this topic")
+
+// A Target makes rows of records.
+type Target interface {
+	// Prepare does what can't be undone with the batch: it runs outside its transaction.
+	Prepare(ctx context.Context, records []*kgo.Record) error
+	// Write writes the records' rows on a connection that has the batch's transaction open.
+	Write(ctx context.Context, conn *sql.Conn, tx *sql.Tx, records []*kgo.Record) error
+}
+
+// Projection reads Topic into Target, under its name in the table of offsets.
+type Projection struct {
+	Name   string
+	Topic  string
+	DB     *sqlx.DB
+	Client *kgo.Client // for questions about the topic
+	Opts   []kgo.Opt   // of the client that reads it
+	Target Target
+	Logger *slog.Logger
+	// Wrote is called after every batch, from Run's goroutine. May be nil.
+	Wrote func()
+}
+
+// Run projects until ctx ends, or returns why it can't go on; it may be called again.
+func (p *Projection) Run(ctx context.Context) error {
+	stored, err := p.load(ctx)
+	if err != nil {
+		return err
+	}
+	from := make(map[int32]kgo.Offset, len(stored))
+	for partition, next := range stored {
+		from[partition] = kgo.NewOffset().At(next)
+	}
+	cl, err := kgo.NewClient(append(p.Opts[:len(p.Opts):len(p.Opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: from}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(time.Second))...)
+	if err != nil {
+		return fmt.Errorf("configure the reader of %s: %w", p.Topic, err)
+	}
+	defer cl.Close()
+	r := run{Projection: p, stored: stored, seen: maps.Clone(stored)}
+	return r.loop(ctx, cl)
+}
+
+// load reads the stored offsets; partitions that have none get the log's start. An offset that retention has overtaken
+// is reported with the range that is lost, and moved up.
+func (p *Projection) load(ctx context.Context) (map[int32]int64, error) {
+	bounds, err := peek.PartitionBounds(ctx, p.Client, p.Topic)
+	if err != nil {
+		return nil, err
+	}
+	if len(bounds) == 0 {
+		return nil, fmt.Errorf("project %s: the topic does not exist", p.Topic)
+	}
+	for partition, b := range bounds {
+		if _, err := p.DB.ExecContext(ctx, `INSERT INTO projections (name, partition, next_offset) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, p.Name, partition, b.Start); err != nil {
+			return nil, fmt.Errorf("store the first offset of %s: %w", p.Topic, err)
+		}
+	}
+	stored, err := p.Stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for partition, next := range stored {
+		b, ok := bounds[partition]
+		if !ok {
+			delete(stored, partition)
+		} else if next < b.Start {
+			p.Logger.Error("records were deleted before they were projected", slog.String("topic", p.Topic), slog.Int("partition", int(partition)),
+				slog.Int64("from", next), slog.Int64("to", b.Start-1))
+		}
+	}
+	return stored, nil
+}
+
+// Stored reads up to where each partition is projected.
+func (p *Projection) Stored(ctx context.Context) (map[int32]int64, error) {
+	var rows []struct {
+		Partition  int32
+		NextOffset int64 `db:"next_offset"`
+	}
+	if err := p.DB.SelectContext(ctx, &rows, `SELECT partition, next_offset FROM projections WHERE name = $1`, p.Name); err != nil {
+		return nil, fmt.Errorf("read the offsets of %s: %w", p.Topic, err)
+	}
+	out := make(map[int32]int64, len(rows))
+	for _, row := range rows {
+		out[row.Partition] = row.NextOffset
+	}
+	return out, nil
+}
+
+// Behind counts the records (and markers) that are still to be projected.
+func (p *Projection) Behind(ctx context.Context) (int64, error) {
+	bounds, err := peek.PartitionBounds(ctx, p.Client, p.Topic)
+	if err != nil {
+		return 0, err
+	}
+	stored, err := p.Stored(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for partition, b := range bounds {
+		n += max(0, b.End-max(stored[partition], b.Start))
+	}
+	return n, nil
+}
+
+// run is one run of a projection: what is stored, and what has been seen beyond it.
+type run struct {
+	*Projection
+	stored, seen map[int32]int64
+	active       time.Time // when records last came
+}
+
+func (r *run) loop(ctx context.Context, cl *kgo.Client) error {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for {
+		records, err := r.poll(ctx, cl)
+		if err != nil {
+			return err
+		}
+		if err := r.store(ctx, records); err != nil {
+			return err
+		}
+		if len(records) >= little {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// poll gives the next records, without markers. It returns after a second at the latest.
+func (r *run) poll(ctx context.Context, cl *kgo.Client) ([]*kgo.Record, error) {
+	wait, cancel := context.WithTimeout(ctx, storeIdle)
+	defer cancel()
+	fetches := cl.PollRecords(wait, maxBatch)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	for _, e := range fetches.Errors() {
+		if !errors.Is(e.Err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("read %s/%d: %w", e.Topic, e.Partition, e.Err)
+		}
+	}
+	records := make([]*kgo.Record, 0, fetches.NumRecords())
+	fetches.EachRecord(func(rec *kgo.Record) {
+		r.seen[rec.Partition] = rec.Offset + 1
+		if !rec.Attrs.IsControl() {
+			records = append(records, rec)
+		}
+	})
+	return records, nil
+}
+
+// store writes a batch; without records only offsets, and that only where it has been quiet for a while.
+func (r *run) store(ctx context.Context, records []*kgo.Record) error {
+	now := time.Now()
+	if len(records) > 0 {
+		r.active = now
+	} else if now.Sub(r.active) < storeIdle || maps.Equal(r.stored, r.seen) {
+		return nil
+	}
+	// A batch that has begun is finished even while the process stops: it is a matter of milliseconds, and spares the
+	// next one the work.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchLimit)
+	defer cancel()
+	if len(records) > 0 {
+		if err := r.Target.Prepare(ctx, records); err != nil {
+			return fmt.Errorf("prepare a batch of %s: %w", r.Topic, err)
+		}
+	}
+	if err := r.transact(ctx, records); err != nil {
+		return err
+	}
+	r.stored = maps.Clone(r.seen)
+	if r.Wrote != nil && len(records) > 0 {
+		r.Wrote()
+	}
+	return nil
+}
+
+func (r *run) transact(ctx context.Context, records []*kgo.Record) error {
+	conn, err := r.DB.DB.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect for a batch of %s: %w", r.Topic, err)
+	}
+	defer func() { _ = conn.Close() }() // gives it back to the pool
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin a batch of %s: %w", r.Topic, err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	// A batch that a crash of the database forgets is read again: rows and offset are forgotten together.
+	if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
+		return fmt.Errorf("begin a batch of %s: %w", r.Topic, err)
+	}
+	if err := r.advance(ctx, tx); err != nil {
+		return err
+	}
+	if len(records) > 0 {
+		if err := r.Target.Write(ctx, conn, tx, records); err != nil {
+			return fmt.Errorf("write a batch of %s: %w", r.Topic, err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit a batch of %s: %w", r.Topic, err)
+	}
+	return nil
+}
+
+// advance moves the stored offsets, if they are still those that this run knows.
+func (r *run) advance(ctx context.Context, tx *sql.Tx) error {
+	var partitions []int32
+	var before, after []int64
+	for _, partition := range slices.Sorted(maps.Keys(r.seen)) {
+		if r.seen[partition] != r.stored[partition] {
+			partitions, before, after = append(partitions, partition), append(before, r.stored[partition]), append(after, r.seen[partition])
+		}
+	}
+	res, err := tx.ExecContext(ctx, `UPDATE projections p SET next_offset = n.after, updated_at = now()
+		FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS n (partition, before, after)
+		WHERE p.name = $1 AND p.partition = n.partition AND p.next_offset = n.before`, r.Name, pq.Array(partitions), pq.Array(before), pq.Array(after))
+	if err != nil {
+		return fmt.Errorf("store the offsets of %s: %w", r.Topic, err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n != int64(len(partitions)) {
+		return errors.Join(fmt.Errorf("store the offsets of %s: %w", r.Topic, ErrFenced), err)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/bus"
+)
+
+// PublishEvent publishes one event.
+func (s *Server) PublishEvent(ctx context.Context, r api.PublishEventRequestObject) (api.PublishEventResponseObject, error) {
+	event, faults := s.eventOf(*r.Body, "")
+	if len(faults) > 0 {
+		return nil, invalidEvent(faults)
+	}
+	published, err := s.Bus.Publish(ctx, []bus.Event{event})
+	if err != nil {
+		return nil, &Unreached{err}
+	}
+	if err := published[0].Err; err != nil {
+		return nil, publishError(err)
+	}
+	return api.PublishEvent202JSONResponse{EventId: event.ID, Topic: event.Topic, Partition: published[0].Partition, Offset: published[0].Offset}, nil
+}
+
+// PublishEvents publishes a batch and says of each event what became of it.
+func (s *Server) PublishEvents(ctx context.Context, r api.PublishEventsRequestObject) (api.PublishEventsResponseObject, error) {
+	if n := len(r.Body.Events); n < 1 || n > 1000 {
+		return nil, badRequest("invalid_request", "send 1 to 1000 at once", "a batch of %d events", n)
+	}
+	events := make([]bus.Event, len(r.Body.Events))
+	var faults []api.FieldError
+	for i, e := range r.Body.Events {
+		event, fs := s.eventOf(e, fmt.Sprintf("events[%d].", i))
+		events[i], faults = event, append(faults, fs...)
+	}
+	if len(faults) > 0 {
+		return nil, invalidEvent(faults)
+	}
+	published, err := s.Bus.Publish(ctx, events)
+	if err != nil {
+		return nil, &Unreached{err}
+	}
+	out := api.PublishEvents202JSONResponse{Items: make([]api.PublishResult, len(events))}
+	for i, p := range published {
+		if p.Err != nil {
+			problem := problemOf(publishError(p.Err))
+			out.Items[i].Error = &problem
+			continue
+		}
+		out.Published++
+		out.Items[i].Published = &api.Published{EventId: events[i].ID, Topic: events[i].Topic, Partition: p.Partition, Offset: p.Offset}
+	}
+	return out, nil
+}
+
+func invalidEvent(faults []api.FieldError) error {
+	return &bad{status: http.StatusUnprocessableEntity, code: "invalid_event", detail: faults[0].Field + ": " + faults[0].Message,
+		remedy: "correct the fields in errors; nothing was published", faults: faults}
+}
+
+// eventOf checks an event and fills in what it leaves out.
+func (s *Server) eventOf(e api.Event, prefix string) (bus.Event, []api.FieldError) {
+	var faults []api.FieldError
+	add := func(field, message string) {
+		faults = append(faults, api.FieldError{Field: prefix + field, Message: message})
+	}
+	topic := strings.TrimSpace(e.Topic)
+	if err := spec.CheckTopic(topic); err != nil {
+		add("topic", err.Error())
+	} else if s.Names.Reserved(topic) {
+		add("topic", topic+" is one of Reeve's own topics: name a topic of yours")
+	}
+	if raw := string(e.Payload.Content); raw == "" || raw == "null" {
+		add("payload.content", "is missing: give any JSON but null")
+	}
+	if reply := e.Payload.ReplyTo; reply != nil {
+		if err := spec.CheckTopic(*reply); err != nil {
+			add("payload.reply_to", err.Error())
+		} else if s.Names.Reserved(*reply) {
+			add("payload.reply_to", *reply+" is one of Reeve's own topics: name a topic of yours")
+		}
+	}
+	out := bus.Event{ID: e.Id, Topic: topic, TenantID: e.TenantId, CorrelationID: e.CorrelationId, CausationID: e.CausationId,
+		Source: e.Source, Key: e.Key, DeliveryAttempts: 1, CreatedAt: float64(s.Now().UnixMicro()) / 1e6}
+	out.Payload.Content, out.Payload.Webhook, out.Payload.ReplyTo = e.Payload.Content, e.Payload.Webhook, e.Payload.ReplyTo
+	if out.ID == "" {
+		out.ID = uuid.NewString()
+	}
+	if e.Type != nil {
+		out.Type = *e.Type
+	}
+	if e.CreatedAt != nil {
+		out.CreatedAt = *e.CreatedAt
+	}
+	if e.DeliveryAttempts != nil {
+		if out.DeliveryAttempts = *e.DeliveryAttempts; out.DeliveryAttempts < 1 {
+			add("delivery_attempts", "is below 1: give at least 1, or leave it out")
+		}
+	}
+	return out, faults
+}
+
+func publishError(err error) error {
+	var refused *bus.Refused
+	if !errors.As(err, &refused) {
+		return &Unreached{err}
+	}
+	status := map[string]int{"event_too_large": http.StatusRequestEntityTooLarge, "topic_not_found": http.StatusNotFound, "topic_denied": http.StatusForbidden}[refused.Code]
+	if status == 0 {
+		status = http.StatusBadRequest
+	}
+	return &bad{status: status, code: refused.Code, detail: refused.Message, remedy: refused.Remedy}
+}

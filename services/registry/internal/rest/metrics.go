@@ -1,0 +1,277 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+	"github.com/reeve-run/reeve/services/registry/internal/history"
+)
+
+// GetAgentMetrics gives an agent's counters, also after it was deleted.
+func (s *Server) GetAgentMetrics(ctx context.Context, r api.GetAgentMetricsRequestObject) (api.GetAgentMetricsResponseObject, error) {
+	if err := s.known(ctx, r.Topic, r.Name); err != nil {
+		return nil, err
+	}
+	versions, err := s.History.Counters(ctx, r.Topic, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	return api.GetAgentMetrics200JSONResponse(metricsOf(r.Topic, r.Name, versions, s.live(r.Topic+"/"+r.Name))), nil
+}
+
+// ListMetrics lists the counters of all agents.
+func (s *Server) ListMetrics(ctx context.Context, r api.ListMetricsRequestObject) (api.ListMetricsResponseObject, error) {
+	rows, err := s.Agents.List(ctx, agents.Filter{Topic: r.Params.Topic, Deleted: r.Params.All, Limit: 10_000})
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.metrics(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	return api.ListMetrics200JSONResponse{Items: all}, nil
+}
+
+// metrics gives the counters of agents, in their order.
+func (s *Server) metrics(ctx context.Context, rows []agents.Row) ([]api.AgentMetrics, error) {
+	counters, err := s.History.Counters(ctx, "", "")
+	if err != nil {
+		return nil, err
+	}
+	by := map[string][]history.AgentCounters{}
+	for _, c := range counters {
+		by[c.Topic+"/"+c.Name] = append(by[c.Topic+"/"+c.Name], c)
+	}
+	live := s.Fleet.View(s.Now())
+	out := make([]api.AgentMetrics, len(rows))
+	for i, row := range rows {
+		out[i] = metricsOf(row.Topic, row.Name, by[row.Ref()], live.Agents[row.Ref()])
+	}
+	return out, nil
+}
+
+// metricsOf sums up an agent's versions. What is finished comes from the outcomes and is exact; waiting and running are
+// what the live nodes said last, so received, their sum, may move by a moment's work until all is settled.
+func metricsOf(topic, name string, versions []history.AgentCounters, live *fleet.Agent) api.AgentMetrics {
+	var sum history.Counters
+	var latency history.Histogram
+	m := api.AgentMetrics{Topic: topic, Name: name, ByVersion: map[string]api.Counters{}}
+	for _, v := range versions {
+		sum.Add(&v.Counters)
+		latency.Merge(v.Latency)
+		m.ByVersion[v.Version] = api.Counters{Received: v.Received, Completed: v.Completed, Failed: v.Failed, Retried: v.Retried, DeadLettered: v.DeadLettered,
+			Rejected: v.Rejected, Cancelled: v.Cancelled, Discarded: v.Discarded}
+	}
+	if live != nil {
+		m.Running, m.Lag = live.Running, live.Lag
+	}
+	m.Waiting = live.Waiting(sum.Between())
+	m.Received = sum.Finished() + m.Waiting + m.Running
+	m.Completed, m.Failed, m.Retried, m.DeadLettered = sum.Completed, sum.Failed, sum.Retried, sum.DeadLettered
+	m.Rejected, m.Cancelled, m.Discarded = sum.Rejected, sum.Cancelled, sum.Discarded
+	if n := latency.Count(); n > 0 {
+		m.Timings = api.Timings{Count: n, MeanMs: float64(sum.LatencyMS) / float64(n), P50Ms: latency.Quantile(0.5), P90Ms: latency.Quantile(0.9),
+			P99Ms: latency.Quantile(0.99), MaxMs: float64(sum.LatencyMax)}
+	}
+	return m
+}
+
+// scrape serves /metrics: Prometheus text, or OmniDaemon's JSON where the client asks for JSON or for a topic.
+func (s *Server) scrape() gin.HandlerFunc {
+	text := promhttp.HandlerFor(s.Gatherer, promhttp.HandlerOpts{})
+	return func(c *gin.Context) {
+		if _, topic := c.GetQuery("topic"); topic || strings.Contains(c.GetHeader("Accept"), "application/json") {
+			s.omniMetrics(c)
+			return
+		}
+		text.ServeHTTP(c.Writer, c.Request)
+	}
+}
+
+type omniCounters struct {
+	Received  int64   `json:"tasks_received"`
+	Processed int64   `json:"tasks_processed"`
+	Failed    int64   `json:"tasks_failed"`
+	Total     float64 `json:"total_processing_time"`
+	Average   float64 `json:"avg_processing_time_sec"`
+}
+
+func (s *Server) omniMetrics(c *gin.Context) {
+	counters, err := s.History.Counters(c, c.Query("topic"), "")
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	out := map[string]map[string]omniCounters{}
+	for _, v := range counters {
+		if out[v.Topic] == nil {
+			out[v.Topic] = map[string]omniCounters{}
+		}
+		o := out[v.Topic][v.Name]
+		o.Received += v.Received
+		o.Processed += v.Completed
+		o.Failed += v.Failed + v.DeadLettered + v.Rejected
+		o.Total += float64(v.RunMS) / 1000
+		if done := o.Processed + o.Failed; done > 0 {
+			o.Average = o.Total / float64(done)
+		}
+		out[v.Topic][v.Name] = o
+	}
+	c.JSON(http.StatusOK, out)
+}
+
+// Collector gives the counters to Prometheus. Every counter is of outcomes, so that none ever falls: received counts a
+// task from its first outcome on.
+type Collector struct {
+	History *history.Store
+	Fleet   *fleet.Fleet
+}
+
+const collectLimit = 5 * time.Second
+
+var counterNames = []string{"received", "completed", "failed", "retried", "dead_lettered", "rejected", "cancelled", "discarded"}
+
+// Describe says nothing: what there is depends on the agents.
+func (Collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the counters. Where the database is away there are none, which Prometheus tells from zero.
+func (k Collector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
+	defer cancel()
+	versions, err := k.History.Counters(ctx, "", "")
+	up := 1.0
+	if err != nil {
+		up = 0
+	}
+	out <- prometheus.MustNewConstMetric(prometheus.NewDesc("reeve_database_up", "Whether the registry's database answers.", nil, nil), prometheus.GaugeValue, up)
+	labels := []string{"topic", "agent", "version"}
+	for _, v := range versions {
+		for i, n := range []int64{v.Received, v.Completed, v.Failed, v.Retried, v.DeadLettered, v.Rejected, v.Cancelled, v.Discarded} {
+			d := prometheus.NewDesc("reeve_tasks_"+counterNames[i]+"_total", "Tasks "+strings.ReplaceAll(counterNames[i], "_", "-")+" (retried: settlements).", labels, nil)
+			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), v.Topic, v.Name, v.Version)
+		}
+	}
+	k.live(out)
+}
+
+func (k Collector) live(out chan<- prometheus.Metric) {
+	view := k.Fleet.View(time.Now())
+	gauge := func(name, help string, value float64, labels []string, values ...string) {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue, value, values...)
+	}
+	for ref, a := range view.Agents {
+		topic, name, _ := strings.Cut(ref, "/")
+		of := []string{"topic", "agent"}
+		gauge("reeve_agent_running", "Attempts in flight.", float64(a.Running), of, topic, name)
+		gauge("reeve_agent_unsettled", "Tasks on the task topic that are not settled.", float64(a.Unsettled), of, topic, name)
+		gauge("reeve_agent_instances", "Processes that run.", float64(a.Instances), of, topic, name)
+		gauge("reeve_agent_workers", "Live nodes that serve the agent.", float64(a.Workers), of, topic, name)
+		if a.Lag != nil {
+			gauge("reeve_agent_lag", "Events of the user topic that are not routed yet.", float64(*a.Lag), of, topic, name)
+		}
+	}
+	nodes := map[string]int{}
+	for _, n := range view.Nodes {
+		if n.Alive {
+			nodes[n.Service]++
+		}
+	}
+	for service, n := range nodes {
+		gauge("reeve_nodes", "Live nodes.", float64(n), []string{"service"}, service)
+	}
+}
+
+// ListGroups lists the agents' groups on a user topic.
+func (s *Server) ListGroups(ctx context.Context, r api.ListGroupsRequestObject) (api.ListGroupsResponseObject, error) {
+	rows, err := s.Agents.List(ctx, agents.Filter{Topic: r.Params.Stream, Limit: 1000})
+	if err != nil {
+		return nil, err
+	}
+	out := api.ListGroups200JSONResponse{Items: []api.Group{}}
+	if len(rows) == 0 {
+		return out, nil
+	}
+	names := make([]string, len(rows))
+	for i, row := range rows {
+		names[i] = row.Name
+	}
+	groups, err := s.Bus.Groups(ctx, r.Params.Stream, names)
+	if err != nil {
+		return nil, &Unreached{err}
+	}
+	live := s.Fleet.View(s.Now())
+	for i, g := range groups {
+		item := api.Group{Name: g.Name, Agent: names[i], Stream: r.Params.Stream, State: g.State, Consumers: g.Consumers, Pending: g.Behind, Position: map[string]int64{}}
+		if l := live.Agents[rows[i].Ref()]; l != nil && l.Lag != nil {
+			item.Pending = *l.Lag
+		}
+		for partition, offset := range g.Position {
+			item.Position[itoa(partition)] = offset
+		}
+		out.Items = append(out.Items, item)
+	}
+	return out, nil
+}
+
+// ListInstances lists agents' processes.
+func (s *Server) ListInstances(ctx context.Context, r api.ListInstancesRequestObject) (api.ListInstancesResponseObject, error) {
+	rows, err := s.Reports.Instances(ctx, r.Params.Topic, r.Params.Name)
+	if err != nil {
+		return nil, err
+	}
+	out := api.ListInstances200JSONResponse{Items: []api.Instance{}}
+	for _, i := range rows {
+		out.Items = append(out.Items, api.Instance{Instance: i.Instance, Topic: i.Topic, Name: i.Name, Node: i.Node, State: api.InstanceState(i.State), Health: i.Health,
+			Reason: i.Reason, Pid: i.PID, CpuPercent: i.CPUPercent, MemoryMb: i.MemoryMB, LatencyMs: i.LatencyMS, RestartCount: i.RestartCount, UpdatedAt: i.UpdatedAt.UTC()})
+	}
+	return out, nil
+}
+
+// GetOverview gives what the page at / shows.
+func (s *Server) GetOverview(ctx context.Context, _ api.GetOverviewRequestObject) (api.GetOverviewResponseObject, error) {
+	in, report := s.Health(ctx)
+	out := api.GetOverview200JSONResponse{At: s.Now().UTC(), Health: healthOf(in, report), Agents: []api.OverviewAgent{}, Tasks: []api.Task{}, DeadLetters: []api.Task{}}
+	rows, err := s.Agents.List(ctx, agents.Filter{Limit: 1000})
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.metrics(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	for i, row := range rows {
+		a := api.OverviewAgent{Topic: row.Topic, Name: row.Name, Phase: row.Phase, Cause: row.Cause, Version: row.Version, Runtime: row.Runtime, Metrics: all[i]}
+		if l := in.Fleet.Agents[row.Ref()]; l != nil {
+			a.Workers, a.Instances, a.TopicMissing = l.Workers, l.Instances, l.TopicMissing
+		}
+		out.Agents = append(out.Agents, a)
+	}
+	if out.Tasks, err = s.latest(ctx, history.Filter{Limit: 25}); err != nil {
+		return nil, err
+	}
+	out.DeadLetters, err = s.latest(ctx, history.Filter{Limit: 10, Status: history.DeadLettered})
+	return out, err
+}
+
+func (s *Server) latest(ctx context.Context, f history.Filter) ([]api.Task, error) {
+	rows, err := s.History.Tasks(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Task, len(rows))
+	for i := range rows {
+		out[i] = taskOf(&rows[i])
+	}
+	slices.SortStableFunc(out, func(a, b api.Task) int { return b.SettledAt.Compare(*a.SettledAt) })
+	return out, nil
+}

@@ -1,0 +1,287 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/bus"
+	"github.com/reeve-run/reeve/services/registry/internal/history"
+)
+
+// ListTasks lists tasks by their latest attempt.
+func (s *Server) ListTasks(ctx context.Context, r api.ListTasksRequestObject) (api.ListTasksResponseObject, error) {
+	f, err := s.taskFilter(r.Params)
+	if err != nil {
+		return nil, err
+	}
+	limit := f.Limit
+	f.Limit++
+	rows, err := s.History.Tasks(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	out := api.ListTasks200JSONResponse{Items: []api.Task{}}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		out.NextPageToken = pageToken(rows[limit-1].ID)
+	}
+	for i := range rows {
+		out.Items = append(out.Items, taskOf(&rows[i]))
+	}
+	return out, nil
+}
+
+func (s *Server) taskFilter(p api.ListTasksParams) (history.Filter, error) {
+	f := history.Filter{Status: history.Status(p.Status), ErrorClass: p.ErrorClass, CorrelationID: p.CorrelationId}
+	var err error
+	if f.Limit, err = pageSize(p.PageSize); err != nil {
+		return f, err
+	}
+	if err := readToken(p.PageToken, &f.Below); err != nil {
+		return f, err
+	}
+	if p.Agent != "" {
+		if f.Topic, f.Name, err = splitRef(p.Agent); err != nil {
+			return f, err
+		}
+	}
+	if p.Origin != "" {
+		o, err := task.ParseOrigin(p.Origin)
+		if err != nil {
+			return f, badRequest("invalid_request", "write topic/partition/offset", "%v", err)
+		}
+		f.Origin = &o
+	}
+	switch f.Status {
+	case history.Queued, history.Running:
+		return f, badRequest("invalid_request", "see waiting and running of GET /v1/agents/{topic}/{name}/metrics for how many there are",
+			"tasks that are %s have no outcome yet, so there is no list of them", f.Status)
+	case "", history.Retrying, history.Completed, history.Failed, history.DeadLettered, history.Cancelled, history.Rejected, history.Discarded:
+	default:
+		return f, badRequest("invalid_request", "use retrying, completed, failed, dead_lettered, cancelled, rejected or discarded", "the status %q is unknown", f.Status)
+	}
+	f.Since, err = since(p.Since, s.Now())
+	return f, err
+}
+
+// since reads a time, or a duration back from now.
+func since(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if back, err := time.ParseDuration(text); err == nil && back >= 0 {
+		return now.Add(-back), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, badRequest("invalid_request", "give a time like 2026-01-31T12:00:00Z, or a duration like 15m", "since %q is neither a time nor a duration", text)
+	}
+	return at, nil
+}
+
+func taskOf(a *history.Attempt) api.Task {
+	t := api.Task{Id: origin(a.Topic, a.Partition, a.Offset), Agent: a.Topic + "/" + a.Name, Topic: a.Topic, Name: a.Name, Partition: a.Partition, Offset: a.Offset,
+		EventId: a.EventID, Status: api.TaskStatus(a.Status()), Attempts: a.Attempt, Redrives: a.Redrives, Version: a.Version, Node: a.Node(), Instance: a.Instance(),
+		CorrelationId: a.CorrelationID, PublishedAt: millis(a.PublishedMS), StartedAt: millis(a.StartedMS), SettledAt: millis(a.SettledMS)}
+	if a.Status() != history.Completed {
+		t.ErrorClass, t.ErrorMessage, t.Fingerprint = a.ErrorClass, a.ErrorMessage, a.Fingerprint
+	}
+	if a.PublishedMS > 0 {
+		t.DurationMs = float64(max(0, a.SettledMS-a.PublishedMS))
+	}
+	return t
+}
+
+func origin(topic string, partition int32, offset int64) string {
+	return task.Origin{Topic: topic, Partition: partition, Offset: offset}.ID()
+}
+
+// GetTask gives a task with its attempts and its result.
+func (s *Server) GetTask(ctx context.Context, r api.GetTaskRequestObject) (api.GetTaskResponseObject, error) {
+	rows, err := s.History.Task(ctx, r.Topic, r.Name, r.Partition, r.Offset)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return s.unsettledTask(ctx, r)
+	}
+	last := &rows[len(rows)-1]
+	out := detail(taskOf(last))
+	for i := range rows {
+		out.History = append(out.History, attemptOf(&rows[i]))
+	}
+	s.addResult(ctx, &out, last)
+	return api.GetTask200JSONResponse(out), nil
+}
+
+// detail is a task without its history.
+func detail(t api.Task) api.TaskDetail {
+	return api.TaskDetail{Id: t.Id, Agent: t.Agent, Topic: t.Topic, Name: t.Name, Partition: t.Partition, Offset: t.Offset, EventId: t.EventId, Status: t.Status,
+		Attempts: t.Attempts, Redrives: t.Redrives, Version: t.Version, Node: t.Node, Instance: t.Instance, CorrelationId: t.CorrelationId,
+		ErrorClass: t.ErrorClass, ErrorMessage: t.ErrorMessage, Fingerprint: t.Fingerprint, PublishedAt: t.PublishedAt, StartedAt: t.StartedAt,
+		SettledAt: t.SettledAt, DurationMs: t.DurationMs, ResultState: api.None, History: []api.Attempt{}}
+}
+
+func attemptOf(a *history.Attempt) api.Attempt {
+	return api.Attempt{Attempt: a.Attempt, Redrives: a.Redrives, Outcome: api.AttemptOutcome(a.Outcome()), Settled: api.AttemptSettled(a.Settled()), Version: a.Version,
+		Node: a.Node(), Instance: a.Instance(), ErrorClass: a.ErrorClass, ErrorMessage: a.ErrorMessage, DispatchedAt: millis(a.DispatchedMS),
+		StartedAt: millis(a.StartedMS), SettledAt: millis(a.SettledMS)}
+}
+
+// addResult reads the result, or the whole error, from where it stands on Kafka.
+func (s *Server) addResult(ctx context.Context, out *api.TaskDetail, a *history.Attempt) {
+	record, err := s.Bus.Outcome(ctx, a.AtPartition, a.AtOffset)
+	switch {
+	case errors.Is(err, bus.ErrGone):
+		out.ResultState = api.Expired
+	case err != nil:
+		out.ResultState = api.Unavailable
+	case a.Status() == history.Completed:
+		out.ResultState, out.Result = api.Available, jsonOrText(record.Value)
+	default:
+		var e struct {
+			Error     string
+			ErrorType string `json:"error_type"`
+			Traceback string
+		}
+		if json.Unmarshal(record.Value, &e) == nil {
+			out.ErrorType, out.Traceback = e.ErrorType, e.Traceback
+			if e.Error != "" {
+				out.ErrorMessage = e.Error
+			}
+		}
+	}
+}
+
+// jsonOrText is a value as JSON: as it is, or as a text where it is none.
+func jsonOrText(value []byte) json.RawMessage {
+	if len(value) == 0 {
+		return json.RawMessage("null")
+	}
+	if json.Valid(value) {
+		return value
+	}
+	text, err := json.Marshal(string(value))
+	if err != nil {
+		return json.RawMessage("null")
+	}
+	return text
+}
+
+// unsettledTask answers for a task without an outcome, from where the agent's group stands on Kafka.
+func (s *Server) unsettledTask(ctx context.Context, r api.GetTaskRequestObject) (api.GetTaskResponseObject, error) {
+	id := origin(r.Topic, r.Partition, r.Offset)
+	if _, err := s.Agents.Get(ctx, r.Topic, r.Name); err != nil {
+		if errors.Is(err, agents.ErrNotFound) {
+			err = notFound("there is no task "+id+" of "+r.Topic+"/"+r.Name, "the agent is not registered; see GET /v1/tasks for the history")
+		}
+		return nil, err
+	}
+	dispatched, exists, err := s.Bus.Dispatched(ctx, r.Topic, r.Name, r.Partition, r.Offset)
+	if err != nil {
+		return nil, &Unreached{err}
+	}
+	if !exists {
+		return nil, notFound("there is no event at "+id, "see what POST /v1/events answered; an event that Kafka has deleted, and whose history is dropped, is gone")
+	}
+	t := api.Task{Id: id, Agent: r.Topic + "/" + r.Name, Topic: r.Topic, Name: r.Name, Partition: r.Partition, Offset: r.Offset, Status: api.TaskStatus(history.Queued)}
+	if live := s.live(t.Agent); dispatched && live != nil && live.Running > 0 && live.Waiting(0) == 0 {
+		t.Status = api.TaskStatus(history.Running)
+	}
+	return api.GetTask200JSONResponse(detail(t)), nil
+}
+
+// ListDLQs lists dead-letter topics.
+func (s *Server) ListDLQs(ctx context.Context, r api.ListDLQsRequestObject) (api.ListDLQsResponseObject, error) {
+	rows, err := s.Agents.List(ctx, agents.Filter{Topic: r.Params.Topic, Deleted: true, Limit: 10_000})
+	if err != nil {
+		return nil, err
+	}
+	refs := make([][2]string, len(rows))
+	for i, row := range rows {
+		refs[i] = [2]string{row.Topic, row.Name}
+	}
+	dlqs, err := s.Bus.DLQs(ctx, refs)
+	if err != nil {
+		return nil, &Unreached{err}
+	}
+	out := api.ListDLQs200JSONResponse{Items: []api.DLQ{}}
+	for i, row := range rows {
+		if d, ok := dlqs[refs[i]]; ok {
+			out.Items = append(out.Items, api.DLQ{Topic: row.Topic, Name: row.Name, DlqTopic: d.Topic, Records: d.Records, Deleted: row.Phase == spec.Terminated})
+		}
+	}
+	return out, nil
+}
+
+// ListDeadLetters lists an agent's dead letters.
+func (s *Server) ListDeadLetters(ctx context.Context, r api.ListDeadLettersRequestObject) (api.ListDeadLettersResponseObject, error) {
+	limit, err := pageSize(r.Params.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	var from bus.Place
+	if err := readToken(r.Params.PageToken, &from); err != nil {
+		return nil, err
+	}
+	if err := s.known(ctx, r.Topic, r.Name); err != nil {
+		return nil, err
+	}
+	records, next, err := s.Bus.DeadLetters(ctx, r.Topic, r.Name, from, limit)
+	if err != nil {
+		return nil, &Unreached{err}
+	}
+	out := api.ListDeadLetters200JSONResponse{Items: []api.DeadLetter{}}
+	if next != nil {
+		out.NextPageToken = pageToken(next)
+	}
+	for _, rec := range records {
+		headers := make(map[string]string, len(rec.Headers))
+		for _, h := range rec.Headers {
+			headers[h.Key] = string(h.Value)
+		}
+		d := api.DeadLetter{Topic: r.Topic, Name: r.Name, Origin: headers[task.HeaderOrigin], ErrorClass: headers[task.HeaderErrorClass], ErrorMessage: headers[task.HeaderErrorMessage],
+			Fingerprint: headers[task.HeaderErrorFingerprint], Attempts: atoi(headers[task.HeaderAttempts]), Redrives: atoi(headers[task.HeaderRedrives]),
+			FirstFailedAt: stamp(headers[task.HeaderFirstFailedAt]), LastFailedAt: stamp(headers[task.HeaderLastFailedAt]), Partition: rec.Partition, Offset: rec.Offset}
+		if o, err := task.ParseOrigin(d.Origin); err == nil {
+			d.Origin = o.ID()
+		}
+		d.Key, d.KeyEncoding = textOrBase64[api.DeadLetterKeyEncoding](rec.Key)
+		d.Value, d.ValueEncoding = textOrBase64[api.DeadLetterValueEncoding](rec.Value)
+		out.Items = append(out.Items, d)
+	}
+	return out, nil
+}
+
+// known is ErrNotFound for an agent that was never registered.
+func (s *Server) known(ctx context.Context, topic, name string) error {
+	moves, err := s.Agents.History(ctx, topic, name, 0, 1)
+	if err == nil && len(moves) == 0 {
+		err = agents.ErrNotFound
+	}
+	return err
+}
+
+func atoi(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func stamp(text string) *time.Time {
+	at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(text))
+	if err != nil {
+		return nil
+	}
+	return utc(at)
+}
