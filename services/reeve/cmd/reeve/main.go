@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/reeve-run/reeve/services/reeve/internal/cli"
+	"github.com/reeve-run/reeve/services/reeve/internal/dev"
 )
 
 func main() { os.Exit(run()) }
@@ -15,5 +16,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return cli.Run(ctx, cli.OwnSystem(), os.Args[1:])
+	system := cli.OwnSystem()
+	system.Dev = dev.Run
+	return cli.Run(ctx, system, os.Args[1:])
 }

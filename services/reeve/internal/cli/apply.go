@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +30,7 @@ A paused agent is resumed where it stopped, unless it was paused with --hold.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agents, err := agentsfile.Read(file, agentsfile.Options{AgentsDir: dir})
 			if err != nil {
-				return refused(err)
+				return Refused(err)
 			}
 			cl, err := c.client()
 			if err != nil {
@@ -47,8 +46,8 @@ A paused agent is resumed where it stopped, unless it was paused with --hold.`,
 	return c.outputFlag(cmd)
 }
 
-// refused says of a file with faults that nothing came of it.
-func refused(err error) error {
+// Refused says of a file with faults that nothing came of it.
+func Refused(err error) error {
 	var faults agentsfile.Faults
 	if errors.As(err, &faults) {
 		return failure(Failed, "the file is refused, nothing was changed:\n%w", err)
@@ -67,7 +66,11 @@ func (c *command) applyAgents(ctx context.Context, cl *client.ClientWithResponse
 	if dryRun {
 		return nil
 	}
-	return c.awaitAgents(ctx, cl, changes)
+	ok, err := Await(ctx, cl, changes, c.Patience, c.say)
+	if err == nil && !ok {
+		return silent(Failed)
+	}
+	return err
 }
 
 // Apply registers agents in one transaction of the registry.
@@ -119,11 +122,12 @@ func orNothing(v json.RawMessage) string {
 	return string(v)
 }
 
-// awaitAgents waits until the agents are up or in error, and says what went wrong.
-func (c *command) awaitAgents(ctx context.Context, cl *client.ClientWithResponses, changes []client.AgentChange) error {
-	patience, cancel := context.WithTimeout(ctx, c.Patience)
+// Await waits until the agents of changes are up or in error, at most for a time, and says what went wrong; ok is false
+// where one is in error.
+func Await(ctx context.Context, cl *client.ClientWithResponses, changes []client.AgentChange, limit time.Duration, say func(format string, args ...any)) (ok bool, err error) {
+	patience, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	failed := false
+	ok = true
 	for _, ch := range changes {
 		if ch.Action == client.AgentChangeActionDelete || ch.Held {
 			continue
@@ -131,19 +135,16 @@ func (c *command) awaitAgents(ctx context.Context, cl *client.ClientWithResponse
 		a, err := awaitAgent(patience, cl, ref{ch.Topic, ch.Name})
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return false, ctx.Err()
 		case err != nil:
-			return err
-		case a == nil: // not heard of within the time
-			c.say("%s/%s: the registry didn't answer in time", ch.Topic, ch.Name)
+			return false, err
+		case a == nil:
+			say("%s/%s: the registry didn't say in time whether it is up", ch.Topic, ch.Name)
 		default:
-			failed = c.verdict(*a) || failed
+			ok = verdict(*a, say) && ok
 		}
 	}
-	if failed {
-		return silent(Failed)
-	}
-	return nil
+	return ok, nil
 }
 
 // awaitAgent gives an agent as soon as it is up or in error, or as it is when the time is over.
@@ -176,36 +177,35 @@ func up(a client.Agent) bool {
 	return a.Phase == spec.Active && a.Workers > 0 && (a.Instances > 0 || a.Runtime == spec.SDK)
 }
 
-// verdict says of an agent that isn't up what is wrong, and reports whether that is a failure.
-func (c *command) verdict(a client.Agent) bool {
+// verdict says of an agent that isn't up what is wrong, and reports whether it is all right so far.
+func verdict(a client.Agent, say func(format string, args ...any)) bool {
 	switch {
 	case a.Phase == spec.Error && a.Cause != nil:
-		c.complain(a, *a.Cause)
-		return true
-	case a.Phase == spec.Error:
-		c.say("%s/%s is in error: see `reeve agent get %s/%s`", a.Topic, a.Name, a.Topic, a.Name)
-		return true
-	case up(a):
+		complain(a, *a.Cause, say)
 		return false
+	case a.Phase == spec.Error:
+		say("%s/%s is in error: see `reeve agent get %s/%s`", a.Topic, a.Name, a.Topic, a.Name)
+		return false
+	case up(a):
+		return true
 	}
 	for _, p := range a.Problems {
 		if p.Error != nil {
-			c.complain(a, *p.Error)
-			return true
+			complain(a, *p.Error, say)
+			return false
 		}
 	}
 	if a.Phase != spec.Active {
-		c.say("%s/%s is registered, its phase is %s", a.Topic, a.Name, phase(a))
-		return false
+		say("%s/%s is registered, its phase is %s", a.Topic, a.Name, phase(a))
+		return true
 	}
-	c.say("%s/%s is registered and isn't up yet: is a supervisor running? See `reeve health`", a.Topic, a.Name)
-	return false
+	say("%s/%s is registered and isn't up yet: is a supervisor running? See `reeve health`", a.Topic, a.Name)
+	return true
 }
 
-func (c *command) complain(a client.Agent, cause spec.Cause) {
-	lines := []string{fmt.Sprintf("%s/%s didn't come up: %s: %s", a.Topic, a.Name, cause.Type, cause.Message)}
+func complain(a client.Agent, cause spec.Cause, say func(format string, args ...any)) {
+	say("%s/%s didn't come up: %s: %s", a.Topic, a.Name, cause.Type, cause.Message)
 	if cause.Remediation != "" {
-		lines = append(lines, "  "+cause.Remediation)
+		say("  %s", cause.Remediation)
 	}
-	c.say("%s", strings.Join(lines, "\n"))
 }

@@ -32,6 +32,9 @@ func (e *coded) ExitCode() int { return e.code }
 // usage is an error of the command line.
 func usage(format string, args ...any) error { return &coded{Usage, fmt.Errorf(format, args...)} }
 
+// Usagef is an error of the command line, for commands that live elsewhere.
+func Usagef(format string, args ...any) error { return usage(format, args...) }
+
 // failure is an error of what was asked for.
 func failure(code int, format string, args ...any) error {
 	return &coded{code, fmt.Errorf(format, args...)}
@@ -39,6 +42,14 @@ func failure(code int, format string, args ...any) error {
 
 // silent ends a command with a code after it has said all itself.
 type silent int
+
+// Silent ends a command with an exit code after it has said all itself; nil for 0.
+func Silent(code int) error {
+	if code == Done {
+		return nil
+	}
+	return silent(code)
+}
 
 func (s silent) Error() string { return fmt.Sprintf("exit code %d", int(s)) }
 
