@@ -2,9 +2,11 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/reeve-run/reeve/pkg/offsets"
 )
@@ -37,8 +39,8 @@ func look(ctx context.Context, adm *kadm.Client, queues []queue) error {
 	}
 	for i, q := range queues {
 		fetched := committed[q.group]
-		if fetched.Err != nil {
-			continue // the last figures stay
+		if fetched.Err != nil && !errors.Is(fetched.Err, kerr.GroupIDNotFound) {
+			continue // the last figures stay; a group that isn't there has settled nothing yet
 		}
 		found[i](unsettled(q.topic, fetched.Fetched, starts, ends))
 	}
