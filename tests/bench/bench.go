@@ -94,7 +94,7 @@ func (b *bench) round(ctx context.Context, n int, x *contestant) (err error) {
 		return fmt.Errorf("%w\n%s", err, logs(s))
 	}
 	x.rates = append(x.rates, r)
-	b.Say("round %d: %-24s %7.0f events/s, CPU-s per million: client %.1f, broker %.1f, registry %.1f", n+1, x.name, r.PerSecond, r.Client, r.Broker, r.Apart)
+	b.Say("round %d: %-24s %7.0f events/s, CPU-s per million: client %.1f %.1f, broker %.1f, registry %.1f", n+1, x.name, r.PerSecond, r.Client, r.Each, r.Broker, r.Apart)
 	for _, perSecond := range b.Rates {
 		l, err := b.latency(ctx, s, perSecond, b.During)
 		if err != nil {

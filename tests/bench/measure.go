@@ -22,9 +22,10 @@ const partitions = 8
 // A rate is one measurement of throughput.
 type rate struct {
 	PerSecond float64
-	Client    float64 // processor seconds per million events of the processes that move records
-	Broker    float64 // of the broker
-	Apart     float64 // of the registry
+	Client    float64            // processor seconds per million events of the processes that move records
+	Broker    float64            // of the broker
+	Apart     float64            // of the registry
+	Each      map[string]float64 // Client by process
 }
 
 // throughput publishes n events, starts the subject and measures from its first outcome to its last.
@@ -45,7 +46,7 @@ func (b *bench) throughput(ctx context.Context, s *subject, n int) (rate, error)
 	if err != nil {
 		return rate{}, fmt.Errorf("wait for the first outcome: %w", err)
 	}
-	client, broker, apart := cpu(s.movers...), harness.CPU(b.kafka.PID), cpu(s.apart)
+	before, broker, apart := each(s.movers), harness.CPU(b.kafka.PID), cpu(s.apart)
 	ended, err := wait(ctx, c.last, 5*time.Minute)
 	if err != nil {
 		return rate{}, fmt.Errorf("wait for the last outcome: %w", err)
@@ -53,9 +54,13 @@ func (b *bench) throughput(ctx context.Context, s *subject, n int) (rate, error)
 	million := float64(n) / 1e6
 	r := rate{
 		PerSecond: float64(n-c.early) / ended.Sub(begun).Seconds(),
-		Client:    (cpu(s.movers...) - client) / million,
 		Broker:    (harness.CPU(b.kafka.PID) - broker) / million,
 		Apart:     (cpu(s.apart) - apart) / million,
+		Each:      each(s.movers),
+	}
+	for name := range r.Each {
+		r.Each[name] = (r.Each[name] - before[name]) / million
+		r.Client += r.Each[name]
 	}
 	stop()
 	return r, <-read

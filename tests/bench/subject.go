@@ -139,19 +139,25 @@ func (b *bench) beginReeve(ctx context.Context, s *subject, stdio bool) error {
 	})
 }
 
-// cpu is the processor time of the processes with all that is below them.
-func cpu(ps ...*harness.Process) float64 {
-	total := 0.0
-	for _, p := range ps {
-		if p == nil {
-			continue
-		}
-		total += harness.CPU(p.PID)
-		for _, c := range harness.Children(p.PID) {
-			total += harness.CPU(c)
-		}
+// cpu is the processor time of a process with all that is below it; 0 of none.
+func cpu(p *harness.Process) float64 {
+	if p == nil {
+		return 0
+	}
+	total := harness.CPU(p.PID)
+	for _, c := range harness.Children(p.PID) {
+		total += harness.CPU(c)
 	}
 	return total
+}
+
+// each is cpu by the processes' names.
+func each(ps []*harness.Process) map[string]float64 {
+	used := map[string]float64{}
+	for _, p := range ps {
+		used[p.Name] = cpu(p)
+	}
+	return used
 }
 
 // startLimit is how long a subject may take to its first outcome.

@@ -55,7 +55,7 @@ func run() error {
 	})
 	hops.Go(func() {
 		errs <- hop(ctx, *broker, *tasks, *out, work, func(r *kgo.Record) *kgo.Record {
-			return &kgo.Record{Key: r.Headers[0].Value, Value: []byte("{}")}
+			return &kgo.Record{Key: r.Headers[0].Value, Value: r.Value}
 		})
 	})
 	err := <-errs
