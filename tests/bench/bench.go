@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reeve-run/reeve/tests/harness"
@@ -94,7 +96,7 @@ func (b *bench) round(ctx context.Context, n int, x *contestant) (err error) {
 		return fmt.Errorf("%w\n%s", err, logs(s))
 	}
 	x.rates = append(x.rates, r)
-	b.Say("round %d: %-24s %7.0f events/s, CPU-s per million: client %.1f %.1f, broker %.1f, registry %.1f", n+1, x.name, r.PerSecond, r.Client, r.Each, r.Broker, r.Apart)
+	b.Say("round %d: %-24s %7.0f events/s, CPU-s per million: client %.1f %s, broker %.1f, registry %.1f", n+1, x.name, r.PerSecond, r.Client, r.parts(), r.Broker, r.Apart)
 	for _, perSecond := range b.Rates {
 		l, err := b.latency(ctx, s, perSecond, b.During)
 		if err != nil {
@@ -168,3 +170,12 @@ func median[T any, V cmp.Ordered](xs []T, of func(T) V) V {
 }
 
 func tenths(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000) }
+
+// parts writes Each.
+func (r rate) parts() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(r.Each)) {
+		parts = append(parts, fmt.Sprintf("%s %.1f", name, r.Each[name]))
+	}
+	return "(" + strings.Join(parts, ", ") + ")"
+}
