@@ -181,11 +181,18 @@ func (s *startUp) line(line string) {
 	if s.isReady {
 		return
 	}
-	fmt.Fprint(s.out, "  | ", strings.TrimRight(line, "\n"), "\n")
+	if !routine(line) {
+		fmt.Fprint(s.out, "  | ", strings.TrimRight(line, "\n"), "\n")
+	}
 	if strings.HasPrefix(strings.TrimSpace(line), "ready") {
 		s.isReady = true
 		close(s.ready)
 	}
+}
+
+// routine says whether a line is of the log and nothing that a person must act on.
+func routine(line string) bool {
+	return strings.HasPrefix(line, "time=") && (strings.Contains(line, " level=INFO ") || strings.Contains(line, " level=DEBUG "))
 }
 
 // stop ends the process and waits for it.
