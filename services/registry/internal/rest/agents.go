@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -87,11 +88,29 @@ func (s *Server) PutAgent(ctx context.Context, r api.PutAgentRequestObject) (api
 }
 
 func (s *Server) registerOne(ctx context.Context, entry json.RawMessage, o agents.ApplyOptions) (agents.Change, error) {
-	changes, err := s.Agents.Apply(ctx, []json.RawMessage{entry}, o)
+	changes, err := s.apply(ctx, []json.RawMessage{entry}, o)
 	if err != nil {
 		return agents.Change{}, err
 	}
 	return changes[0], nil
+}
+
+// apply registers entries, and makes the topics that they name where this registry does that. A topic that can't be made
+// doesn't undo a registration that stands: the agent shows that it is missing.
+func (s *Server) apply(ctx context.Context, entries []json.RawMessage, o agents.ApplyOptions) ([]agents.Change, error) {
+	changes, err := s.Agents.Apply(ctx, entries, o)
+	if err != nil || o.DryRun || !s.Bus.Creates() {
+		return changes, err
+	}
+	for _, c := range changes {
+		if c.After.Phase != spec.Active {
+			continue
+		}
+		if err := s.Bus.EnsureTopic(ctx, c.After.Topic); err != nil {
+			s.Logger.Warn("an agent's topic could not be made", slog.String("topic", c.After.Topic), slog.Any("error", err))
+		}
+	}
+	return changes, nil
 }
 
 // underPath puts the path's topic and name into an entry that leaves them out, and refuses others.
@@ -119,7 +138,7 @@ func (s *Server) ApplyAgents(ctx context.Context, r api.ApplyAgentsRequestObject
 	if len(r.Body.Agents) > 1000 {
 		return nil, badRequest("invalid_request", "apply them in several files, without prune", "%d agents are more than 1000 at once", len(r.Body.Agents))
 	}
-	changes, err := s.Agents.Apply(ctx, r.Body.Agents, agents.ApplyOptions{DryRun: r.Params.DryRun, Prune: r.Body.Prune, List: true, Actor: admin})
+	changes, err := s.apply(ctx, r.Body.Agents, agents.ApplyOptions{DryRun: r.Params.DryRun, Prune: r.Body.Prune, List: true, Actor: admin})
 	if err != nil {
 		return nil, err
 	}

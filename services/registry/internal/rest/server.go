@@ -69,6 +69,7 @@ func (s *Server) Handler() http.Handler {
 			remedy: "see /openapi.yaml for what is"})
 	})
 	s.plain(r)
+	s.dashboard(r)
 	failed := func(c *gin.Context, err error) { s.fail(c, err) }
 	strict := api.NewStrictHandlerWithOptions(s, []api.StrictMiddlewareFunc{knownKeys}, api.StrictGinServerOptions{
 		RequestErrorHandlerFunc:  func(c *gin.Context, err error) { s.fail(c, unreadable(err)) },
@@ -94,7 +95,7 @@ func (s *Server) plain(r *gin.Engine) {
 }
 
 // open are the paths that need no key: probes, scrapes, the description, and the page, which asks for the key itself.
-var open = []string{"/", "/favicon.ico", "/livez", "/readyz", "/health", "/metrics", "/openapi.yaml"}
+var open = []string{"/", "/page.css", "/page.js", "/livez", "/readyz", "/health", "/metrics", "/openapi.yaml"}
 
 // authorize asks for the key. It compares digests, so that the time taken says nothing about the key or its length.
 func (s *Server) authorize(c *gin.Context) {

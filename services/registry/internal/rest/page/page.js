@@ -1,0 +1,173 @@
+"use strict";
+// Polls one small JSON document and draws it. Texts go in as text, never as HTML.
+
+const every = 1000, keep = 60;
+const $ = (id) => document.getElementById(id);
+const whole = new Intl.NumberFormat("en");
+const history = new Map(); // agent → [{at, done}]
+let key = sessionStorage.getItem("reeve-key") || "";
+let timer = 0, busy = false;
+
+function el(tag, props, ...children) {
+  const node = Object.assign(document.createElement(tag), props);
+  node.append(...children.filter((c) => c != null));
+  return node;
+}
+
+const number = (n) => n == null ? "–" : whole.format(n);
+const cell = (n) => el("td", { className: n ? "n" : "n zero" }, number(n));
+
+function took(ms) {
+  if (ms == null) return "–";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60000) return `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 3600000) return `${Math.round(ms / 60000)} min`;
+  return `${(ms / 3600000).toFixed(1)} h`;
+}
+
+function ago(iso, now) {
+  const s = Math.max(0, (now - Date.parse(iso)) / 1000);
+  const text = s < 2 ? "now" : s < 60 ? `${Math.floor(s)} s ago` : s < 3600 ? `${Math.floor(s / 60)} min ago` : s < 86400 ? `${Math.floor(s / 3600)} h ago` : `${Math.floor(s / 86400)} d ago`;
+  return el("time", { dateTime: iso, title: new Date(iso).toLocaleString() }, text);
+}
+
+function uptime(s) {
+  const d = Math.floor(s / 86400), h = Math.floor(s % 86400 / 3600), m = Math.floor(s % 3600 / 60);
+  return d ? `${d}d ${h}h` : h ? `${h}h ${m}m` : m ? `${m}m` : `${Math.floor(s)}s`;
+}
+
+const mood = { running: "good", ready: "good", active: "good", completed: "good", up: "good", paused: "warn", stopped: "warn", degraded: "warn", retrying: "warn",
+  behind: "warn", initialized: "warn", created: "warn", cancelled: "warn", discarded: "warn", absent: "warn", down: "bad", error: "bad", failed: "bad", dead_lettered: "bad", rejected: "bad" };
+const words = (s) => s.replaceAll("_", " ");
+const tag = (s) => el("span", { className: `tag ${mood[s] || "muted"}` }, words(s));
+
+const finished = (m) => m.completed + m.failed + m.dead_lettered + m.rejected + m.cancelled + m.discarded;
+
+// rates keeps a minute of samples of an agent and gives its outcomes per second: now, and one by one.
+function rates(ref, at, done) {
+  const samples = history.get(ref) || [];
+  const last = samples.at(-1);
+  if (last && done < last.done) samples.length = 0; // registered anew
+  samples.push({ at, done });
+  while (samples.length > keep + 1) samples.shift();
+  history.set(ref, samples);
+  const each = samples.slice(1).map((s, i) => (s.done - samples[i].done) / Math.max(0.2, (s.at - samples[i].at) / 1000));
+  const from = samples[Math.max(0, samples.length - 4)];
+  return { now: samples.length > 1 ? (done - from.done) / Math.max(0.2, (at - from.at) / 1000) : 0, each };
+}
+
+function spark(values) {
+  const ns = "http://www.w3.org/2000/svg", w = 120, h = 24;
+  const svg = document.createElementNS(ns, "svg");
+  svg.setAttribute("class", "spark");
+  svg.setAttribute("viewBox", `0 0 ${w} ${h}`);
+  svg.setAttribute("aria-hidden", "true");
+  const top = Math.max(1, ...values);
+  const points = values.map((v, i) => `${(w - (values.length - 1 - i) * (w / (keep - 1))).toFixed(1)},${(h - 1.5 - (v / top) * (h - 4)).toFixed(1)}`);
+  if (points.length > 1) {
+    const area = document.createElementNS(ns, "path"), line = document.createElementNS(ns, "path");
+    area.setAttribute("class", "area");
+    area.setAttribute("d", `M${points[0].split(",")[0]},${h} L${points.join(" L")} L${w},${h} Z`);
+    line.setAttribute("d", `M${points.join(" L")}`);
+    svg.append(area, line);
+  }
+  return svg;
+}
+
+const rate = (r) => r >= 100 ? whole.format(Math.round(r)) : r >= 0.05 ? r.toFixed(1) : "0";
+
+function agentRow(a, at) {
+  const m = a.metrics, r = rates(`${a.topic}/${a.name}`, at, finished(m));
+  const trouble = a.cause ? a.cause.message : a.topic_missing ? "its topic does not exist" : a.phase === "active" && !a.workers ? "no live worker" : "";
+  const row = el("tr", {},
+    el("th", { scope: "row" }, a.name, el("small", {}, `${a.topic} · ${a.version}`)),
+    el("td", { className: trouble ? "wrap" : "" }, tag(a.phase), trouble ? el("small", {}, trouble) : null),
+    cell(a.workers), cell(m.received), cell(m.completed), cell(m.retried), cell(m.dead_lettered), cell(m.waiting), cell(m.lag),
+    el("td", { className: "n" }, took(m.timings.p50_ms)), el("td", { className: "n" }, took(m.timings.p99_ms)),
+    el("td", { className: r.now >= 0.05 ? "n" : "n zero" }, rate(r.now)), el("td", {}, spark(r.each)));
+  return { row, now: r.now };
+}
+
+const taskLink = (t) => el("a", { href: `/v1/tasks/${encodeURIComponent(t.topic)}/${encodeURIComponent(t.name)}/${t.partition}/${t.offset}` }, t.id);
+
+function fill(id, rows) {
+  $(id).replaceChildren(...rows);
+  const empty = $(`${id}-empty`);
+  empty.hidden = rows.length > 0;
+  $(id).closest("table").hidden = rows.length === 0;
+}
+
+function setText(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
+
+function draw(o) {
+  const at = Date.parse(o.at), h = o.health;
+  $("status").className = `status ${mood[h.status]}`;
+  setText("status-text", h.status); // announced only when it changes
+  setText("detail", h.detail || `${h.registered_agents} agents, ${h.active_consumers} served${h.uptime_seconds ? `, up ${uptime(h.uptime_seconds)}` : ""}`);
+  setText("updated", `updated ${new Date(at).toLocaleTimeString()}`);
+  document.title = `Reeve · ${h.status}`;
+
+  const sum = { running: 0, waiting: 0, lag: 0, completed: 0, retried: 0, dead: 0, rate: 0 };
+  const rows = o.agents.map((a) => {
+    const { row, now } = agentRow(a, at), m = a.metrics;
+    sum.running += m.running; sum.waiting += m.waiting; sum.lag += m.lag || 0; sum.completed += m.completed; sum.retried += m.retried; sum.dead += m.dead_lettered; sum.rate += now;
+    return row;
+  });
+  fill("agents", rows);
+  for (const [name, n] of Object.entries(sum)) setText(`t-${name}`, name === "rate" ? rate(n) : number(n));
+
+  fill("tasks", o.tasks.map((t) => el("tr", {}, el("td", {}, taskLink(t)), el("td", {}, t.name),
+    el("td", { className: t.error_message ? "wrap" : "" }, tag(t.status), t.error_message ? el("small", {}, t.error_message) : null),
+    el("td", { className: "n" }, number(t.attempts)), el("td", { className: "n" }, took(t.duration_ms)), el("td", { className: "n" }, ago(t.settled_at, at)))));
+  fill("dead", o.dead_letters.map((t) => el("tr", {}, el("td", {}, taskLink(t)), el("td", {}, t.name),
+    el("td", { className: "wrap" }, words(t.error_class || "error"), el("small", {}, t.error_message || "")), el("td", { className: "n" }, ago(t.settled_at, at)))));
+
+  $("parts").replaceChildren(...Object.entries(h.components).sort().map(([name, c]) => el("li", {}, name, " ", tag(c.status),
+    c.detail || c.behind ? el("small", {}, c.detail || `${number(c.behind)} records to read`) : c.nodes ? el("small", {}, c.nodes === 1 ? "1 node" : `${c.nodes} nodes`) : null)));
+  $("alerts").replaceChildren(...(h.alerts || []).map((a) => el("li", {}, tag(a.severity === "critical" ? "error" : "degraded"), ` ${a.topic}/${a.name}: ${a.message}`)));
+}
+
+function notice(text) {
+  $("notice").hidden = !text;
+  setText("notice", text);
+}
+
+async function look() {
+  if (busy) return;
+  busy = true;
+  try {
+    const answer = await fetch("/v1/overview", { headers: key ? { Authorization: `Bearer ${key}` } : {}, cache: "no-store" });
+    if (answer.status === 401) {
+      setText("ask-wrong", key ? "That key is not the right one." : "");
+      if (!$("ask").open) $("ask").showModal();
+      return;
+    }
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(`${body.detail}. ${body.remediation || ""}`);
+    notice("");
+    draw(body);
+  } catch (e) {
+    $("status").className = "status bad";
+    setText("status-text", e instanceof TypeError ? "unreachable" : "unknown");
+    notice(e instanceof TypeError ? "The registry does not answer. What is shown is the last that it said; trying again." : e.message);
+  } finally {
+    busy = false;
+  }
+}
+
+function go() {
+  clearInterval(timer);
+  if (document.hidden) return; // a page that nobody sees asks nothing
+  look();
+  timer = setInterval(() => { if (!$("ask").open) look(); }, every);
+}
+
+$("ask-form").addEventListener("submit", (e) => {
+  e.preventDefault();
+  key = $("key").value;
+  sessionStorage.setItem("reeve-key", key);
+  $("ask").close();
+  look();
+});
+document.addEventListener("visibilitychange", go);
+go();
