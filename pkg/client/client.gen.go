@@ -543,7 +543,7 @@ type DeadLetter struct {
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 
 	// Key Text, or base64 (see key_encoding); null for a null key.
-	Key          string                `json:"key"`
+	Key          *string               `json:"key"`
 	KeyEncoding  DeadLetterKeyEncoding `json:"key_encoding,omitempty,omitzero"`
 	LastFailedAt *time.Time            `json:"last_failed_at,omitempty"`
 	Name         string                `json:"name,omitempty,omitzero"`
@@ -558,7 +558,7 @@ type DeadLetter struct {
 	Topic     string `json:"topic,omitempty,omitzero"`
 
 	// Value Text as it came, or base64 (see value_encoding); null for a null value.
-	Value string `json:"value"`
+	Value *string `json:"value"`
 
 	// ValueEncoding base64 where the bytes are no UTF-8.
 	ValueEncoding DeadLetterValueEncoding `json:"value_encoding,omitempty,omitzero"`

@@ -232,5 +232,9 @@ func deadLetterHeader() []string {
 }
 
 func deadLetterRow(d client.DeadLetter) []string {
-	return []string{d.Origin, d.Name, d.ErrorClass, number(d.Attempts), moment(d.LastFailedAt), short(d.Key, 24), short(d.ErrorMessage, 60)}
+	key := "-"
+	if d.Key != nil {
+		key = *d.Key
+	}
+	return []string{d.Origin, d.Name, d.ErrorClass, number(d.Attempts), moment(d.LastFailedAt), short(key, 24), short(d.ErrorMessage, 60)}
 }

@@ -43,6 +43,7 @@ func Run(_ context.Context, o cli.DevOptions) error {
 	if child == nil {
 		return cli.Silent(code)
 	}
+	child.OnOrphan(func() {}) // what dies with this process dies; agents are the supervisor's to end
 	return cli.Silent(lifecycle.Main(func(ctx context.Context) error {
 		r := &runner{settings: s, agents: agents, child: child, out: os.Stdout, errs: os.Stderr}
 		r.logger = log.New(os.Stderr, s.LogLevel, s.LogFormat)
@@ -80,15 +81,15 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	defer dir.release()
-	rest, err := r.listeners(ctx, dir)
-	if err != nil {
+	g := &ground{runner: r, dir: dir}
+	defer g.close()
+	if err := g.listen(); err != nil {
 		return err
 	}
-	defer rest.close()
-	if err := rest.startStores(ctx); err != nil {
+	if err := g.startBroker(); err != nil {
 		return err
 	}
-	return r.serve(ctx, rest)
+	return r.serve(ctx, g)
 }
 
 // ground is what the services stand on.
@@ -100,45 +101,44 @@ type ground struct {
 	database *database.Database
 }
 
-// listeners takes the addresses, the cheapest thing that can be refused.
-func (r *runner) listeners(_ context.Context, dir *dataDir) (*ground, error) {
-	g := &ground{runner: r, dir: dir}
+// listen takes the addresses, the cheapest thing that can be refused.
+func (g *ground) listen() error {
+	r := g.runner
 	l, err := listen("--listen", r.HTTPAddr, r.listenGiven, r.say)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.HTTPAddr = l.Addr().String()
 	defer func() { _ = l.Close() }() // the registry takes it by its number
 	if !r.embeddedKafka {
-		return g, nil
+		return nil
 	}
 	if g.kafka, err = listen("--kafka-listen", r.kafkaListen, r.kafkaGiven, r.say); err != nil {
-		return nil, err
+		return err
 	}
 	r.Kafka.Brokers = []string{g.kafka.Addr().String()}
-	return g, nil
+	return nil
 }
 
-// startStores starts broker and Postgres side by side.
-func (g *ground) startStores(ctx context.Context) error {
+func (g *ground) startBroker() (err error) {
+	if g.kafka == nil {
+		return nil
+	}
 	r := g.runner
-	var work sync.WaitGroup
-	var brokerErr, databaseErr error
-	if r.embeddedKafka {
-		work.Go(func() {
-			g.broker, brokerErr = broker.Start(broker.Config{Dir: g.dir.broker(), Listener: g.kafka, Reserved: r.Kafka.Names().Reserved, Logger: r.logger})
-		})
+	g.broker, err = broker.Start(broker.Config{Dir: g.dir.broker(), Listener: g.kafka, Reserved: r.Kafka.Names().Reserved, Logger: r.logger})
+	return err
+}
+
+func (g *ground) startDatabase(ctx context.Context) (err error) {
+	r := g.runner
+	if !r.embeddedData {
+		return nil
 	}
-	if r.embeddedData {
-		work.Go(func() {
-			g.database, databaseErr = database.Start(ctx, database.Config{Dir: g.dir.database(), Say: r.say, Logger: r.logger})
-			if databaseErr == nil {
-				r.DatabaseURL = g.database.URL()
-			}
-		})
+	if g.database, err = database.Start(ctx, database.Config{Dir: g.dir.database(), Say: r.say, Logger: r.logger}); err != nil {
+		return err
 	}
-	work.Wait()
-	return errors.Join(brokerErr, databaseErr)
+	r.DatabaseURL = g.database.URL()
+	return nil
 }
 
 // close ends what was started. Services are gone by then.
@@ -161,31 +161,52 @@ type service interface {
 	Ready() <-chan struct{}
 }
 
-// serve runs the services until the context ends or one of them does. The last to stop is the first of the list.
-func (r *runner) serve(ctx context.Context, _ *ground) error {
-	services, err := r.services()
+// serve runs the services until the context ends or one of them does.
+//
+// Dispatcher and supervisor need only Kafka: they work again while Postgres still starts. The registry stops last, so
+// that it hears what the others did at their end.
+func (r *runner) serve(ctx context.Context, g *ground) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	workers, err := r.workers()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var stops []func()
-	defer func() {
-		for i := len(stops) - 1; i >= 0; i-- {
-			stops[i]()
-		}
-	}()
-	for _, s := range services {
-		stops = append(stops, start(ctx, s, cancel))
+	stopWorkers := make([]func(), len(workers))
+	for i, w := range workers {
+		stopWorkers[i] = start(ctx, w, cancel)
 	}
-	if err := r.makeReady(ctx, services); err != nil && ctx.Err() == nil {
+	stopRegistry := func() {}
+	defer func() {
+		for _, stop := range stopWorkers {
+			stop()
+		}
+		stopRegistry()
+	}()
+	if err := g.startDatabase(ctx); err != nil {
+		return cause(ctx, err)
+	}
+	reg, err := r.registry()
+	if err != nil {
 		return err
+	}
+	stopRegistry = start(ctx, reg, cancel)
+	if err := r.makeReady(ctx, append(workers, reg)); err != nil {
+		return cause(ctx, err)
 	}
 	<-ctx.Done()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+	return cause(ctx, nil)
+}
+
+// cause is why all ends: the service that ended, else the error that was met; nil for an orderly stop.
+func cause(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() == nil:
 		return err
+	case errors.Is(context.Cause(ctx), context.Canceled):
+		return nil
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // start runs a service and returns what stops it and waits for its end. A service that ends by itself ends all.
@@ -213,19 +234,20 @@ type named struct {
 	service
 }
 
-// services makes the three apps; the registry stops last.
-func (r *runner) services() ([]named, error) {
+// workers makes the services that need no database, in the order in which they stop.
+func (r *runner) workers() ([]named, error) {
 	quiet := r.Config // only the registry listens
 	quiet.HTTPAddr = ""
-	reg, err := registry.New(registry.Config{Config: r.Config, Logger: r.logger.With(slog.String("service", config.Registry))})
-	if err != nil {
-		return nil, err
-	}
 	dis, err := dispatcher.New(dispatcher.Config{Config: quiet, Logger: r.logger, CreateTopics: true})
 	if err != nil {
 		return nil, err
 	}
-	return []named{{config.Registry, reg}, {config.Dispatcher, dis}}, nil
+	return []named{{config.Dispatcher, dis}}, nil
+}
+
+func (r *runner) registry() (named, error) {
+	reg, err := registry.New(registry.Config{Config: r.Config, CreateTopics: true, Logger: r.logger.With(slog.String("service", config.Registry), slog.String("node", r.Node))})
+	return named{config.Registry, reg}, err
 }
 
 // makeReady waits for the services, applies the agents file and says that all is ready.
