@@ -290,3 +290,17 @@ func (p *Pool) Logs(n int) map[string][]string {
 	}
 	return out
 }
+
+// Rolling reports whether instances of an older spec still have to be replaced.
+func (p *Pool) Rolling() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.members, func(m *member) bool { return m.stale && m.down == nil || m.next && m.down == nil })
+}
+
+// Freeze lets the pool start no more instances: it is about to be closed.
+func (p *Pool) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}

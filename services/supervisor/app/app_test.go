@@ -1,0 +1,294 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+
+	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// system is a broker with a supervisor on it.
+type system struct {
+	t      *testing.T
+	cfg    config.Config
+	client *kgo.Client
+	end    func() error
+}
+
+const handler = `
+import os
+async def handle(message):
+    content = message["content"]
+    if content == "die":
+        os._exit(1)
+    return {"got": content, "attempt": message["delivery_attempts"]}
+`
+
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	cfg := config.Default(config.Supervisor)
+	cfg.Kafka.Brokers, cfg.HTTPAddr, cfg.AgentsDir, cfg.Node = cluster.ListenAddrs(), "", t.TempDir(), "n"
+	s := &system{t: t, cfg: cfg}
+	s.write("echo/agent.py", handler)
+	if s.client, err = kgo.NewClient(kgo.SeedBrokers(cfg.Kafka.Brokers...), kgo.MetadataMinAge(50*time.Millisecond), kgo.DisableClientMetrics()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.client.Close)
+	s.ensure(kafka.ControlTopic(cfg.Kafka.Names()), kafka.StatusTopic(cfg.Kafka.Names()))
+	return s
+}
+
+func (s *system) write(name, text string) {
+	s.t.Helper()
+	path := filepath.Join(s.cfg.AgentsDir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *system) ensure(ts ...kafka.Topic) {
+	s.t.Helper()
+	if err := kafka.EnsureTopics(s.t.Context(), s.client, 1, ts...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *system) agent(change func(*spec.Agent)) *spec.Agent {
+	a := &spec.Agent{Topic: "events", Name: "echo", Runtime: spec.Python, Dir: "echo", Callback: "agent:handle", Config: spec.NewConfig(spec.Python),
+		Process: spec.NewProcess(), Pool: spec.Pool{Min: 1, Max: 1}, Partitions: 2, Phase: spec.Active, Generation: 1}
+	a.Process.DrainTimeout, a.Process.GracefulTimeoutSec, a.Process.SigtermTimeoutSec, a.Process.RestartBackoffSeconds = 2, 2, 1, 0.05
+	if change != nil {
+		change(a)
+	}
+	return a
+}
+
+// desire writes a spec to the control topic, as the registry does.
+func (s *system) desire(a *spec.Agent) {
+	s.t.Helper()
+	b, err := json.Marshal(a)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.ensure(kafka.TasksTopic(s.cfg.Kafka.Names(), a, 1<<20))
+	s.produce(&kgo.Record{Topic: s.cfg.Kafka.Names().Control(), Key: []byte(a.Key()), Value: b})
+}
+
+// dispatch writes a task, as the dispatcher does.
+func (s *system) dispatch(a *spec.Agent, offset int64, content string) {
+	s.t.Helper()
+	origin := task.Origin{Topic: a.Topic, Partition: 0, Offset: offset}
+	s.produce(&kgo.Record{Topic: s.cfg.Kafka.Names().Tasks(a.Topic, a.Name), Value: []byte(content), Headers: []kgo.RecordHeader{
+		{Key: task.HeaderAgent, Value: []byte(a.Ref())}, {Key: task.HeaderOrigin, Value: origin.AppendHeader(nil)}, {Key: task.HeaderAttempt, Value: []byte("1")},
+	}})
+}
+
+func (s *system) produce(r *kgo.Record) {
+	s.t.Helper()
+	if err := s.client.ProduceSync(s.t.Context(), r).FirstErr(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// run starts a supervisor. What it returns ends it and gives Run's error.
+func (s *system) run(logger *slog.Logger) (end func() error) {
+	s.t.Helper()
+	a, err := New(Config{Config: s.cfg, Logger: logger})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	var ended error
+	over := false
+	end = func() error {
+		cancel()
+		if !over {
+			ended, over = <-done, true
+		}
+		return ended
+	}
+	s.t.Cleanup(func() { _ = end() })
+	select {
+	case <-a.Ready():
+	case ended = <-done:
+		over = true
+		s.t.Fatalf("the supervisor ended: %v", ended)
+	}
+	return end
+}
+
+// records reads a topic from its start until ok.
+func (s *system) records(topic, what string, ok func(*kgo.Record) bool) {
+	s.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(s.cfg.Kafka.Brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond), kgo.DisableClientMetrics())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		fs := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			s.t.Fatalf("waited for %s in vain", what)
+		}
+		for _, r := range fs.Records() {
+			if ok(r) {
+				return
+			}
+		}
+	}
+}
+
+func header(r *kgo.Record, key string) string {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// outcome waits for a task's outcome.
+func (s *system) outcome(offset string, want task.Outcome) (value string) {
+	s.t.Helper()
+	s.records(s.cfg.Kafka.Names().Outcomes(), string(want)+" of "+offset, func(r *kgo.Record) bool {
+		value = string(r.Value)
+		return string(r.Key) == "events/0/"+offset && header(r, task.HeaderOutcome) == string(want)
+	})
+	return value
+}
+
+// report waits for a record of the status topic that ok accepts.
+func (s *system) report(what string, ok func(status.AgentReport) bool) {
+	s.t.Helper()
+	s.records(s.cfg.Kafka.Names().Status(), what, func(r *kgo.Record) bool {
+		var a status.AgentReport
+		return json.Unmarshal(r.Value, &a) == nil && a.Event == status.EventAgent && ok(a)
+	})
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func TestATaskIsRunAndSettled(t *testing.T) {
+	s := newSystem(t)
+	a := s.agent(nil)
+	s.desire(a)
+	end := s.run(quiet())
+	s.dispatch(a, 0, `"hello"`)
+	if v := s.outcome("0", task.Completed); v != `{"got": "hello", "attempt": 1}` {
+		t.Errorf("the result is %s", v)
+	}
+	s.report("serving", func(r status.AgentReport) bool { return r.State == status.ReportServing && r.Generation == 1 })
+	if err := end(); err != nil {
+		t.Errorf("the stop: %v", err)
+	}
+	s.records(s.cfg.Kafka.Names().Status(), "the last heartbeat", func(r *kgo.Record) bool {
+		return strings.Contains(string(r.Value), `"leaving":true`)
+	})
+}
+
+func TestAnAgentThatCantStartIsReportedAndPutRight(t *testing.T) {
+	s := newSystem(t)
+	broken := s.agent(func(a *spec.Agent) { a.Callback = "agent:nope" })
+	s.desire(broken)
+	s.run(quiet())
+	s.report("the typed error", func(r status.AgentReport) bool {
+		return r.State == status.ReportError && r.Error != nil && r.Error.Type == "AgentCallbackNotFoundError" && strings.Contains(r.Error.Message, "handle")
+	})
+	fixed := s.agent(func(a *spec.Agent) { a.Generation = 2 })
+	s.desire(fixed)
+	s.dispatch(fixed, 0, `1`)
+	s.outcome("0", task.Completed)
+}
+
+func TestAPausedAgentsProcessesEnd(t *testing.T) {
+	s := newSystem(t)
+	a := s.agent(nil)
+	s.desire(a)
+	s.run(quiet())
+	s.report("serving", func(r status.AgentReport) bool { return r.State == status.ReportServing })
+	s.desire(s.agent(func(a *spec.Agent) { a.Phase, a.Generation = spec.Paused, 2 }))
+	s.report("idle", func(r status.AgentReport) bool { return r.State == status.ReportIdle && r.Generation == 2 && r.Instances == 0 })
+	s.desire(s.agent(func(a *spec.Agent) { a.Generation = 3 }))
+	s.report("serving again", func(r status.AgentReport) bool { return r.State == status.ReportServing && r.Generation == 3 })
+	s.dispatch(a, 0, `1`)
+	s.outcome("0", task.Completed)
+}
+
+func TestAnOpenCircuitLeavesAndAResetCloses(t *testing.T) {
+	s := newSystem(t)
+	s.write("echo/agent.py", "raise SystemExit(3)\n")
+	crashing := func(generation, reset int64) *spec.Agent {
+		return s.agent(func(a *spec.Agent) {
+			a.Process.MaxRestartAttempts, a.Generation, a.ResetNonce = 1, generation, reset
+		})
+	}
+	s.desire(crashing(1, 0))
+	s.run(quiet())
+	s.report("the error", func(r status.AgentReport) bool { return r.State == status.ReportError && r.Error != nil })
+	s.write("echo/agent.py", handler)
+	s.desire(crashing(2, 1))
+	s.report("serving", func(r status.AgentReport) bool { return r.State == status.ReportServing })
+}
+
+func TestACrashIsTheTasksOwnAndOthersGoOn(t *testing.T) {
+	s := newSystem(t)
+	a := s.agent(func(a *spec.Agent) { a.Config.MaxRetries = 0 })
+	s.desire(a)
+	s.run(quiet())
+	s.dispatch(a, 0, `"die"`)
+	for n := int64(1); n <= 5; n++ {
+		s.dispatch(a, n, `"live"`)
+	}
+	s.outcome("0", task.Crashed)
+	for _, n := range []string{"1", "2", "3", "4", "5"} {
+		s.outcome(n, task.Completed)
+	}
+}
+
+func TestMissingThingsAreRefusedAtTheStart(t *testing.T) {
+	cfg := config.Default(config.Supervisor)
+	cfg.AgentsDir = "/nonexistent/agents"
+	if _, err := New(Config{Config: cfg}); err == nil || !strings.Contains(err.Error(), "REEVE_AGENTS_DIR") {
+		t.Errorf("got %v", err)
+	}
+	cfg.AgentsDir, cfg.Kafka.Brokers, cfg.HTTPAddr = t.TempDir(), []string{"127.0.0.1:1"}, ""
+	a, err := New(Config{Config: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if err := a.Run(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,49 @@
+// Command supervisor runs agents' processes and gives them their tasks. The process that it is started as is a guard; its
+// child does the work.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/guard"
+	"github.com/reeve-run/reeve/internal/lifecycle"
+	"github.com/reeve-run/reeve/internal/log"
+	"github.com/reeve-run/reeve/services/supervisor/app"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	flags := flag.NewFlagSet("supervisor", flag.ContinueOnError)
+	flags.Usage = func() {
+		_, _ = fmt.Fprintln(flags.Output(), "usage: supervisor\nIt takes no arguments; it is configured by REEVE_ variables in its environment.")
+	}
+	if err := flags.Parse(os.Args[1:]); err != nil || flags.NArg() > 0 {
+		flags.Usage()
+		return lifecycle.Usage
+	}
+	child, code := guard.Run()
+	if child == nil {
+		return code
+	}
+	return lifecycle.Main(func(ctx context.Context) error {
+		cfg, warnings, err := config.Load(config.Supervisor, os.Environ())
+		if err != nil {
+			return err
+		}
+		logger := log.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)
+		for _, w := range warnings {
+			logger.Warn(w)
+		}
+		a, err := app.New(app.Config{Config: cfg, Logger: logger})
+		if err != nil {
+			return err
+		}
+		child.OnOrphan(a.EndAgents)
+		return a.Run(ctx)
+	})
+}

@@ -1,0 +1,67 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/services/supervisor/internal/launch"
+	"github.com/reeve-run/reeve/services/supervisor/internal/process"
+	"github.com/reeve-run/reeve/services/supervisor/internal/report"
+)
+
+// Environment is what all agents of a supervisor share. All fields are required, but CreateTopics.
+type Environment struct {
+	Kafka         config.Kafka
+	Names         topics.Names
+	Service, Node string
+	Opts          []kgo.Opt   // of further clients
+	Client        *kgo.Client // for requests and the status topic
+	Pool          *hop.Pool
+	Starter       *process.Starter
+	Launcher      launch.Launcher
+	Reporter      *report.Reporter
+	Logger        *slog.Logger
+	// CreateTopics lets workers make reply topics that don't exist.
+	CreateTopics bool
+
+	instances atomic.Int64
+}
+
+// nextID names an instance.
+func (e *Environment) nextID() string {
+	return e.Node + "-" + strconv.FormatInt(e.instances.Add(1), 10)
+}
+
+// ClientID is the client id of a service's process. It says who it is, for people who look at a group's members, and
+// for a process that was replaced by another of its name.
+func ClientID(service string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return fmt.Sprintf("reeve-%s@%s#%d", service, host, os.Getpid())
+}
+
+// replaced is the error of a process whose place in a group went to a newer one of its name: it names both.
+func (e *Environment) replaced(ctx context.Context, group string, cause error) error {
+	newer := "another process"
+	if described, err := kadm.NewClient(e.Client).DescribeGroups(ctx, group); err == nil {
+		for _, m := range described[group].Members {
+			if m.InstanceID != nil && *m.InstanceID == e.Service+"."+e.Node {
+				newer = fmt.Sprintf("%s (%s)", m.ClientID, m.ClientHost)
+			}
+		}
+	}
+	return fmt.Errorf("the node name %s was taken over by %s; this process, %s, ends: give each %s a REEVE_NODE of its own: %w",
+		e.Node, newer, ClientID(e.Service), e.Service, cause)
+}

@@ -1,0 +1,376 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/pkg/worker"
+	"github.com/reeve-run/reeve/services/supervisor/internal/instance"
+	"github.com/reeve-run/reeve/services/supervisor/internal/pool"
+)
+
+const (
+	// look is how often a keeper looks at what nobody tells it of: the partitions that it owns, a topic that isn't there.
+	look = 500 * time.Millisecond
+	// idleSpell is how long a worker without partitions keeps its processes: they may come back with the next rebalance.
+	idleSpell = 10 * time.Second
+	// stopDrain bounds the wait for running attempts when the service stops; with what follows, a stop stays below the
+	// minute that a process has.
+	stopDrain = 30 * time.Second
+)
+
+// Keeper runs one agent as its spec wants.
+type Keeper struct {
+	env    *Environment
+	key    string
+	fail   func(error)
+	log    *slog.Logger
+	wanted chan struct{} // something was desired
+
+	mu      sync.Mutex
+	desired *spec.Agent // nil: deleted
+	report  status.AgentReport
+
+	// Only the goroutine of Run touches these.
+	spec   *spec.Agent // that the processes follow; nil while off
+	pool   *pool.Pool
+	engine *worker.Engine
+	idle   time.Time // since when no partition is owned
+	alert  string    // kind of the alert that stands
+}
+
+func newKeeper(env *Environment, a *spec.Agent, fail func(error)) *Keeper {
+	k := &Keeper{env: env, key: a.Key(), desired: a, fail: fail, wanted: make(chan struct{}, 1), log: env.Logger.With(slog.String("agent", a.Ref()))}
+	k.report = status.AgentReport{Topic: a.Topic, AgentName: a.Name, State: status.ReportIdle, Generation: a.Generation}
+	k.wanted <- struct{}{}
+	return k
+}
+
+// Desire changes what the keeper converges to. It doesn't block.
+func (k *Keeper) Desire(a *spec.Agent) {
+	k.mu.Lock()
+	k.desired = a
+	k.mu.Unlock()
+	select {
+	case k.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// Report is what the keeper says of its agent; ok is false once the agent was deleted.
+func (k *Keeper) Report() (r status.AgentReport, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.report, k.desired != nil
+}
+
+// Run keeps the agent until the context ends, and then stops what runs.
+func (k *Keeper) Run(ctx context.Context) {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			k.stop()
+			return
+		case <-k.wanted:
+			k.converge(ctx)
+		case <-k.changes():
+		case <-ticker.C:
+			k.resize(time.Now())
+		case err := <-k.failed():
+			k.lost(ctx, err)
+		}
+		k.membership(ctx)
+		k.tell()
+	}
+}
+
+func (k *Keeper) changes() <-chan struct{} {
+	if k.pool == nil {
+		return nil
+	}
+	return k.pool.Changes()
+}
+
+func (k *Keeper) failed() <-chan error {
+	if k.engine == nil {
+		return nil
+	}
+	return k.engine.Failed()
+}
+
+// converge takes the step from what runs to what is wanted.
+func (k *Keeper) converge(ctx context.Context) {
+	k.mu.Lock()
+	want := k.desired
+	k.mu.Unlock()
+	switch {
+	case !runnable(want):
+		k.off(ctx, want)
+	case k.pool == nil:
+		k.on(want)
+	default:
+		k.adapt(want)
+	}
+}
+
+// on starts the first process. There will be as many as wanted when the worker owns partitions.
+func (k *Keeper) on(a *spec.Agent) {
+	k.spec, k.idle = a, time.Time{}
+	k.pool = pool.New(pool.Config{Agent: a, Starter: k.env.Starter, Observer: observer{k}, Prepare: k.env.Launcher.Prepare, NextID: k.env.nextID, Logger: k.log})
+	k.pool.Resize(1)
+}
+
+// adapt follows a changed spec.
+func (k *Keeper) adapt(a *spec.Agent) {
+	old := k.spec
+	k.spec = a
+	switch {
+	case recast(old, a):
+		k.pool.Replace(a, "spec changed")
+	case old.RestartNonce != a.RestartNonce:
+		k.pool.Replace(a, "restart")
+	case old.ResetNonce != a.ResetNonce:
+		k.pool.Adopt(a)
+		k.pool.Reset()
+	default:
+		k.pool.Adopt(a)
+	}
+	if k.engine != nil {
+		k.engine.Update(a)
+	}
+	k.resize(time.Now())
+}
+
+// resize runs this worker's share of the agent's instances.
+func (k *Keeper) resize(now time.Time) {
+	if k.engine == nil || k.pool == nil {
+		return
+	}
+	owned := k.engine.Figures().Partitions
+	if owned > 0 {
+		k.idle = time.Time{}
+	} else if k.idle.IsZero() {
+		k.idle = now
+	}
+	if owned > 0 || now.Sub(k.idle) > idleSpell {
+		k.pool.Resize(pool.Share(k.spec.Pool.Min, owned, int(k.spec.Partitions)))
+	}
+}
+
+// membership joins the group when an instance runs, and leaves it when all are down.
+func (k *Keeper) membership(ctx context.Context) {
+	if k.pool == nil {
+		return
+	}
+	s := k.pool.Status()
+	switch {
+	case k.engine == nil && s.Running > 0:
+		if err := k.join(ctx); err != nil && ctx.Err() == nil {
+			k.log.Warn("join the work group", slog.Any("error", err))
+		}
+	case k.engine != nil && s.Down != nil && s.Running == 0:
+		k.leave(ctx, k.spec.Process.DrainTimeout.Duration())
+	}
+	k.raise(s)
+}
+
+// join starts the engine, if the task topic exists; the dispatcher makes it.
+func (k *Keeper) join(ctx context.Context) error {
+	name := k.env.Names.Tasks(k.spec.Topic, k.spec.Name)
+	found, err := kadm.NewClient(k.env.Client).ListTopics(ctx, name)
+	if err != nil {
+		return err
+	}
+	if t := found[name]; t.Err != nil || len(t.Partitions) == 0 {
+		return nil // looked for again before long
+	}
+	e := worker.New(worker.Config{
+		Pool: k.env.Pool, Opts: k.env.Opts, Names: k.env.Names, Spec: k.spec, Service: k.env.Service, Node: k.env.Node, Runner: k.pool,
+		Tiers: k.env.Kafka.RetryTiers, Replication: k.env.Kafka.Replication, CreateReplyTopics: k.env.CreateTopics,
+		Alert: k.engineAlert, Logger: k.env.Logger,
+	})
+	if err := e.Start(); err != nil {
+		return err
+	}
+	k.engine = e
+	k.pool.Attach(e.Kick)
+	e.Kick()
+	return nil
+}
+
+func (k *Keeper) engineAlert(a worker.Alert) {
+	k.env.Reporter.Alert(k.agent(), a.Kind, a.Severity, a.Message, a.Resolved)
+}
+
+// agent names the agent, for those that come from other goroutines.
+func (k *Keeper) agent() *spec.Agent {
+	topic, name, _ := spec.ParseKey(k.key)
+	return &spec.Agent{Topic: topic, Name: name}
+}
+
+// leave drains and leaves the group by name.
+func (k *Keeper) leave(ctx context.Context, drain time.Duration) {
+	k.set(status.ReportLeaving, nil)
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)() // a stop of the service doesn't wait for a drain that it didn't ask for
+	if err := k.engine.Leave(limit); err != nil {
+		k.log.Warn("leave the work group", slog.Any("error", err))
+	}
+	k.engine = nil
+	k.pool.Attach(func() {})
+}
+
+// off ends everything of the agent.
+func (k *Keeper) off(ctx context.Context, want *spec.Agent) {
+	if k.pool == nil {
+		return
+	}
+	k.pool.Freeze()
+	if k.engine != nil {
+		k.leave(ctx, k.spec.Process.DrainTimeout.Duration())
+	}
+	reason := "deleted"
+	if want != nil {
+		reason = string(want.Phase)
+	}
+	k.pool.Close(0, reason)
+	k.settle()
+	k.pool, k.spec = nil, nil
+}
+
+// stop ends everything because the service stops. The group isn't left, so that a restart finds its partitions.
+func (k *Keeper) stop() {
+	if k.pool == nil {
+		return
+	}
+	k.pool.Freeze()
+	if k.engine != nil {
+		k.set(status.ReportLeaving, nil)
+		ctx, cancel := context.WithTimeout(context.Background(), min(k.spec.Process.DrainTimeout.Duration(), stopDrain))
+		defer cancel()
+		k.engine.Stop(ctx)
+		k.engine = nil
+	}
+	k.pool.Close(0, "the supervisor stops")
+	k.pool = nil
+	k.set(status.ReportIdle, nil)
+}
+
+// lost handles an engine that ended by itself.
+func (k *Keeper) lost(ctx context.Context, err error) {
+	group := k.env.Names.WorkGroup(k.spec.Topic, k.spec.Name)
+	e := k.engine
+	k.engine = nil
+	if errors.Is(err, hop.ErrReplaced) {
+		k.fail(k.env.replaced(ctx, group, err))
+	} else {
+		k.log.Warn("the worker ended and is started again", slog.Any("error", err))
+	}
+	now, cancel := context.WithCancel(ctx)
+	cancel() // nothing that runs may be settled any more, so it isn't waited for
+	e.Stop(now)
+}
+
+// raise alerts when all instances are down, and takes that back.
+func (k *Keeper) raise(s pool.Status) {
+	if s.Down == nil {
+		k.settle()
+		return
+	}
+	kind, severity, message := "circuit_open", "critical", "the agent's processes ended too often, nothing of it runs here until it is reset: "
+	switch {
+	case unstartable(s.Down.Cause):
+		kind, message = "agent_error", "the agent can't be started here: "
+	case s.Down.Act == instance.ActAsk:
+		kind, severity, message = "restart_needed", "warning", "the agent's process ended, and its policy leaves the restart to a person: "
+	case s.Down.Act == instance.ActLeave:
+		kind, severity, message = "restart_needed", "warning", "the agent's process ended and isn't restarted, as its policy says: "
+	}
+	if k.alert != kind {
+		k.settle()
+		k.alert = kind
+		k.env.Reporter.Alert(k.agent(), kind, severity, message+s.Down.Cause.Message, false)
+	}
+}
+
+func (k *Keeper) settle() {
+	if k.alert != "" {
+		k.env.Reporter.Alert(k.agent(), k.alert, "warning", "it runs again, or is to run no more", true)
+		k.alert = ""
+	}
+}
+
+// tell brings the report up to date.
+func (k *Keeper) tell() {
+	if k.pool == nil {
+		k.set(status.ReportIdle, nil)
+		return
+	}
+	s := judge(k.pool.Status(), k.engine != nil)
+	k.set(s.state, s.cause)
+}
+
+// set sends the report at once where its state or error changed; the figures go with the next heartbeat.
+func (k *Keeper) set(state string, cause *spec.Cause) {
+	r := status.AgentReport{State: state, Error: cause}
+	if k.pool != nil {
+		r.Instances = k.pool.Status().Running
+	}
+	if k.engine != nil {
+		f := k.engine.Figures()
+		r.Partitions, r.Running = f.Partitions, f.Running
+	}
+	k.mu.Lock()
+	old := k.report
+	r.Topic, r.AgentName, r.Generation = old.Topic, old.AgentName, old.Generation
+	if k.desired != nil && (k.pool == nil || !k.pool.Rolling()) {
+		r.Generation = k.desired.Generation
+		if k.spec != nil {
+			r.Generation = k.spec.Generation
+		}
+	}
+	k.report = r
+	k.mu.Unlock()
+	if old.State != r.State || !sameCause(old.Error, r.Error) || old.Generation != r.Generation {
+		k.env.Reporter.Agent(r)
+	}
+}
+
+func sameCause(a, b *spec.Cause) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
+
+// observer passes on what instances do. A crash is an agent's business at once.
+type observer struct{ k *Keeper }
+
+func (o observer) Changed(a *spec.Agent, id string, c instance.Change) {
+	o.k.env.Reporter.Changed(a, id, c)
+	level := slog.LevelDebug
+	if slices.Contains([]instance.State{instance.Running, instance.Stopped}, c.To) {
+		level = slog.LevelInfo
+	}
+	o.k.log.Log(context.Background(), level, "instance "+string(c.To), slog.String("instance", id), slog.Int("pid", c.PID), slog.String("reason", c.Reason))
+}
+
+func (o observer) Checked(a *spec.Agent, id string, c instance.Check) {
+	o.k.env.Reporter.Checked(a, id, c)
+}
+
+func (o observer) Output(a *spec.Agent, id, line string, heldBack int) {
+	o.k.env.Reporter.Output(a, id, line, heldBack)
+}
