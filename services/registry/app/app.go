@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,7 +120,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	opts := kafka.Options(a.cfg.Kafka, log)
 	p := &parts{cfg: a.cfg, opts: opts, db: db, client: cl, fleet: fleet.New(), relay: relay.New(db, opts, names, log)}
 	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers}, p.relay.Kick)
-	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node + "/" + strconv.Itoa(os.Getpid()) + "/" + strconv.FormatInt(time.Now().UnixNano(), 36), Logger: log}
+	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node, Logger: log}
 	p.pulse = newPulse(p)
 	p.outcomes = &projection.Projection{Name: "outcomes", Topic: names.Outcomes(), DB: db, Client: cl, Opts: opts, Target: history.NewProjector(db, log), Logger: log}
 	p.reports = &projection.Projection{Name: "status", Topic: names.Status(), DB: db, Client: cl, Opts: opts, Target: fleet.Store{DB: db}, Logger: log}

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -86,11 +87,13 @@ type Node struct {
 type Agent struct {
 	Workers, Instances int
 	Running            int64
-	Unsettled          int64  // tasks on the task topic that aren't settled
 	Lag                *int64 // events of the user topic that aren't routed; nil where nobody knows
 	TopicMissing       bool
 	Problems           []Problem
-	votes              []vote
+
+	votes   []vote
+	owned   *int64 // unsettled tasks, as the workers count those that they own
+	visible int64  // and as the dispatcher that sees most of them does, each of which looks at all
 }
 
 // Problem is what a live node complains of.
@@ -139,26 +142,38 @@ func (a *Agent) add(service, node string, r status.AgentReport) {
 	a.Running += int64(r.Running)
 	a.Instances += r.Instances
 	a.TopicMissing = a.TopicMissing || r.TopicMissing
-	if r.Unsettled != nil {
-		a.Unsettled += *r.Unsettled
-	}
-	if r.Lag != nil {
-		sum := *r.Lag
-		if a.Lag != nil {
-			sum += *a.Lag
-		}
-		a.Lag = &sum
-	}
+	a.Lag = add(a.Lag, r.Lag)
 	if r.Error != nil || r.State == status.ReportError || r.State == status.ReportCircuitOpen {
 		a.Problems = append(a.Problems, Problem{Node: node, State: r.State, Error: r.Error})
 	}
 	if service == dispatcher {
+		if r.Unsettled != nil {
+			a.visible = max(a.visible, *r.Unsettled)
+		}
 		return
 	}
+	a.owned = add(a.owned, r.Unsettled)
 	a.votes = append(a.votes, vote{r.Generation, r.State, r.Error})
 	if r.State == status.ReportServing {
 		a.Workers++
 	}
+}
+
+// add sums figures of which any may be unknown.
+func add(sum, n *int64) *int64 {
+	if sum == nil || n == nil {
+		return cmp.Or(sum, n)
+	}
+	both := *sum + *n
+	return &both
+}
+
+// Unsettled counts the tasks on the task topic that aren't settled.
+func (a *Agent) Unsettled() int64 {
+	if a.owned != nil {
+		return *a.owned
+	}
+	return a.visible
 }
 
 // Failed reports whether every live worker that knows an agent's generation can't run it, and why the first of them
@@ -188,7 +203,7 @@ func (a *Agent) Waiting(between int64) int64 {
 	if a == nil {
 		return max(0, between)
 	}
-	return max(0, a.Unsettled+between-a.Running)
+	return max(0, a.Unsettled()+between-a.Running)
 }
 
 func floatTime(seconds float64) time.Time {

@@ -28,7 +28,7 @@ const (
 // Lease is one registry's part in the election.
 type Lease struct {
 	DB     *sqlx.DB
-	Holder string // unique among processes
+	Holder string // the process's node: a successor of the same name takes over at once
 	Logger *slog.Logger
 
 	held atomic.Bool
@@ -42,8 +42,8 @@ func (l *Lease) Held() bool { return l.held.Load() }
 func (l *Lease) Run(ctx context.Context, work func(ctx context.Context)) {
 	tick := time.NewTicker(waits)
 	defer tick.Stop()
-	for ctx.Err() == nil {
-		epoch, err := l.take(ctx)
+	for first := true; ctx.Err() == nil; first = false {
+		epoch, err := l.take(ctx, first)
 		if err == nil && epoch > 0 {
 			l.Logger.Info("leading", slog.String("holder", l.Holder), slog.Int64("epoch", epoch))
 			l.lead(ctx, epoch, work)
@@ -96,12 +96,13 @@ func (l *Lease) keep(ctx context.Context, epoch int64, done <-chan struct{}) {
 	}
 }
 
-// take gives the new epoch, or 0 where another holds the lease.
-func (l *Lease) take(ctx context.Context) (int64, error) {
+// take gives the new epoch, or 0 where another holds the lease. A process that just began takes it from one of the same
+// name, which is its own earlier life; only then, or two of one name would take it from each other for ever.
+func (l *Lease) take(ctx context.Context, began bool) (int64, error) {
 	var epoch int64
 	err := l.DB.GetContext(ctx, &epoch, `INSERT INTO leases AS l (name, holder, epoch, expires_at) VALUES ($1, $2, 1, now() + $3 * interval '1 second')
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1, expires_at = excluded.expires_at
-		WHERE l.expires_at < now() RETURNING epoch`, leases, l.Holder, Term.Seconds())
+		WHERE l.expires_at < now() OR $4 AND l.holder = excluded.holder RETURNING epoch`, leases, l.Holder, Term.Seconds(), began)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}

@@ -173,7 +173,7 @@ func (k Collector) live(out chan<- prometheus.Metric) {
 		topic, name, _ := strings.Cut(ref, "/")
 		of := []string{"topic", "agent"}
 		gauge("reeve_agent_running", "Attempts in flight.", float64(a.Running), of, topic, name)
-		gauge("reeve_agent_unsettled", "Tasks on the task topic that are not settled.", float64(a.Unsettled), of, topic, name)
+		gauge("reeve_agent_unsettled", "Tasks on the task topic that are not settled.", float64(a.Unsettled()), of, topic, name)
 		gauge("reeve_agent_instances", "Processes that run.", float64(a.Instances), of, topic, name)
 		gauge("reeve_agent_workers", "Live nodes that serve the agent.", float64(a.Workers), of, topic, name)
 		if a.Lag != nil {
