@@ -230,7 +230,7 @@ func TestOrderByKey(t *testing.T) {
 		mu.Lock()
 		delete(busy, k)
 		mu.Unlock()
-		return ok(nil, a)
+		return ok(context.Background(), a)
 	}))
 	s.outcomes(500)
 	mu.Lock()
@@ -298,7 +298,7 @@ func TestRestartRepeatsNothing(t *testing.T) {
 	count := func(_ context.Context, a *worker.Attempt) worker.Result {
 		n, _ := ran.LoadOrStore(string(a.Record.Value), 0)
 		ran.Store(string(a.Record.Value), n.(int)+1)
-		return ok(nil, a)
+		return ok(context.Background(), a)
 	}
 	for i := range 5 {
 		s.publish(i*200, 200)
@@ -352,7 +352,7 @@ func TestRebalanceRepeatsNothing(t *testing.T) {
 		ran[string(a.Record.Value)]++
 		mu.Unlock()
 		<-time.After(2 * time.Millisecond)
-		return ok(nil, a)
+		return ok(context.Background(), a)
 	}
 	s.publish(0, 2000)
 	s.engine("a", runner(t, 4, slow))
@@ -402,7 +402,6 @@ type sharedProcess struct {
 	size     int
 	poison   string
 	inFlight []*worker.Attempt
-	todo     chan struct{}
 }
 
 func newSharedProcess(size int, poison string) *sharedProcess {
@@ -429,7 +428,7 @@ func (p *sharedProcess) Run(batch []*worker.Attempt) {
 		if crash {
 			a.Finish(worker.Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: "exit status 3", Shared: len(full) > 1})
 		} else {
-			a.Finish(ok(nil, a))
+			a.Finish(ok(context.Background(), a))
 		}
 	}
 }

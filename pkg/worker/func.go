@@ -58,7 +58,7 @@ func (f *FuncRunner) Close() {
 
 func (f *FuncRunner) call(a *Attempt) {
 	r := f.protect(a)
-	if a.call.Err() == errGivenUp && r.Outcome != task.Completed {
+	if errors.Is(a.call.Err(), errGivenUp) && r.Outcome != task.Completed {
 		r = Result{CutShort: true}
 	}
 	a.call.end(context.Canceled)

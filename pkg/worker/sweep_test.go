@@ -246,7 +246,7 @@ func TestSweepKill(t *testing.T) {
 		if err := c.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		c.Wait()
+		_ = c.Wait() // it was killed
 		c = s.start("a")
 		pauses = append(pauses, s.resumed(killed))
 	}
@@ -315,7 +315,7 @@ func TestSweepTakeover(t *testing.T) {
 		t.Fatal(err)
 	}
 	killed := time.Now()
-	a.Wait()
+	_ = a.Wait() // it was killed
 	s.await(n, time.Minute)
 	t.Logf("everything was finished %v after the kill", time.Since(killed))
 	stop(t, b)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
@@ -24,10 +25,13 @@ func TestHostKillerIsIsolated(t *testing.T) {
 	s.publish(n)
 	deaths := 0
 	var c *exec.Cmd
-	died := make(chan error, 1)
+	died := make(chan *os.ProcessState, 1)
 	launch := func() {
 		c = s.start("a")
-		go func(c *exec.Cmd) { died <- c.Wait() }(c)
+		go func(c *exec.Cmd) {
+			_ = c.Wait() // killed: the state says more than the error
+			died <- c.ProcessState
+		}(c)
 	}
 	launch()
 	deadline := time.After(time.Minute)
@@ -102,8 +106,8 @@ func TestUndeliverableReplySettles(t *testing.T) {
 func TestTooLargeResultIsDeadLettered(t *testing.T) {
 	s := newStand(t)
 	s.publish(0, 20)
-	s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result {
-		r := ok(nil, a)
+	s.engine("a", runner(t, 4, func(ctx context.Context, a *worker.Attempt) worker.Result {
+		r := ok(ctx, a)
 		if string(a.Record.Value) == "7" {
 			r.Value = bytes.Repeat([]byte("x"), 3<<20)
 		}
@@ -126,11 +130,11 @@ func TestUnwritableDestinationHoldsOnlyItsOwn(t *testing.T) {
 	}
 	var alerts atomic.Int32
 	s.publish(0, 100)
-	s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result {
+	s.engine("a", runner(t, 4, func(ctx context.Context, a *worker.Attempt) worker.Result {
 		if string(a.Record.Value) == "0" {
 			return worker.Result{Outcome: task.Failed, Class: task.ClassNetwork, Message: "reset"}
 		}
-		return ok(nil, a)
+		return ok(ctx, a)
 	}), func(c *worker.Config) { c.Alert = func(worker.Alert) { alerts.Add(1) } })
 	for _, o := range s.outcomes(99) {
 		if o.settled != "done" {
