@@ -23,6 +23,7 @@ import (
 	"github.com/reeve-run/reeve/services/reeve/internal/cli"
 	"github.com/reeve-run/reeve/services/reeve/internal/database"
 	registry "github.com/reeve-run/reeve/services/registry/app"
+	supervisor "github.com/reeve-run/reeve/services/supervisor/app"
 )
 
 // startLimit bounds the way from the services' start to ready.
@@ -43,7 +44,6 @@ func Run(_ context.Context, o cli.DevOptions) error {
 	if child == nil {
 		return cli.Silent(code)
 	}
-	child.OnOrphan(func() {}) // what dies with this process dies; agents are the supervisor's to end
 	return cli.Silent(lifecycle.Main(func(ctx context.Context) error {
 		r := &runner{settings: s, agents: agents, child: child, out: os.Stdout, errs: os.Stderr}
 		r.logger = log.New(os.Stderr, s.LogLevel, s.LogFormat)
@@ -242,7 +242,12 @@ func (r *runner) workers() ([]named, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []named{{config.Dispatcher, dis}}, nil
+	sup, err := supervisor.New(supervisor.Config{Config: quiet, Logger: r.logger, CreateTopics: true})
+	if err != nil {
+		return nil, err
+	}
+	r.child.OnOrphan(sup.EndAgents)
+	return []named{{config.Supervisor, sup}, {config.Dispatcher, dis}}, nil
 }
 
 func (r *runner) registry() (named, error) {
