@@ -250,14 +250,14 @@ func (i *Instance) run() {
 			if i.State() == Crashed {
 				i.enter(Restarting, "restarts in "+delay.Round(time.Millisecond).String(), 0, nil)
 			}
-			if !i.pause(delay) {
+			if !i.pause(time.After(delay)) {
 				i.stopUnstarted()
 				return
 			}
 		default:
 			i.takeReset() // an earlier one was for an earlier end
 			i.cfg.Host.Down(i, act, cause)
-			if !i.pause(0) {
+			if !i.pause(nil) {
 				i.stopUnstarted()
 				return
 			}
@@ -269,14 +269,8 @@ func (i *Instance) run() {
 	}
 }
 
-// pause waits for a delay, or without one until a reset; false means that an order came.
-func (i *Instance) pause(delay time.Duration) bool {
-	var over <-chan time.Time
-	if delay > 0 {
-		t := time.NewTimer(delay)
-		defer t.Stop()
-		over = t.C
-	}
+// pause waits until it is over, or for a reset; false means that an order came.
+func (i *Instance) pause(over <-chan time.Time) bool {
 	for {
 		if _, _, ok := i.ordered(); ok {
 			return false
