@@ -31,13 +31,17 @@ func BenchmarkSettle(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer cl.Close()
+	b.Cleanup(cl.Close)
 	adm := kadm.NewClient(cl)
 	made := []string{names.Tasks("orders", "biller"), names.Outcomes(), names.Retry(tiers[0]), names.Retry(tiers[1])}
 	if _, err := adm.CreateTopics(b.Context(), 8, 1, nil, made...); err != nil {
 		b.Fatal(err)
 	}
-	defer adm.DeleteTopics(context.Background(), made...)
+	b.Cleanup(func() {
+		if _, err := adm.DeleteTopics(context.Background(), made...); err != nil {
+			b.Log(err)
+		}
+	})
 	value := []byte(`{"seq":1,"text":"` + strings.Repeat("x", 370) + `"}`)
 	for i := range b.N {
 		o := task.Origin{Topic: "orders", Partition: int32(i % 8), Offset: int64(i / 8), TopicID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}

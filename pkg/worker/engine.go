@@ -105,7 +105,9 @@ func New(cfg Config) *Engine {
 		parts: map[int32]*partition{}, lost: map[int32]*partition{}, zombies: map[int32]int{}, suspicion: 1,
 	}
 	if e.cfg.Alert == nil {
-		e.cfg.Alert = func(a Alert) { e.log.Warn("alert", slog.String("kind", a.Kind), slog.String("message", a.Message), slog.Bool("resolved", a.Resolved)) }
+		e.cfg.Alert = func(a Alert) {
+			e.log.Warn("alert", slog.String("kind", a.Kind), slog.String("message", a.Message), slog.Bool("resolved", a.Resolved))
+		}
 	}
 	e.changed = sync.NewCond(&e.mu)
 	e.delivery.known = map[string]replyTopic{}

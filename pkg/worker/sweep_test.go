@@ -234,6 +234,7 @@ func rounds(standard int) int {
 
 // A worker that is killed and started again, over and over, loses nothing, finishes nothing twice and resumes at once.
 func TestSweepKill(t *testing.T) {
+	t.Parallel()
 	s := newSweep(t)
 	kills := rounds(4)
 	n := (kills + 1) * 1500
@@ -282,6 +283,7 @@ func TestSweepZombie(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 30 s")
 	}
+	t.Parallel()
 	s := newSweep(t)
 	const n = 12_000
 	s.publish(n)
@@ -306,6 +308,7 @@ func TestSweepZombie(t *testing.T) {
 
 // A worker that is killed for good is replaced within its session and a little.
 func TestSweepTakeover(t *testing.T) {
+	t.Parallel()
 	s := newSweep(t)
 	const n = 8000
 	s.publish(n)
