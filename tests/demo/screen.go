@@ -29,7 +29,7 @@ func (s *screen) outcome(o outcome, at time.Time) {
 		return
 	}
 	s.shown[kind] = at
-	fmt.Fprintf(s.out, "%s  %-32s  %s\n", at.Format(time.TimeOnly), o.agent, sentence(o))
+	fmt.Fprintf(s.out, "%s  %-37s  %s\n", at.Format(time.TimeOnly), o.agent, sentence(o))
 }
 
 // sentence says what came of an attempt.
