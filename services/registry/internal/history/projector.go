@@ -204,7 +204,7 @@ func addCounters(ctx context.Context, tx *sql.Tx, deltas map[counterKey]*delta) 
 				latency = (SELECT coalesce(array_agg(coalesce(x, 0) + coalesce(y, 0) ORDER BY i), '{}')
 					FROM unnest(c.latency, excluded.latency) WITH ORDINALITY AS u (x, y, i))`,
 			topic, name, clean(key.version), d.Received, d.Completed, d.Failed, d.Retried, d.DeadLettered, d.Rejected,
-			d.Cancelled, d.Discarded, d.RunMS, d.LatencyMS, d.LatencyMax, pq.Array([]int64(d.latency)))
+			d.Cancelled, d.Discarded, d.RunMS, d.LatencyMS, d.LatencyMax, pq.Array(append([]int64{}, d.latency...))) // nil would be NULL
 		if err != nil {
 			return fmt.Errorf("add to the counters of %s: %w", key.agent, err)
 		}
