@@ -32,6 +32,7 @@ type devProcess struct {
 	listen  string
 	brokers string
 	prefix  string
+	ownName bool          // the prefix is this run's alone, so its topics go with it
 	ended   chan struct{} // closed when the process is gone; err is set then
 	err     error
 }
@@ -90,8 +91,9 @@ func (d *demo) choose(ctx context.Context, p *devProcess) (err error) {
 		return err
 	}
 	if taken && p.prefix == "" {
+		p.ownName = true
 		p.prefix = "reeve-demo-" + time.Now().UTC().Format("20060102-150405")
-		d.say("Topics of a Reeve installation are there already: the demo leaves them alone and names its own %s.*", p.prefix)
+		d.say("Topics of a Reeve installation are there already: the demo leaves them alone and names its own %s.*,\nwhich it deletes at its end", p.prefix)
 	}
 	return nil
 }

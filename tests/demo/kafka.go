@@ -60,6 +60,40 @@ func hasTopic(ctx context.Context, brokers, name string) (bool, error) {
 	return found.Has(name), nil
 }
 
+// deleteTopics deletes every topic whose name begins with a prefix. Their groups, empty by then, go when the broker next
+// looks. It has a time limit of its own, since it also runs after a Ctrl-C.
+func deleteTopics(brokers, prefix string) error {
+	client, err := newClient(brokers)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	admin := kadm.NewClient(client)
+	found, err := admin.ListTopics(ctx)
+	if err != nil {
+		return fmt.Errorf("list topics %s*: %w", prefix, err)
+	}
+	var names []string
+	for _, name := range found.Names() {
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	answers, err := admin.DeleteTopics(ctx, names...)
+	if err == nil {
+		err = answers.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("delete topics %s*: %w", prefix, err)
+	}
+	return nil
+}
+
 // publisher publishes deliveries as a webhook bridge would, with nothing of Reeve in it.
 type publisher struct {
 	client *kgo.Client

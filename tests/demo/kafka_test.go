@@ -45,3 +45,20 @@ func TestHasTopicTellsOfAnUnreachableKafka(t *testing.T) {
 		t.Errorf("error %v, want one with the address and what to look at", err)
 	}
 }
+
+func TestDeleteTopicsTakesOnlyThosePrefixed(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "demo-1.control", "demo-1.tasks.a", "demo-10.control", "demo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	brokers := strings.Join(cluster.ListenAddrs(), ",")
+	if err := deleteTopics(brokers, "demo-1."); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"demo-1.control": false, "demo-1.tasks.a": false, "demo-10.control": true, "demo": true} {
+		if got, err := hasTopic(t.Context(), brokers, name); err != nil || got != want {
+			t.Errorf("topic %s is there: %v, %v; want %v", name, got, err, want)
+		}
+	}
+}

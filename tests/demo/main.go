@@ -260,6 +260,11 @@ func (d *demo) stop(dev *devProcess, clean bool) error {
 	if err := dev.stop(); err != nil {
 		return err
 	}
+	if dev.ownName {
+		if err := deleteTopics(dev.brokers, dev.prefix+"."); err != nil {
+			return err
+		}
+	}
 	if clean {
 		return os.RemoveAll(dev.data)
 	}
