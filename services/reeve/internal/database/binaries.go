@@ -34,6 +34,9 @@ func (i installation) program(name string) string { return filepath.Join(i.bin, 
 // find gives the installation to use for a data directory that was made by the major version made; 0 is a new one.
 func find(ctx context.Context, made int, say func(format string, args ...any)) (installation, error) {
 	found := installed(ctx)
+	if err := ctx.Err(); err != nil { // then nothing was found for another reason
+		return installation{}, err
+	}
 	for _, i := range found {
 		if made == 0 || i.major == made {
 			return i, nil
@@ -100,14 +103,13 @@ func majorOf(version string) int {
 	return n
 }
 
-// fetch downloads a server into the user's cache, once. The library only starts servers, which fails as root and isn't
+// fetch downloads a server into a cache directory, once. The library only starts servers, which fails as root and isn't
 // wanted here; so it is asked for one of a locale that doesn't exist, which it refuses after it has unpacked the programs.
 func fetch(say func(format string, args ...any)) (installation, error) {
-	cache, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
 		return installation{}, fmt.Errorf("find a place for Postgres: %w", err)
 	}
-	cache = filepath.Join(cache, "reeve")
 	dir := filepath.Join(cache, "postgres-"+string(fetched))
 	i := installation{bin: filepath.Join(dir, "bin"), major: majorOf(string(fetched))}
 	if _, err := exec.LookPath(i.program("postgres")); err == nil {
@@ -136,6 +138,17 @@ func fetch(say func(format string, args ...any)) (installation, error) {
 		return installation{}, fmt.Errorf("fetch Postgres: %w", err)
 	}
 	return i, nil
+}
+
+// cacheDir is the user's cache; root's only where others may enter it, since Postgres then runs as another user, and its
+// programs check by access(2), for which a capability counts nothing.
+func cacheDir() (string, error) {
+	const system = "/var/cache"
+	cache, err := os.UserCacheDir()
+	if os.Geteuid() == 0 && (err != nil || !open(filepath.Join(cache, "reeve"))) {
+		cache, err = system, nil
+	}
+	return filepath.Join(cache, "reeve"), err
 }
 
 // freePort is one that the library finds free, which it insists on.

@@ -1,6 +1,6 @@
 // Package database is the private Postgres of `reeve dev`: a child process on a Unix socket in the data directory.
 //
-// It takes the server that is installed, or fetches one once into the user's cache. Nothing but the socket is listened
+// It takes the server that is installed, or fetches one once into a cache directory. Nothing but the socket is listened
 // on, and only the directory's owner gets at it.
 //
 // Its end is tied to this process three times: Close stops it in order; when this process dies the kernel sends it
