@@ -103,6 +103,7 @@ func RetryTopics(names topics.Names, tiers []time.Duration) []Topic {
 // brokers' default. It returns when a broker knows all of them.
 func EnsureTopics(ctx context.Context, cl *kgo.Client, replication int16, wanted ...Topic) error {
 	adm := kadm.NewClient(cl)
+	var created []string
 	for _, t := range wanted {
 		configs := make(map[string]*string, len(t.Configs))
 		for k, v := range t.Configs {
@@ -115,8 +116,34 @@ func EnsureTopics(ctx context.Context, cl *kgo.Client, replication int16, wanted
 		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("create topic %s with %d partitions: %w", t.Name, t.Partitions, creationRemedy(err))
 		}
+		if err == nil {
+			created = append(created, t.Name)
+		}
 	}
-	return nil
+	return awaitTopics(ctx, adm, created)
+}
+
+// awaitTopics waits until a broker knows the topics: the controller answers before it has told the brokers.
+func awaitTopics(ctx context.Context, adm *kadm.Client, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		known, err := adm.ListTopics(ctx, names...)
+		if err != nil {
+			return fmt.Errorf("look for new topics: %w", err)
+		}
+		if known.Error() == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for new topics: %w: %w", ctx.Err(), known.Error())
+		case <-tick.C:
+		}
+	}
 }
 
 func creationRemedy(err error) error {
