@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,24 +25,40 @@ func newClient(brokers string, opts ...kgo.Opt) (*kgo.Client, error) {
 	return client, nil
 }
 
-// createTopics creates the agents' topics that aren't there.
-func createTopics(ctx context.Context, brokers string, as []agent) error {
+// createTopics creates the agents' topics that aren't there, and counts the records on those that are.
+func createTopics(ctx context.Context, brokers string, as []agent) (records int64, err error) {
 	client, err := newClient(brokers)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer client.Close()
-	names := map[string]bool{}
+	admin := kadm.NewClient(client)
+	var names []string
 	for _, a := range as {
-		names[a.Topic] = true
-	}
-	for name := range names {
-		_, err := kadm.NewClient(client).CreateTopic(ctx, userPartitions, -1, nil, name)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			return fmt.Errorf("create topic %s: %w", name, err)
+		if !slices.Contains(names, a.Topic) {
+			names = append(names, a.Topic)
 		}
 	}
-	return nil
+	for _, name := range names {
+		_, err := admin.CreateTopic(ctx, userPartitions, -1, nil, name)
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			return 0, fmt.Errorf("create topic %s: %w", name, err)
+		}
+	}
+	starts, err := admin.ListStartOffsets(ctx, names...)
+	if err != nil {
+		return 0, fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := admin.ListEndOffsets(ctx, names...)
+	if err != nil {
+		return 0, fmt.Errorf("list end offsets: %w", err)
+	}
+	ends.Each(func(end kadm.ListedOffset) {
+		if start, ok := starts.Lookup(end.Topic, end.Partition); ok && start.Err == nil && end.Err == nil {
+			records += end.Offset - start.Offset
+		}
+	})
+	return records, nil
 }
 
 // hasTopic says whether a topic is there.

@@ -101,8 +101,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.applyNode(ctx, dev, as); err != nil {
 		return err
 	}
-	if err := createTopics(ctx, dev.brokers, as); err != nil {
+	before, err := createTopics(ctx, dev.brokers, as)
+	if err != nil {
 		return err
+	}
+	if before > 0 {
+		d.say("  %d deliveries of earlier runs stand on the topics: the agents get them too, and the table leaves them out", before)
 	}
 	d.say("\nPublishing %d webhook deliveries, %d tasks, at %d a second with a plain Kafka producer\n",
 		len(deliveries), countTasks(deliveries, as), d.rate)
