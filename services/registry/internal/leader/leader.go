@@ -42,8 +42,10 @@ func (l *Lease) Held() bool { return l.held.Load() }
 func (l *Lease) Run(ctx context.Context, work func(ctx context.Context)) {
 	tick := time.NewTicker(waits)
 	defer tick.Stop()
-	for first := true; ctx.Err() == nil; first = false {
+	first := true
+	for ctx.Err() == nil {
 		epoch, err := l.take(ctx, first)
+		first = first && err != nil
 		if err == nil && epoch > 0 {
 			l.Logger.Info("leading", slog.String("holder", l.Holder), slog.Int64("epoch", epoch))
 			l.lead(ctx, epoch, work)
