@@ -23,8 +23,11 @@ const (
 	// maxSilence is how long a carrier whose partitions all hold records goes without a poll, which is where it would
 	// learn that it was replaced.
 	maxSilence = 2 * time.Second
-	// commitPause is the pause after a transaction that failed.
-	commitPause = 100 * time.Millisecond
+	// After a transaction that failed there is a pause, which doubles from one to the other while they go on failing.
+	shortPause = 50 * time.Millisecond
+	longPause  = 2 * time.Second
+	// complainInterval is how often lasting failures are logged.
+	complainInterval = 30 * time.Second
 )
 
 // A Rule decides what becomes of the records of a topic.
@@ -117,11 +120,15 @@ func (c *Carrier) Positions() map[int32]int64 {
 // this node's name. The member stays in the group in either case.
 func (c *Carrier) Run(ctx context.Context) error {
 	polled := time.Now()
+	var failures failures
 	for ctx.Err() == nil {
 		moved, wait, err := c.move(ctx)
+		pause, complain := failures.next(err, time.Now())
+		if complain {
+			c.cfg.Logger.Warn("move records: it is tried again", slog.String("group", c.cfg.Member.Group), slog.Any("error", err))
+		}
 		if err != nil {
-			c.cfg.Logger.Warn("move records", slog.String("group", c.cfg.Member.Group), slog.Any("error", err))
-			c.sleep(ctx, commitPause)
+			c.sleep(ctx, pause)
 			continue
 		}
 		if moved {
@@ -138,6 +145,26 @@ func (c *Carrier) Run(ctx context.Context) error {
 	}
 	c.handOver(context.WithoutCancel(ctx))
 	return nil
+}
+
+// failures counts transactions that failed in a row.
+type failures struct {
+	pause      time.Duration
+	complained time.Time
+}
+
+// next says how long to pause after a transaction and whether to log its error.
+func (f *failures) next(err error, now time.Time) (pause time.Duration, complain bool) {
+	if err == nil {
+		f.pause = 0
+		return 0, false
+	}
+	f.pause = min(max(2*f.pause, shortPause), longPause)
+	if now.Sub(f.complained) < complainInterval {
+		return f.pause, false
+	}
+	f.complained = now
+	return f.pause, true
 }
 
 // sleep waits for a time, a wake-up or the end.
@@ -179,12 +206,21 @@ func (c *Carrier) holding() bool {
 	return false
 }
 
-// poll waits for records, at most for wait where some are held.
+// poll waits for records. Where some are held, it waits for a wake-up or for the given time at most.
 func (c *Carrier) poll(ctx context.Context, wait time.Duration) error {
 	if c.holding() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, max(wait, time.Millisecond))
-		defer cancel()
+		limited, cancel := context.WithTimeout(ctx, max(wait, time.Millisecond))
+		woken := make(chan struct{})
+		go func() {
+			defer close(woken)
+			select {
+			case <-c.cfg.Wake:
+				cancel()
+			case <-limited.Done():
+			}
+		}()
+		defer func() { cancel(); <-woken }()
+		ctx = limited
 	}
 	fetches, err := c.member.Poll(ctx, maxBatch)
 	switch {
@@ -245,7 +281,7 @@ func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err
 		}
 	}
 	if err != nil {
-		return false, commitPause, err
+		return false, 0, err
 	}
 	c.done(b)
 	if c.moved != nil {

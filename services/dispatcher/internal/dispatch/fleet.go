@@ -90,6 +90,7 @@ func (f *Fleet) fail(err error) {
 func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	tier := &Tier{
 		names: f.env.Names, delay: delay, node: f.env.Node, agents: f.spec, now: time.Now, logger: f.env.Logger,
+		refused: make(map[recordID]bool), mend: f.mendTaskTopic,
 		alert: func(kind, message string) { f.env.Reporter.Alert("", "", kind, message) },
 	}
 	if first {
@@ -117,6 +118,20 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	case err != nil:
 		f.fail(err)
 	}
+}
+
+// mendTaskTopic makes an agent's task topic where it is missing.
+func (f *Fleet) mendTaskTopic(ctx context.Context, ref string) error {
+	f.mu.Lock()
+	k := f.keepers["agent/"+ref]
+	f.mu.Unlock()
+	if k == nil {
+		return nil
+	}
+	if a := k.Spec(); a != nil {
+		return k.taskTopic(ctx, a)
+	}
+	return nil
 }
 
 // Ready takes over the desired state as of the start.
@@ -190,16 +205,17 @@ func (f *Fleet) reports() []status.AgentReport {
 	return rs
 }
 
-// looks keeps the rooms up to date: often where something moves, at every heartbeat elsewhere.
+// looks keeps the rooms up to date: often where something moves, more often where routing waits for a fast agent, at
+// every heartbeat elsewhere.
 func (f *Fleet) looks(ctx context.Context) {
-	tick := time.NewTicker(lookInterval)
+	tick := time.NewTicker(urgentInterval)
 	defer tick.Stop()
-	const rare = int(heartbeat / lookInterval)
+	const often, rare = int(lookInterval / urgentInterval), int(heartbeat / urgentInterval)
 	for n := 0; ; n++ {
 		var queues []queue
 		for _, k := range f.all() {
 			a, room := k.Spec(), k.Room()
-			if a != nil && (n%rare == 0 || room.Restless()) {
+			if a != nil && (n%rare == 0 || n%often == 0 && room.Restless() || room.Urgent()) {
 				queues = append(queues, queue{f.env.Names.Tasks(a.Topic, a.Name), f.env.Names.WorkGroup(a.Topic, a.Name), room})
 			}
 		}

@@ -33,9 +33,11 @@ func look(ctx context.Context, adm *kadm.Client, queues []queue) error {
 	if err != nil && len(ends) == 0 {
 		return fmt.Errorf("look at task queues: %w", err)
 	}
-	starts, err := adm.ListStartOffsets(ctx, names...)
-	if err != nil && len(starts) == 0 {
-		return fmt.Errorf("look at task queues: %w", err)
+	var starts kadm.ListedOffsets
+	if uncommitted := withoutCommit(queues, committed, ends); len(uncommitted) > 0 {
+		if starts, err = adm.ListStartOffsets(ctx, uncommitted...); err != nil && len(starts) == 0 {
+			return fmt.Errorf("look at task queues: %w", err)
+		}
 	}
 	for i, q := range queues {
 		fetched := committed[q.group]
@@ -45,6 +47,21 @@ func look(ctx context.Context, adm *kadm.Client, queues []queue) error {
 		found[i](unsettled(q.topic, fetched.Fetched, starts, ends))
 	}
 	return nil
+}
+
+// withoutCommit gives the topics that have records in a partition without a committed offset, where the count begins at
+// the log's start.
+func withoutCommit(queues []queue, committed kadm.FetchOffsetsResponses, ends kadm.ListedOffsets) []string {
+	var topics []string
+	for _, q := range queues {
+		for p, end := range ends[q.topic] {
+			if _, ok := committed[q.group].Fetched.Lookup(q.topic, p); !ok && end.Offset > 0 {
+				topics = append(topics, q.topic)
+				break
+			}
+		}
+	}
+	return topics
 }
 
 // unsettled counts a topic's tasks that aren't settled, by partition. Markers of transactions that are still ahead

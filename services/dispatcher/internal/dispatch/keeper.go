@@ -178,12 +178,21 @@ func (k *Keeper) userTopic(ctx context.Context, a *spec.Agent) ([16]byte, error)
 // taskTopic makes the agent's task topic and sees to it that topics that its records go through take them.
 func (k *Keeper) taskTopic(ctx context.Context, a *spec.Agent) error {
 	source, err := kafka.MaxBytes(ctx, k.env.Client, a.Topic)
+	if isUnknownTopic(err) {
+		source, err = kafka.DefaultMaxBytes, nil
+	}
 	if err != nil {
 		return err
 	}
 	tasks := kafka.TasksTopic(k.env.Names, a, source)
-	if err := kafka.EnsureTopics(ctx, k.env.Client, k.env.Kafka.Replication, tasks); err != nil {
-		return err
+	found, err := k.env.admin().ListTopics(ctx, tasks.Name)
+	if err != nil {
+		return fmt.Errorf("look up topic %s: %w", tasks.Name, err)
+	}
+	if found[tasks.Name].Err != nil || len(found[tasks.Name].Partitions) == 0 {
+		if err := kafka.EnsureTopics(ctx, k.env.Client, k.env.Kafka.Replication, tasks); err != nil {
+			return err
+		}
 	}
 	limit := kafka.DerivedMaxBytes(source)
 	through := []string{tasks.Name}

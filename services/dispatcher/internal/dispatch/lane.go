@@ -18,8 +18,15 @@ import (
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
-// lookInterval is how often the length of a task queue is looked at.
-const lookInterval = 100 * time.Millisecond
+const (
+	// lookInterval is how often the length of a task queue is looked at, and urgentInterval how often where routing waits
+	// for an agent that is fast.
+	lookInterval   = 100 * time.Millisecond
+	urgentInterval = 20 * time.Millisecond
+	// alertAfter is how long a destination refuses records before people are told: a topic that was just made may be
+	// unknown to some brokers.
+	alertAfter = 10 * time.Second
+)
 
 // Lane is the rule of an agent's user topic: a record passes when its task partition has room.
 type Lane struct {
@@ -38,6 +45,19 @@ type Lane struct {
 	mu       sync.Mutex
 	assigned map[int32]bool
 	refused  map[recordID]refusal
+	patience patience
+}
+
+// patience tells a destination that refuses records for long from one that did so once.
+type patience struct{ since, last time.Time }
+
+// lost notes a refusal, and reports whether they have gone on for long.
+func (p *patience) lost(now time.Time) bool {
+	if now.Sub(p.last) > alertAfter {
+		p.since = now
+	}
+	p.last = now
+	return now.Sub(p.since) > alertAfter
 }
 
 type recordID struct {
@@ -96,6 +116,11 @@ func (l *Lane) replaceRefused(records, outs []*kgo.Record, now time.Time) {
 	if len(l.refused) == 0 {
 		return
 	}
+	for id := range l.refused {
+		if len(records) > 0 && id.partition == records[0].Partition && id.offset < records[0].Offset {
+			delete(l.refused, id) // moved on
+		}
+	}
 	for i, r := range records {
 		why, ok := l.refused[recordID{r.Partition, r.Offset}]
 		if !ok || why.times < maxRefusals || outs[i] == nil {
@@ -115,12 +140,14 @@ func (l *Lane) Refused(ctx context.Context, r *kgo.Record, reason error) {
 	if err := l.mend(ctx); err != nil {
 		l.logger.Warn("make the task topic fit", slog.String("agent", l.agent.Ref()), slog.Any("error", err))
 	}
-	if !aboutTheRecord(reason) {
-		l.alert("destination_unwritable", "tasks can't be written: "+reason.Error())
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !aboutTheRecord(reason) {
+		if l.patience.lost(time.Now()) {
+			l.alert("destination_unwritable", "tasks can't be written: "+reason.Error())
+		}
+		return
+	}
 	id := recordID{r.Partition, r.Offset}
 	why := l.refused[id]
 	l.refused[id] = refusal{why.times + 1, reason.Error()}

@@ -13,6 +13,8 @@ type Room struct {
 	routed    []int64 // ever
 	seen      []int64 // of routed, when the last look began
 	next      int     // of the partitions, for records without a key
+	full      bool    // a place was asked for in vain since the last look
+	brisk     bool    // the last look found that many tasks had been settled
 	wake      chan struct{}
 }
 
@@ -50,6 +52,7 @@ func (r *Room) Reserve(want int32) (p int32, ok bool) {
 
 func (r *Room) take(p int) bool {
 	if r.unsettled[p]+r.routed[p]-r.seen[p] >= Bound {
+		r.full = true
 		return false
 	}
 	r.routed[p]++
@@ -68,6 +71,14 @@ func (r *Room) Restless() bool {
 	return false
 }
 
+// Urgent reports whether somebody waits for a place and another look is likely to find one: an agent that is about as fast
+// as the dispatcher shouldn't wait for the next regular look.
+func (r *Room) Urgent() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.full && r.brisk
+}
+
 // Look notes that a look begins; what it finds is given to the function that it returns. Partitions beyond the found ones
 // count as empty.
 func (r *Room) Look() (found func(unsettled []int64)) {
@@ -77,6 +88,11 @@ func (r *Room) Look() (found func(unsettled []int64)) {
 	return func(unsettled []int64) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		var settled int64
+		for p, u := range unsettled[:min(len(unsettled), len(before))] {
+			settled += r.unsettled[p] + before[p] - r.seen[p] - u
+		}
+		r.full, r.brisk = false, settled >= Bound/4
 		clear(r.unsettled)
 		copy(r.unsettled, unsettled)
 		copy(r.seen, before)

@@ -26,15 +26,24 @@ type Tier struct {
 	alert  func(kind, message string)
 	logger *slog.Logger
 
-	spread route.Spread
+	spread   route.Spread
+	patience patience
+	refused  map[recordID]bool
+	// mend makes an agent's task topic anew where it is gone.
+	mend func(ctx context.Context, ref string) error
 	// leads is told whether this node reads partition 0 of the tier.
 	leads func(bool)
 }
 
 // Take lets the due records pass: to their agent's task topic, also while it is paused, or to the outcomes as
 // discarded where the agent is gone.
-func (t *Tier) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, time.Duration) {
+func (t *Tier) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, time.Duration) {
 	now := t.now()
+	for id := range t.refused {
+		if id.partition == p && id.offset < records[0].Offset {
+			delete(t.refused, id) // moved on
+		}
+	}
 	var outs []*kgo.Record
 	for _, r := range records[:min(limit, len(records))] {
 		if r.Attrs.IsControl() {
@@ -51,6 +60,9 @@ func (t *Tier) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 
 // due is what a due record becomes; nil where it is no task at all.
 func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
+	if t.refused[recordID{r.Partition, r.Offset}] {
+		return &kgo.Record{Topic: r.Topic, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: r.Headers}
+	}
 	ref := route.Header(r, task.HeaderAgent)
 	a := t.agents(ref)
 	if a != nil && !(a.Phase == spec.Terminated && a.CleanUp) {
@@ -65,9 +77,17 @@ func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 	return out
 }
 
-// Refused has nothing to mend by itself: the agent's keeper makes its task topic. The record is tried again.
-func (t *Tier) Refused(_ context.Context, r *kgo.Record, reason error) {
-	t.alert("destination_unwritable", fmt.Sprintf("retries of %s can't be written: %v", route.Header(r, task.HeaderAgent), reason))
+// Refused sends a record whose task topic can't be written to the end of its own tier, so that the retries of other
+// agents behind it aren't held up.
+func (t *Tier) Refused(ctx context.Context, r *kgo.Record, reason error) {
+	ref := route.Header(r, task.HeaderAgent)
+	if err := t.mend(ctx, ref); err != nil {
+		t.logger.Warn("make the task topic fit", slog.String("agent", ref), slog.Any("error", err))
+	}
+	t.refused[recordID{r.Partition, r.Offset}] = true
+	if t.patience.lost(t.now()) {
+		t.alert("destination_unwritable", fmt.Sprintf("retries of %s can't be written: %v", ref, reason))
+	}
 }
 
 // Overtaken alerts people: something trimmed a topic that only Reeve trims.

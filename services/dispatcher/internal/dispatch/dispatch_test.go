@@ -1,0 +1,309 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+
+	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func reserve(t *testing.T, r *Room, want int32, n int) {
+	t.Helper()
+	for range n {
+		if _, ok := r.Reserve(want); !ok {
+			t.Fatalf("no place on partition %d", want)
+		}
+	}
+}
+
+func TestRoomIsTheBoundLessWhatIsUnsettledAndRouted(t *testing.T) {
+	r := NewRoom(2)
+	reserve(t, r, 0, Bound)
+	if _, ok := r.Reserve(0); ok {
+		t.Error("the bound isn't kept")
+	}
+	if p, ok := r.Reserve(-1); !ok || p != 1 {
+		t.Errorf("a record without a key went to %d, %v", p, ok)
+	}
+	found := r.Look()
+	reserve(t, r, 1, 5) // routed while the look is under way: not in what it finds
+	found([]int64{100, 1})
+	if r.Unsettled() != 101 {
+		t.Errorf("%d unsettled", r.Unsettled())
+	}
+	reserve(t, r, 0, Bound-100)
+	if _, ok := r.Reserve(0); ok {
+		t.Error("a look doesn't count")
+	}
+	reserve(t, r, 1, Bound-6)
+	if _, ok := r.Reserve(1); ok {
+		t.Error("what was routed during a look doesn't count")
+	}
+}
+
+func TestRoomIsLookedAtAgainOnlyWhereSomethingMoves(t *testing.T) {
+	r := NewRoom(1)
+	if r.Restless() || r.Urgent() {
+		t.Error("an empty queue is restless")
+	}
+	reserve(t, r, 0, Bound)
+	r.Reserve(0)
+	if !r.Restless() || r.Urgent() {
+		t.Error("what was routed is looked at; nobody knows yet how fast the agent is")
+	}
+	r.Look()([]int64{100})
+	reserve(t, r, 0, Bound-100)
+	r.Reserve(0)
+	if !r.Urgent() {
+		t.Error("a fast agent's queue is looked at sooner")
+	}
+	r.Look()([]int64{Bound})
+	r.Reserve(0)
+	if r.Urgent() || !r.Restless() {
+		t.Error("a slow agent's queue is looked at as usual")
+	}
+	r.Look()([]int64{0})
+	if r.Restless() {
+		t.Error("a settled queue is restless")
+	}
+}
+
+func lane(refusals *[]string) *Lane {
+	l := &Lane{
+		agent: &spec.Agent{Topic: "orders", Name: "bill", Partitions: 4}, node: "n1", room: NewRoom(4), logger: quiet(),
+		mend:     func(context.Context) error { return nil },
+		alert:    func(kind, message string) { *refusals = append(*refusals, kind+": "+message) },
+		assigned: make(map[int32]bool), refused: make(map[recordID]refusal),
+	}
+	l.Assigned(hop.Assignment{Partition: 0}, [16]byte{1})
+	return l
+}
+
+func records(keys ...string) []*kgo.Record {
+	var rs []*kgo.Record
+	for i, k := range keys {
+		rs = append(rs, &kgo.Record{Topic: "orders", Offset: int64(i), Key: []byte(k), Value: []byte("v")})
+	}
+	return rs
+}
+
+func TestALaneStopsAtTheFirstRecordWhosePartitionIsFull(t *testing.T) {
+	l := lane(nil)
+	hot := route.Partition([]byte("hot"), 4)
+	if route.Partition([]byte("cold"), 4) == hot {
+		t.Fatal("the keys share a partition")
+	}
+	reserve(t, l.room, hot, Bound)
+	outs, wait := l.Take(0, records("cold", "hot", "cold"), 100)
+	if len(outs) != 1 || wait != lookInterval {
+		t.Errorf("%d records passed, wait %s", len(outs), wait)
+	}
+	if outs, _ = l.Take(0, records("cold", "cold", "cold"), 2); len(outs) != 2 {
+		t.Errorf("%d records passed a limit of 2", len(outs))
+	}
+}
+
+func TestARecordThatTheTaskTopicNeverTakesIsRejected(t *testing.T) {
+	var alerts []string
+	l := lane(&alerts)
+	rs := records("a", "b")
+	for range maxRefusals {
+		outs, _ := l.Take(0, rs, 100)
+		if outs[0].Topic != "reeve.tasks.orders.bill" {
+			t.Fatalf("given up too soon: %+v", outs[0])
+		}
+		l.Refused(t.Context(), rs[0], kerr.MessageTooLarge)
+	}
+	outs, _ := l.Take(0, rs, 100)
+	if outs[0].Topic != "reeve.outcomes" || route.Header(outs[0], task.HeaderOutcome) != "rejected" || route.Header(outs[0], task.HeaderErrorClass) != "permanent" {
+		t.Errorf("%+v", outs[0])
+	}
+	if outs[1].Topic != "reeve.tasks.orders.bill" || len(alerts) != 0 {
+		t.Errorf("%+v, %v", outs[1], alerts)
+	}
+	l.Take(0, rs[1:], 100)
+	if len(l.refused) != 0 {
+		t.Error("what has moved on isn't forgotten")
+	}
+}
+
+func TestATopicThatCantBeWrittenIsWaitedForAndPeopleAreTold(t *testing.T) {
+	var alerts []string
+	l := lane(&alerts)
+	rs := records("a")
+	l.Refused(t.Context(), rs[0], kerr.TopicAuthorizationFailed)
+	if len(alerts) != 0 {
+		t.Errorf("told at once: %v", alerts)
+	}
+	l.patience.since = l.patience.since.Add(-2 * alertAfter)
+	l.Refused(t.Context(), rs[0], kerr.TopicAuthorizationFailed)
+	if outs, _ := l.Take(0, rs, 1); len(alerts) != 1 || outs[0].Topic != "reeve.tasks.orders.bill" {
+		t.Errorf("%v", alerts)
+	}
+}
+
+func TestATierLetsPassWhatIsDue(t *testing.T) {
+	now := time.UnixMilli(100_000)
+	a := &spec.Agent{Topic: "orders", Name: "bill", Partitions: 4, Phase: spec.Paused}
+	gone := &spec.Agent{Topic: "orders", Name: "gone", Partitions: 4, Phase: spec.Terminated, CleanUp: true}
+	tier := &Tier{
+		delay: 5 * time.Second, now: func() time.Time { return now }, logger: quiet(), alert: func(string, string) {},
+		refused: make(map[recordID]bool), mend: func(context.Context, string) error { return nil },
+		agents: func(ref string) *spec.Agent { return map[string]*spec.Agent{a.Ref(): a, gone.Ref(): gone}[ref] },
+	}
+	at := func(offset int64, appended int64, agent string) *kgo.Record {
+		return &kgo.Record{Topic: "reeve.retry.5s", Offset: offset, Timestamp: time.UnixMilli(appended), Key: []byte("k"), Headers: []kgo.RecordHeader{
+			{Key: task.HeaderAgent, Value: []byte(agent)}, {Key: task.HeaderOrigin, Value: []byte("orders/0/1")}}}
+	}
+	rs := []*kgo.Record{at(0, 94_000, "orders/bill"), at(1, 95_000, "orders/gone"), at(2, 95_001, "orders/bill")}
+	outs, wait := tier.Take(0, rs, 100)
+	if len(outs) != 2 || wait != time.Millisecond || outs[0].Topic != "reeve.tasks.orders.bill" || outs[1].Topic != "reeve.outcomes" {
+		t.Fatalf("%+v, wait %s", outs, wait)
+	}
+	tier.Refused(t.Context(), rs[0], kerr.TopicAuthorizationFailed)
+	if outs, _ = tier.Take(0, rs, 100); outs[0].Topic != "reeve.retry.5s" || outs[1].Topic != "reeve.outcomes" {
+		t.Errorf("a refused retry holds up its tier: %+v", outs[0])
+	}
+}
+
+func TestPurgeLeavesOutWhatIsSettled(t *testing.T) {
+	var settled offsets.Set
+	settled.Add(1)
+	u := &Purge{agent: &spec.Agent{Topic: "orders", Name: "bill"}, node: "n1", logger: quiet(), assigned: make(map[int32]purged)}
+	u.Assigned(hop.Assignment{Partition: 0, Offset: 10, Metadata: offsets.Metadata{Settled: settled, Entries: []offsets.Entry{{Offset: 12, Attempt: 3}}}}, [16]byte{})
+	var rs []*kgo.Record
+	for i := range int64(3) {
+		rs = append(rs, &kgo.Record{Offset: 10 + i, Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: []byte("orders/0/1")}, {Key: task.HeaderAttempt, Value: []byte("1")}}})
+	}
+	outs, _ := u.Take(0, rs, 10)
+	if outs[0] == nil || outs[1] != nil || route.Header(outs[0], task.HeaderAttempt) != "0" || route.Header(outs[2], task.HeaderAttempt) != "3" {
+		t.Errorf("%+v", outs)
+	}
+}
+
+func TestFailuresSlowDownAndAreLoggedNowAndThen(t *testing.T) {
+	var f failures
+	now := time.Now()
+	logged, last := 0, time.Duration(0)
+	for range 10 {
+		pause, complain := f.next(errors.New("x"), now)
+		if pause < last || pause > longPause {
+			t.Errorf("pause %s after %s", pause, last)
+		}
+		last = pause
+		if complain {
+			logged++
+		}
+	}
+	if last != longPause || logged != 1 {
+		t.Errorf("pause %s, logged %d times", last, logged)
+	}
+	f.next(nil, now)
+	if pause, complain := f.next(errors.New("x"), now.Add(complainInterval)); pause != shortPause || !complain {
+		t.Errorf("%s, %v", pause, complain)
+	}
+}
+
+func TestLagCountsFromPositionsOrTheStart(t *testing.T) {
+	listed := func(offsets ...int64) kadm.ListedOffsets {
+		ps := map[int32]kadm.ListedOffset{}
+		for p, o := range offsets {
+			ps[int32(p)] = kadm.ListedOffset{Topic: "t", Partition: int32(p), Offset: o}
+		}
+		return kadm.ListedOffsets{"t": ps}
+	}
+	starts, ends := listed(0, 5, 5), listed(10, 20, 30)
+	for name, tt := range map[string]struct {
+		at   map[int32]int64
+		want int64
+	}{
+		"own partitions only":     {map[int32]int64{0: 4}, 6},
+		"trimmed below its start": {map[int32]int64{1: 2}, 15},
+		"a whole topic":           {map[int32]int64{wholeTopic: 0, 0: 10}, 40},
+	} {
+		if got := lag("t", tt.at, starts, ends); got == nil || *got != tt.want {
+			t.Errorf("%s: %v, want %d", name, got, tt.want)
+		}
+	}
+	if lag("t", nil, starts, ends) != nil {
+		t.Error("an unknown lag has a figure")
+	}
+}
+
+func environment(t *testing.T) *Environment {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return &Environment{Kafka: config.Kafka{RetryTiers: []time.Duration{time.Second}}, Names: topics.Names{}, Service: config.Dispatcher, Node: "n1", Client: cl, Logger: quiet()}
+}
+
+func TestUpkeepTrimsBehindCommittedOffsetsAndKeepsIdleGroups(t *testing.T) {
+	env := environment(t)
+	a := &spec.Agent{Topic: "orders", Name: "bill", Partitions: 2, Phase: spec.Paused}
+	tasks, work := env.Names.Tasks("orders", "bill"), env.Names.WorkGroup("orders", "bill")
+	if err := kafka.EnsureTopics(t.Context(), env.Client, -1, kafka.TasksTopic(env.Names, a, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		if err := env.Client.ProduceSync(t.Context(), &kgo.Record{Topic: tasks, Partition: 1}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	adm := env.admin()
+	var at kadm.Offsets
+	at.Add(kadm.Offset{Topic: tasks, Partition: 1, At: 4, LeaderEpoch: -1, Metadata: "m"})
+	if err := adm.CommitAllOffsets(t.Context(), work, at); err != nil {
+		t.Fatal(err)
+	}
+	u := newUpkeep(env)
+	trimmed := map[string]map[int32]int64{}
+	u.trim(t.Context(), []*spec.Agent{a}, trimmed)
+	starts, err := adm.ListStartOffsets(t.Context(), tasks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := starts.Lookup(tasks, 1); o.Offset != 4 || trimmed[tasks][1] != 4 {
+		t.Errorf("the log starts at %d", o.Offset)
+	}
+	u.refresh(t.Context(), []*spec.Agent{a})
+	after, err := adm.FetchOffsets(t.Context(), work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := after.Lookup(tasks, 1); o.At != 4 || o.Metadata != "m" {
+		t.Errorf("the refreshed offset is %+v", o)
+	}
+	room := NewRoom(2)
+	if err := look(t.Context(), adm, []queue{{tasks, work, room}, {"none", "none", NewRoom(1)}}); err != nil || room.Unsettled() != 2 {
+		t.Errorf("%d unsettled, %v", room.Unsettled(), err)
+	}
+}
