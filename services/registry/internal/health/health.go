@@ -93,11 +93,11 @@ func Compute(in Inputs) Report {
 			}
 		}
 	}
-	r.Status, r.Detail = status(in, r, workers, active)
+	r.Status, r.Detail = judgeAll(in, r, workers, active)
 	return r
 }
 
-func status(in Inputs, r Report, workers, active int) (Status, string) {
+func judgeAll(in Inputs, r Report, workers, active int) (Status, string) {
 	switch {
 	case in.Kafka != nil:
 		return Down, fmt.Sprintf("Kafka does not answer: %v", in.Kafka)

@@ -1,0 +1,67 @@
+package health
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+)
+
+var now = time.Unix(1_000_000, 0).UTC()
+
+func view(t *testing.T, nodes ...status.Node) fleet.View {
+	t.Helper()
+	f := fleet.New()
+	for _, n := range nodes {
+		n.Event, n.StartedAt = status.EventNode, float64(now.Add(-time.Hour).Unix())
+		value, err := json.Marshal(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Apply(value, now)
+	}
+	return f.View(now)
+}
+
+func TestStatus(t *testing.T) {
+	serving := status.Node{Service: "supervisor", Node: "a", Agents: []status.AgentReport{{Topic: "t", AgentName: "n", State: status.ReportServing}}}
+	idle := status.Node{Service: "supervisor", Node: "a"}
+	dispatcher := status.Node{Service: "dispatcher", Node: "d"}
+	active, paused := []*spec.Agent{{Topic: "t", Name: "n", Phase: spec.Active}}, []*spec.Agent{{Topic: "t", Name: "n", Phase: spec.Paused}}
+	for name, c := range map[string]struct {
+		in        Inputs
+		want      Status
+		consumers int
+	}{
+		"all is well":                   {Inputs{Agents: active, Fleet: view(t, serving, dispatcher)}, Running, 1},
+		"no agents":                     {Inputs{Fleet: view(t, idle, dispatcher)}, Ready, 0},
+		"no agents and nobody":          {Inputs{}, Ready, 0},
+		"all paused":                    {Inputs{Agents: paused, Fleet: view(t, idle, dispatcher)}, Running, 0},
+		"no supervisor":                 {Inputs{Agents: active, Fleet: view(t, dispatcher)}, Stopped, 0},
+		"no dispatcher":                 {Inputs{Agents: active, Fleet: view(t, serving)}, Stopped, 1},
+		"a supervisor that serves none": {Inputs{Agents: active, Fleet: view(t, idle, dispatcher)}, Stopped, 0},
+		"Kafka away":                    {Inputs{Kafka: errors.New("x"), Postgres: errors.New("y"), Agents: active, Fleet: view(t, serving, dispatcher)}, Down, 1},
+		"Postgres away":                 {Inputs{Postgres: errors.New("y"), Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
+		"the history behind":            {Inputs{Behind: 9, Stalled: true, Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
+		"the history busy":              {Inputs{Behind: 9, Agents: active, Fleet: view(t, serving, dispatcher)}, Running, 1},
+	} {
+		c.in.Now = now
+		r := Compute(c.in)
+		if r.Status != c.want || r.Consumers != c.consumers || (r.Detail == "") != r.Status.Good() {
+			t.Errorf("%s: got %s (%s) with %d consumers", name, r.Status, r.Detail, r.Consumers)
+		}
+	}
+}
+
+func TestUptimeIsThatOfTheOldestLiveSupervisor(t *testing.T) {
+	if r := Compute(Inputs{Now: now, Fleet: view(t, status.Node{Service: "supervisor", Node: "a"})}); r.Uptime != time.Hour {
+		t.Error(r.Uptime)
+	}
+	if r := Compute(Inputs{Now: now, Fleet: view(t, status.Node{Service: "dispatcher", Node: "a"})}); r.Uptime != 0 {
+		t.Error(r.Uptime)
+	}
+}

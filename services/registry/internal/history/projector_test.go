@@ -1,0 +1,249 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/internal/postgres"
+	"github.com/reeve-run/reeve/internal/testenv"
+	"github.com/reeve-run/reeve/migrations"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/services/registry/internal/projection"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"))
+}
+
+const outcomesTopic = "outcomes"
+
+type bench struct {
+	*testing.T
+	db   *sqlx.DB
+	opts []kgo.Opt
+	cl   *kgo.Client
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), testenv.Schema(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := migrations.Up(t.Context(), db.DB); err != nil {
+		t.Fatal(err)
+	}
+	opts := []kgo.Opt{kgo.SeedBrokers(testenv.Kfake(t).Address), kgo.MetadataMinAge(50 * time.Millisecond)}
+	cl, err := kgo.NewClient(append(opts, kgo.DefaultProduceTopic(outcomesTopic))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	if err := kafka.EnsureTopics(t.Context(), cl, -1, kafka.Topic{Name: outcomesTopic, Partitions: 3}); err != nil {
+		t.Fatal(err)
+	}
+	return &bench{t, db, opts, cl}
+}
+
+// settle produces outcomes of tasks t/0/<task> for agent t/n, each written <task>:<attempt>:<outcome>:<settled>[:<redrives>].
+func (b *bench) settle(task int, attempt int, outcome, settled string, redrives int) {
+	b.Helper()
+	r := record("reeve-agent", "t/n", "reeve-origin", fmt.Sprintf("t/0/%d/UUID", task), "reeve-attempt", strconv.Itoa(attempt), "reeve-outcome", outcome,
+		"reeve-settled", settled, "reeve-redrives", strconv.Itoa(redrives), "reeve-version", "1", "reeve-times", "1 2 3 4", "reeve-event", "1 e\\\t\n\x00\xff",
+		"reeve-runner", "node inst", "reeve-error-message", "tab\there")
+	r.Key, r.Value, r.Timestamp = []byte(strconv.Itoa(task)), []byte(`{"ok":true}`), time.Now()
+	if err := b.cl.ProduceSync(b.Context(), r).FirstErr(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bench) projection() *projection.Projection {
+	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	return &projection.Projection{Name: "outcomes", Topic: outcomesTopic, DB: b.db, Client: b.cl, Opts: b.opts, Target: NewProjector(b.db, quiet), Logger: quiet}
+}
+
+// project runs a projection until it has read all, or count times over.
+func (b *bench) project(p *projection.Projection) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if behind, err := p.Behind(ctx); err == nil && behind == 0 {
+			cancel()
+		}
+		select {
+		case err := <-done:
+			if !errors.Is(err, context.Canceled) {
+				b.Fatal(err)
+			}
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (b *bench) counters() Counters {
+	b.Helper()
+	all, err := (&Store{b.db}).Counters(b.Context(), "t", "n")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var sum Counters
+	for _, c := range all {
+		sum.Add(&c.Counters)
+	}
+	return sum
+}
+
+func TestCountersAreExactOverRestartsAndRounds(t *testing.T) {
+	b := newBench(t)
+	b.settle(1, 1, "completed", "done", 0)
+	b.settle(2, 1, "failed", "retry", 0)
+	b.settle(2, 2, "crashed", "retry", 0)
+	b.settle(3, 1, "failed", "dlq", 0)
+	b.project(b.projection())
+	if c := b.counters(); c.Received != 3 || c.Completed != 1 || c.Retried != 2 || c.DeadLettered != 1 || c.Between() != 1 {
+		t.Fatalf("%+v", c)
+	}
+	b.settle(2, 3, "completed", "done", 0)
+	b.settle(3, 1, "completed", "done", 1) // redriven
+	b.settle(4, 2, "completed", "done", 0) // repeated after a kill: its first outcome
+	b.project(b.projection())
+	if c := b.counters(); c.Received != 4 || c.Completed != 4 || c.Retried != 2 || c.DeadLettered != 0 || c.Between() != 0 {
+		t.Fatalf("%+v", c)
+	}
+}
+
+func TestTwoProjectionsAtOnceCountOnce(t *testing.T) {
+	b := newBench(t)
+	b.settle(0, 1, "completed", "done", 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 2)
+	for range 2 {
+		go func() {
+			var err error
+			for ctx.Err() == nil {
+				if err = b.projection().Run(ctx); err != nil && !errors.Is(err, projection.ErrFenced) && ctx.Err() == nil {
+					break
+				}
+			}
+			done <- err
+		}()
+	}
+	for i := 1; i < 300; i++ {
+		b.settle(i, 1, "completed", "done", 0)
+	}
+	b.waitFor(func() bool { return b.counters().Completed >= 300 })
+	cancel()
+	for range 2 {
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, projection.ErrFenced) {
+			t.Error(err)
+		}
+	}
+	if c := b.counters(); c.Completed != 300 || c.Received != 300 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func (b *bench) waitFor(ok func() bool) {
+	b.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(30 * time.Second); !ok(); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			b.Fatal("waited in vain")
+		}
+	}
+}
+
+func TestTasksAreListedByTheirLatestAttempt(t *testing.T) {
+	b := newBench(t)
+	b.settle(1, 1, "failed", "retry", 0)
+	b.settle(1, 2, "completed", "done", 0)
+	b.settle(2, 1, "failed", "dlq", 0)
+	b.settle(3, 1, "failed", "retry", 0)
+	b.project(b.projection())
+	s := &Store{b.db}
+	for name, c := range map[string]struct {
+		f    Filter
+		want []int64 // offsets, the latest first
+	}{
+		"all":               {Filter{}, []int64{3, 2, 1}},
+		"of the agent":      {Filter{Topic: "t", Name: "n"}, []int64{3, 2, 1}},
+		"of another":        {Filter{Topic: "t", Name: "m"}, nil},
+		"completed":         {Filter{Status: Completed}, []int64{1}},
+		"retrying":          {Filter{Status: Retrying}, []int64{3}},
+		"dead-lettered":     {Filter{Topic: "t", Name: "n", Status: DeadLettered}, []int64{2}},
+		"of an event":       {Filter{Origin: &task.Origin{Topic: "t", Offset: 1}}, []int64{1}},
+		"of another's":      {Filter{Origin: &task.Origin{Topic: "u", Offset: 1}}, nil},
+		"since now":         {Filter{Since: time.Now().Add(time.Hour)}, nil},
+		"a limit":           {Filter{Limit: 2}, []int64{3, 2}},
+		"a correlation":     {Filter{CorrelationID: "x"}, nil},
+		"by an error class": {Filter{ErrorClass: "x"}, nil},
+	} {
+		if c.f.Limit == 0 {
+			c.f.Limit = 10
+		}
+		got, err := s.Tasks(t.Context(), c.f)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		offsets := []int64{}
+		for _, a := range got {
+			offsets = append(offsets, a.Offset)
+		}
+		if fmt.Sprint(offsets) != fmt.Sprint(append([]int64{}, c.want...)) {
+			t.Errorf("%s: got %v, want %v", name, offsets, c.want)
+		}
+	}
+	attempts, err := s.Task(t.Context(), "t", "n", 0, 1)
+	if err != nil || len(attempts) != 2 || attempts[0].Status() != Retrying || attempts[1].Outcome() != task.Completed || attempts[1].Instance() != "inst" {
+		t.Fatalf("%+v, %v", attempts, err)
+	}
+	if attempts[0].EventID != "e\\\t\n\uFFFD" || attempts[0].ErrorMessage != "tab\there" {
+		t.Errorf("texts came back as %q and %q", attempts[0].EventID, attempts[0].ErrorMessage)
+	}
+}
+
+func TestOldTablesAreDropped(t *testing.T) {
+	b := newBench(t)
+	b.settle(1, 1, "completed", "done", 0)
+	b.project(b.projection())
+	p := NewProjector(b.db, slog.Default())
+	if err := p.makeTables(t.Context(), 0, KeepTables*perTable); err != nil { // one more than is kept
+		t.Fatal(err)
+	}
+	dropped, err := Prune(t.Context(), b.db, time.Now())
+	if err != nil || len(dropped) != 1 || dropped[0] != tableName(0) {
+		t.Fatalf("dropped %v, %v", dropped, err)
+	}
+	if dropped, err = Prune(t.Context(), b.db, time.Now()); err != nil || len(dropped) != 0 {
+		t.Errorf("then dropped %v, %v", dropped, err)
+	}
+	if dropped, err = Prune(t.Context(), b.db, time.Now().Add(KeepFor+time.Hour)); err != nil || len(dropped) != KeepTables-1 {
+		t.Errorf("of old ones dropped %v, %v", dropped, err)
+	}
+	if c := b.counters(); c.Completed != 1 {
+		t.Errorf("counters went with the attempts: %+v", c)
+	}
+}
