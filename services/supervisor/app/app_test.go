@@ -237,7 +237,9 @@ func TestAPausedAgentsProcessesEnd(t *testing.T) {
 	s.run(quiet())
 	s.report("serving", func(r status.AgentReport) bool { return r.State == status.ReportServing })
 	s.desire(s.agent(func(a *spec.Agent) { a.Phase, a.Generation = spec.Paused, 2 }))
-	s.report("idle", func(r status.AgentReport) bool { return r.State == status.ReportIdle && r.Generation == 2 && r.Instances == 0 })
+	s.report("idle", func(r status.AgentReport) bool {
+		return r.State == status.ReportIdle && r.Generation == 2 && r.Instances == 0
+	})
 	s.desire(s.agent(func(a *spec.Agent) { a.Generation = 3 }))
 	s.report("serving again", func(r status.AgentReport) bool { return r.State == status.ReportServing && r.Generation == 3 })
 	s.dispatch(a, 0, `1`)

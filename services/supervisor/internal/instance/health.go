@@ -15,8 +15,8 @@ const (
 )
 
 const (
-	pongTimeout = 5 * time.Second
-	maxMisses   = 3
+	defaultPongTimeout = 5 * time.Second
+	maxMisses          = 3
 )
 
 // heartbeat counts missed pongs. The zero value is right for a process that has just started.

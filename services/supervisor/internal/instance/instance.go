@@ -51,7 +51,7 @@ type Check struct {
 	When                 time.Time
 }
 
-// Config configures an instance. All fields but LineLimit are required.
+// Config configures an instance. All fields but the last two are required.
 type Config struct {
 	Agent *spec.Agent
 	// ID names the instance: <node>-<number>.
@@ -63,6 +63,8 @@ type Config struct {
 	Logger  *slog.Logger
 	// LineLimit bounds an answer, in bytes. Defaults to stdio.DefaultLineLimit.
 	LineLimit int
+	// PongTimeout is how long a pong may take. Defaults to 5 s.
+	PongTimeout time.Duration
 }
 
 func (c Config) lineLimit() int {
@@ -70,6 +72,13 @@ func (c Config) lineLimit() int {
 		return c.LineLimit
 	}
 	return stdio.DefaultLineLimit
+}
+
+func (c Config) pongTimeout() time.Duration {
+	if c.PongTimeout > 0 {
+		return c.PongTimeout
+	}
+	return defaultPongTimeout
 }
 
 // StartError says why an agent can't be started.

@@ -156,7 +156,7 @@ func (l *life) pings(now time.Time) {
 		return
 	}
 	l.beat.overdue(l.s.lastHeard())
-	l.next = now.Add(max(l.interval()-pongTimeout, 0))
+	l.next = now.Add(max(l.interval()-l.i.cfg.pongTimeout(), 0))
 	l.check(now, nil, 0)
 	if l.phase == serving && l.beat.health(l.s.inFlight()) == Unresponsive {
 		c := Cause("AgentTimeoutError", "the process answers no pings")
@@ -171,7 +171,7 @@ func (l *life) interval() time.Duration { return min(l.p.HeartbeatIntervalSecond
 // sendPing leaves the next look to when its pong is overdue.
 func (l *life) sendPing(now time.Time) {
 	l.beat.id, l.beat.sent = l.s.sendPing(), now
-	l.next = now.Add(pongTimeout)
+	l.next = now.Add(l.i.cfg.pongTimeout())
 	if l.beat.id == 0 {
 		l.beat.id = ^uint64(0) // it couldn't be queued: it counts as one that isn't answered
 	}

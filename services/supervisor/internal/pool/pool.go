@@ -19,7 +19,7 @@ type Observer interface {
 	Output(a *spec.Agent, id, line string, heldBack int)
 }
 
-// Config configures a Pool. All fields but LineLimit are required.
+// Config configures a Pool. All fields but the last two are required.
 type Config struct {
 	Agent    *spec.Agent
 	Starter  *process.Starter
@@ -29,8 +29,9 @@ type Config struct {
 	// NextID gives a new instance's name.
 	NextID func() string
 	Logger *slog.Logger
-	// LineLimit bounds an answer, in bytes.
-	LineLimit int
+	// LineLimit and PongTimeout are instance.Config's.
+	LineLimit   int
+	PongTimeout time.Duration
 }
 
 // Pool is an agent's instances in this process. Its methods are safe for concurrent use.
@@ -175,7 +176,7 @@ func (p *Pool) add() *member {
 	agent, id := p.agent, p.cfg.NextID()
 	m := &member{state: instance.Idle, load: load{limit: agent.Config.Concurrency}}
 	m.inst = instance.Start(instance.Config{
-		Agent: agent, ID: id, Host: (*host)(p), Starter: p.cfg.Starter, Logger: p.cfg.Logger, LineLimit: p.cfg.LineLimit,
+		Agent: agent, ID: id, Host: (*host)(p), Starter: p.cfg.Starter, Logger: p.cfg.Logger, LineLimit: p.cfg.LineLimit, PongTimeout: p.cfg.PongTimeout,
 		Prepare: func() (process.Command, error) { return p.cfg.Prepare(agent, id) },
 	})
 	p.members = append(p.members, m)

@@ -139,7 +139,21 @@ func start(t *testing.T, a *spec.Agent, change func(*Config)) *fixture {
 	f.pool = New(cfg)
 	f.pool.Attach(func() { f.note(func() {}) })
 	f.pool.Resize(a.Pool.Min)
+	over, heard := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(heard)
+		for {
+			select {
+			case <-f.pool.Changes():
+				f.note(func() {})
+			case <-over:
+				return
+			}
+		}
+	}()
 	t.Cleanup(func() {
+		close(over)
+		<-heard
 		f.pool.Close(0, "test ended")
 		starter.Close()
 		if n, err := proc.KillMarked(proc.Of(f.mark)); n != 0 || err != nil {

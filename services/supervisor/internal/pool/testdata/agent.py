@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 
-ENDED = []
+
+def deaf():
+    print("deaf from here on")
+    time.sleep(300)
 
 
 async def handle(message):
@@ -37,6 +40,7 @@ async def handle(message):
     if what == "noise":
         sys.stderr.write("x" * 2**20 + "\n")
         sys.stderr.buffer.write(b"\xff\xfe\n")
+        sys.stderr.buffer.flush()
         return None
     if what == "env":
         return {"env": dict(os.environ), "cwd": os.getcwd(), "path": sys.path[0]}
@@ -46,7 +50,7 @@ async def handle(message):
         return {"pids": [os.getpid(), near.pid, far.pid]}
     if what == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        asyncio.get_running_loop().call_soon(time.sleep, 300)
+        asyncio.get_running_loop().call_later(0.1, deaf)
     if what == "long":
         return {"long": "x" * do["size"]}
     return None

@@ -1,0 +1,428 @@
+package pool
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/reeve-run/reeve/internal/proc"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/worker"
+	"github.com/reeve-run/reeve/services/supervisor/internal/instance"
+)
+
+// alive reports whether a process still runs.
+func alive(pid int) bool {
+	s, err := proc.Read(pid)
+	return err == nil && s.State != 'Z'
+}
+
+// pid asks an instance for its process.
+func (f *fixture) pid() int {
+	f.t.Helper()
+	r := attempt(`{"do":"echo"}`, time.Minute, false)
+	f.run(r)
+	return int(value(f.t, r.wait(f.t))["pid"].(float64))
+}
+
+func TestACrashOfSeveralBlamesNoneAndACrashAloneIsTheTasks(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	slow := attempt(`{"do":"sleep","seconds":30}`, time.Minute, false)
+	bad := attempt(`{"do":"crash"}`, time.Minute, false)
+	f.run(slow, bad)
+	for _, r := range []ran{slow, bad} {
+		if res := r.wait(t); res.Outcome != task.Crashed || !res.Shared || res.Class != task.ClassCrash || !strings.Contains(res.Message, "code 3") {
+			t.Errorf("got %+v", res)
+		}
+	}
+	f.awaitChange("n-1 RESTARTING")
+	f.awaitSlots(16)
+	alone := attempt(`{"do":"kill"}`, time.Minute, true)
+	f.run(alone)
+	if res := alone.wait(t); res.Outcome != task.Crashed || res.Shared || !strings.Contains(res.Message, "SIGKILL") {
+		t.Errorf("got %+v", res)
+	}
+	f.awaitSlots(16)
+}
+
+func TestATimedOutAttemptEndsOnlyWithItsProcess(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	pid := f.pid()
+	stuck := attempt(`{"do":"block","seconds":60}`, 200*time.Millisecond, false)
+	stuck.Attempt = worker.NewAttempt(stuck.Record, 1, 200*time.Millisecond, false, func(r worker.Result) {
+		if alive(pid) {
+			t.Error("the attempt was finished while its process ran")
+		}
+		stuck.result <- r
+	})
+	neighbour := attempt(`{"do":"echo"}`, time.Minute, false)
+	f.run(stuck, neighbour)
+	if res := stuck.wait(t); res.Outcome != task.TimedOut || res.Class != task.ClassTimeout {
+		t.Errorf("got %+v", res)
+	}
+	if res := neighbour.wait(t); !res.CutShort {
+		t.Errorf("the neighbour ended as %+v", res)
+	}
+	f.awaitChange("n-1 STOPPED")
+	f.awaitChange("n-2 RUNNING")
+	if other := f.pid(); other == pid {
+		t.Error("the process wasn't replaced")
+	}
+}
+
+func TestNeighboursOfATimedOutAttemptMayFinish(t *testing.T) {
+	f := start(t, agent(func(a *spec.Agent) { a.Process.DrainTimeout = 10 }), nil)
+	f.awaitSlots(16)
+	stuck := attempt(`{"do":"sleep","seconds":60}`, 100*time.Millisecond, false)
+	neighbour := attempt(`{"do":"sleep","seconds":0.5}`, time.Minute, false)
+	f.run(stuck, neighbour)
+	value(t, neighbour.wait(t))
+	// The pool works on with another instance while the old one drains.
+	value(t, func() worker.Result { r := attempt(`{"do":"echo"}`, time.Minute, false); f.run(r); return r.wait(t) }())
+	f.pool.Close(0, "enough")
+	if res := stuck.wait(t); res.Outcome != task.TimedOut {
+		t.Errorf("got %+v", res)
+	}
+}
+
+func TestALateAnswerEndsATimedOutAttemptAtOnce(t *testing.T) {
+	f := start(t, agent(func(a *spec.Agent) { a.Process.DrainTimeout = 30 }), nil)
+	f.awaitSlots(16)
+	late := attempt(`{"do":"sleep","seconds":0.3}`, 100*time.Millisecond, false)
+	f.run(late)
+	if res := late.wait(t); res.Outcome != task.TimedOut {
+		t.Errorf("got %+v", res)
+	}
+	f.awaitChange("n-1 STOPPED")
+}
+
+func TestACancelledAttemptTakesItsProcessWithIt(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	a := attempt(`{"do":"sleep","seconds":60}`, time.Minute, false)
+	f.run(a)
+	f.pid() // so the first is in the process for certain
+	f.pool.Cancel(a.Attempt)
+	if res := a.wait(t); !res.CutShort {
+		t.Errorf("got %+v", res)
+	}
+	f.awaitChange("n-2 RUNNING")
+}
+
+func TestACancelledAttemptThatWaitsEndsAtOnce(t *testing.T) {
+	f := start(t, agent(func(a *spec.Agent) { a.Callback = "agent:nope" }), nil)
+	a := attempt(`{}`, time.Minute, false)
+	f.run(a)
+	f.pool.Cancel(a.Attempt)
+	if res := a.wait(t); !res.CutShort {
+		t.Errorf("got %+v", res)
+	}
+}
+
+func TestAnAttemptAloneGetsAnInstanceToItself(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	before := attempt(`{"do":"sleep","seconds":0.3}`, time.Minute, false)
+	alone := attempt(`{"do":"sleep","seconds":0.3}`, time.Minute, true)
+	after := attempt(`{"do":"echo"}`, time.Minute, false)
+	f.run(before, alone, after)
+	if n := f.pool.Slots(); n != 0 {
+		t.Errorf("%d slots while an attempt waits to run alone", n)
+	}
+	value(t, before.wait(t))
+	select {
+	case <-after.result:
+		t.Error("another attempt ran before the one that was to run alone")
+	default:
+	}
+	value(t, alone.wait(t))
+	value(t, after.wait(t))
+}
+
+func TestWhatAnAgentPrintsIsItsLog(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	r := attempt(`{"do":"print"}`, time.Minute, false)
+	noise := attempt(`{"do":"noise"}`, time.Minute, false)
+	f.run(r)
+	if v := value(t, r.wait(t)); v["data"] != 42.0 || v["status"] != "completed" {
+		t.Errorf("the result is %v", v)
+	}
+	f.run(noise)
+	value(t, noise.wait(t))
+	f.awaitLine("printed by python 42")
+	f.awaitLine("printed by a child")
+	f.awaitLine("xxx …")
+	f.awaitLine("\uFFFD")
+}
+
+func TestAnExceptionIsToldWithItsClass(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	r := attempt(`{"do":"raise"}`, time.Minute, false)
+	f.run(r)
+	res := r.wait(t)
+	if res.Outcome != task.Failed || res.Class != task.ClassTimeout || res.Type != "TimeoutError" || res.Message != "too slow" || !strings.Contains(res.Traceback, "agent.py") {
+		t.Errorf("got %+v", res)
+	}
+}
+
+func TestAnAgentSeesNoSecretsOfTheSupervisor(t *testing.T) {
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("REEVE_ADMIN_KEY", "secret")
+	f := start(t, agent(func(a *spec.Agent) { a.Env = map[string]string{"GREETING": "hello"} }), nil)
+	f.awaitSlots(16)
+	r := attempt(`{"do":"env"}`, time.Minute, false)
+	f.run(r)
+	v := value(t, r.wait(t))
+	env := v["env"].(map[string]any)
+	for name := range env {
+		if strings.Contains(fmt.Sprint(env[name]), "secret") {
+			t.Errorf("the agent sees %s", name)
+		}
+	}
+	if env["GREETING"] != "hello" || env["PATH"] == nil || env[proc.MarkVariable] == nil {
+		t.Errorf("the environment lacks something: %v", env)
+	}
+	if cwd := v["cwd"].(string); !strings.HasSuffix(cwd, "/testdata") || v["path"] != cwd {
+		t.Errorf("it runs in %s with %v first on its path", cwd, v["path"])
+	}
+}
+
+func TestAStopTakesChildrenAndGrandchildren(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	r := attempt(`{"do":"children"}`, time.Minute, false)
+	f.run(r)
+	var pids []int
+	for _, p := range value(t, r.wait(t))["pids"].([]any) {
+		pids = append(pids, int(p.(float64)))
+	}
+	f.pool.Close(0, "test")
+	for _, pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %d was left", pid)
+		}
+	}
+}
+
+func TestAStopIsBoundedWhateverTheAgentDoes(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	r := attempt(`{"do":"deaf"}`, time.Minute, false)
+	f.run(r)
+	value(t, r.wait(t))
+	f.awaitLine("deaf from here on")
+	began := time.Now()
+	f.pool.Close(0, "test")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	if s := f.changes[len(f.changes)-1]; s != "n-1 STOPPED" {
+		t.Errorf("it ended as %s", s)
+	}
+}
+
+func TestAnAnswerThatIsTooLongIsTheTasksError(t *testing.T) {
+	f := start(t, agent(nil), func(c *Config) { c.LineLimit = 100_000 })
+	f.awaitSlots(16)
+	long := attempt(`{"do":"long","size":200000}`, time.Minute, false)
+	short := attempt(`{"do":"long","size":90000}`, time.Minute, false)
+	f.run(long, short)
+	if res := long.wait(t); res.Outcome != task.Failed || res.Class != task.ClassResultTooLarge {
+		t.Errorf("got %+v", res)
+	}
+	value(t, short.wait(t))
+}
+
+func TestABareAdapterIsEnough(t *testing.T) {
+	a := agent(func(a *spec.Agent) {
+		a.Runtime, a.Command, a.Config = spec.Command, []string{"python3", "base.py"}, spec.NewConfig(spec.Command)
+	})
+	f := start(t, a, nil)
+	f.awaitSlots(1)
+	good := attempt(`{"n":1}`, time.Minute, false)
+	f.run(good)
+	if v := value(t, good.wait(t)); v["attempt"] != 1.0 || v["echo"].(map[string]any)["n"] != 1.0 {
+		t.Errorf("the result is %v", v)
+	}
+	bad := attempt(`{"fail":"connection timed out"}`, time.Minute, false)
+	f.run(bad)
+	if res := bad.wait(t); res.Outcome != task.Failed || res.Class != "" || res.Message != "connection timed out" {
+		t.Errorf("got %+v", res)
+	}
+	f.pool.Close(0, "test")
+	if f.changes[len(f.changes)-1] != "n-1 STOPPED" || f.checks[0].Health != instance.Healthy || f.checks[0].MemoryMB <= 0 {
+		t.Errorf("changes %v, checks %+v", f.changes, f.checks)
+	}
+}
+
+func TestANodeAgentRuns(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("there is no node")
+	}
+	f := start(t, agent(func(a *spec.Agent) { a.Runtime, a.Callback = spec.Node, "agent:handle" }), nil)
+	f.awaitSlots(16)
+	good, bad, busy := attempt(`{"do":"x"}`, time.Minute, false), attempt(`{"do":"fail"}`, time.Minute, false), attempt(`{"do":"slow down"}`, time.Minute, false)
+	f.run(good, bad, busy)
+	value(t, good.wait(t))
+	if res := bad.wait(t); res.Class != task.ClassNetwork || res.Message != "refused" || res.Traceback == "" {
+		t.Errorf("got %+v", res)
+	}
+	if res := busy.wait(t); res.Class != task.ClassRateLimited || res.RetryAfter != 7*time.Second {
+		t.Errorf("got %+v", res)
+	}
+	f.awaitLine("printed by node")
+}
+
+func TestAnAgentThatReadsNoMoreHoldsUpNobody(t *testing.T) {
+	a := agent(func(a *spec.Agent) {
+		a.Runtime, a.Command, a.Config.Concurrency = spec.Command, []string{"python3", "wilful.py"}, 8
+		a.Pool.Min = 2
+	})
+	f := start(t, a, nil)
+	f.awaitSlots(16)
+	stuck := attempt(`"stop reading"`, 300*time.Millisecond, false)
+	f.run(stuck)
+	big := `"` + strings.Repeat("x", 200_000) + `"`
+	var rs []ran
+	for range 15 {
+		rs = append(rs, attempt(big, 10*time.Second, false))
+	}
+	f.run(rs...)
+	if res := stuck.wait(t); res.Outcome != task.TimedOut {
+		t.Errorf("got %+v", res)
+	}
+	for _, r := range rs { // what never reached the stuck process runs elsewhere; what did may have begun
+		if res := r.wait(t); res.Outcome != task.Completed && !res.CutShort {
+			t.Errorf("got %+v", res)
+		}
+	}
+}
+
+func TestExitZeroUnaskedIsNoCrash(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	r := attempt(`{"do":"exit"}`, time.Minute, false)
+	f.run(r)
+	if res := r.wait(t); res.Outcome != task.Crashed {
+		t.Errorf("a task without an answer ended as %+v", res)
+	}
+	f.await("a second start", func() bool { return strings.Count(strings.Join(f.changes, ","), "n-1 RUNNING") == 2 })
+	if strings.Contains(strings.Join(f.changes, ","), "CRASHED") {
+		t.Errorf("it counts as a crash: %v", f.changes)
+	}
+}
+
+func TestAKilledAgentIsSeenAtOnce(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	pid := f.pid()
+	began := time.Now()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitChange("n-1 CRASHED")
+	if took := time.Since(began); took > 500*time.Millisecond { // 100 ms on an idle machine
+		t.Errorf("it took %s", took)
+	}
+	f.awaitSlots(16)
+}
+
+func TestAFrozenAgentIsKilledAndStartedAgain(t *testing.T) {
+	f := start(t, agent(func(a *spec.Agent) { a.Process.HeartbeatIntervalSeconds = 0.1 }), func(c *Config) { c.PongTimeout = 100 * time.Millisecond })
+	f.awaitSlots(16)
+	pid := f.pid()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitChange("n-1 CRASHED")
+	f.await("a restart", func() bool { return strings.Count(strings.Join(f.changes, ","), "n-1 RUNNING") == 2 })
+	if c := f.causes[0]; c.Type != "AgentTimeoutError" || c.Remediation == "" {
+		t.Errorf("the cause is %+v", c)
+	}
+}
+
+func TestAnAgentThatCantStartSaysWhy(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*spec.Agent)
+		typ    string
+		says   string
+	}{
+		"callback":    {func(a *spec.Agent) { a.Callback = "agent:nope" }, "AgentCallbackNotFoundError", "blocking, deaf, handle"},
+		"module":      {func(a *spec.Agent) { a.Callback = "nope:handle" }, "AgentCallbackNotFoundError", "agent.py"},
+		"directory":   {func(a *spec.Agent) { a.Dir = "nope" }, "AgentStartupError", "isn't there"},
+		"program":     {func(a *spec.Agent) { a.Runtime, a.Command = spec.Command, []string{"./nope"} }, "AgentStartupError", "isn't there"},
+		"mode":        {func(a *spec.Agent) { a.Runtime, a.Command = spec.Command, []string{"./agent.py"} }, "AgentStartupError", "chmod +x"},
+		"interpreter": {func(a *spec.Agent) { a.Env = map[string]string{"PATH": "/nope"} }, "AgentStartupError", "PATH"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, agent(tt.change), nil)
+			f.await("the pool to be down", func() bool { return f.pool.Status().Down != nil })
+			if c := f.pool.Status().Down.Cause; c.Type != tt.typ || !strings.Contains(c.Message, tt.says) || c.Remediation == "" {
+				t.Errorf("the cause is %+v", c)
+			}
+		})
+	}
+}
+
+func TestTooManyCrashesOpenTheCircuitAndAResetClosesIt(t *testing.T) {
+	dir := t.TempDir()
+	a := agent(func(a *spec.Agent) {
+		a.Runtime, a.Command = spec.Command, []string{"sh", "-c", "test -e " + dir + "/ready && exec python3 base.py; exit 4"}
+		a.Process.MaxRestartAttempts, a.Process.RestartBackoffSeconds = 2, 0.02
+	})
+	f := start(t, a, nil)
+	f.await("the circuit", func() bool { return f.pool.Status().Down != nil })
+	if n := strings.Count(strings.Join(f.changes, ","), " STARTING"); n != 3 {
+		t.Errorf("%d starts before the circuit opened", n)
+	}
+	if err := os.WriteFile(dir+"/ready", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.pool.Reset()
+	f.awaitChange("n-1 RUNNING")
+	if f.pool.Status().Down != nil {
+		t.Error("the pool is still down")
+	}
+}
+
+func TestAReplacementKeepsTheAgentRunning(t *testing.T) {
+	a := agent(func(a *spec.Agent) { a.Pool.Min = 2 })
+	f := start(t, a, nil)
+	f.awaitSlots(32)
+	f.pool.Replace(agent(func(a *spec.Agent) { a.Pool.Min, a.Config.Concurrency = 2, 3 }), "spec changed")
+	f.await("new instances", func() bool { return f.pool.Slots() == 6 && !f.pool.Rolling() })
+	f.awaitChange("n-1 STOPPED")
+	f.awaitChange("n-2 STOPPED")
+	running := 0
+	for _, c := range f.changes {
+		switch {
+		case strings.HasSuffix(c, " RUNNING"):
+			running++
+		case strings.HasSuffix(c, " STOPPING"):
+			running--
+		}
+		if len(f.changes) > 4 && running < 0 {
+			t.Errorf("nothing ran: %v", f.changes)
+		}
+	}
+}
+
+func TestTheSizeFollows(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	f.pool.Resize(3)
+	f.awaitSlots(48)
+	f.pool.Resize(1)
+	f.awaitSlots(16)
+	f.pool.Resize(0)
+	f.await("nothing", func() bool { return strings.Count(strings.Join(f.changes, ","), " STOPPED") == 3 })
+}
