@@ -124,15 +124,16 @@ func (e *event) publish(t *testing.T, sys *harness.System, topic string) {
 
 func (e *event) await(t *testing.T, sys *harness.System, topic string) {
 	t.Helper()
-	var task struct {
+	type answer struct {
 		Status     string         `json:"status"`
 		Attempts   int            `json:"attempts"`
 		Result     map[string]any `json:"result"`
 		ErrorClass string         `json:"error_class"`
 	}
+	var task answer
 	path := fmt.Sprintf("/v1/tasks/%s/stock/%d/%d", topic, e.partition, e.offset)
 	eventually(t, 45*time.Second, func() string {
-		task.Status = ""
+		task = answer{} // what an answer leaves out isn't what the one before said
 		if err := sys.Call(t.Context(), http.MethodGet, path, nil, &task); err != nil {
 			return fmt.Sprintf("%s: %v", e.name, err)
 		}
