@@ -39,6 +39,7 @@ func (p *publisher) run(ctx context.Context, brokers []string) error {
 	cl, err := kgo.NewClient(
 		kgo.SeedBrokers(brokers...),
 		kgo.DefaultProduceTopic(p.topic),
+		kgo.AllowAutoTopicCreation(), // in reeve dev the agent that names the topic may be the first to
 		kgo.MetadataMinAge(100*time.Millisecond),
 		kgo.DisableIdempotentWrite(), // a broker that is killed forgets producers; what is sent twice is two events
 	)
