@@ -1,0 +1,179 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/internal/postgres"
+	"github.com/reeve-run/reeve/internal/testenv"
+	"github.com/reeve-run/reeve/migrations"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"))
+}
+
+type bench struct {
+	*testing.T
+	db     *sqlx.DB
+	opts   []kgo.Opt
+	client *kgo.Client
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), testenv.Schema(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := migrations.Up(t.Context(), db.DB); err != nil {
+		t.Fatal(err)
+	}
+	opts := []kgo.Opt{kgo.SeedBrokers(testenv.Kfake(t).Address)}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	if err := kafka.EnsureTopics(t.Context(), cl, -1, kafka.ControlTopic(topics.Names{})); err != nil {
+		t.Fatal(err)
+	}
+	return &bench{t, db, opts, cl}
+}
+
+func (b *bench) relay() *Relay {
+	return New(b.db, b.opts, topics.Names{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+}
+
+func (b *bench) exec(statement string, args ...any) {
+	b.Helper()
+	if _, err := b.db.ExecContext(b.Context(), statement, args...); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// agent stores an agent's record; with outbox also what the change publishes.
+func (b *bench) agent(name, record string, outbox bool) {
+	b.Helper()
+	b.exec(`INSERT INTO agents (topic, name, id, phase, generation, record, updated_at) VALUES ('t', $1, $1, 'active', 1, $2, now())
+		ON CONFLICT (topic, name) DO UPDATE SET record = excluded.record`, name, record)
+	if outbox {
+		b.exec(`INSERT INTO outbox (key, value) VALUES ('agent/t/' || $1::text, $2)`, name, record)
+	}
+}
+
+func (b *bench) published() map[string]string {
+	b.Helper()
+	got, err := b.relay().control(b.Context(), b.client)
+	if err != nil {
+		b.Fatal(err)
+	}
+	out := map[string]string{}
+	for k, v := range got {
+		out[k] = string(v)
+	}
+	return out
+}
+
+// start runs a relay; stop ends it and gives its error.
+func (b *bench) start(r *Relay) (stop func() error) {
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+func (b *bench) waitFor(what string, ok func() bool) {
+	b.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(20 * time.Second); !ok(); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			b.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func TestTheRelayBringsTheControlTopicUpToTheDatabaseAndGoesOn(t *testing.T) {
+	b := newBench(t)
+	stray := &kgo.Record{Topic: "reeve.control", Key: []byte("agent/t/stray"), Value: []byte(`{"generation":9}`)}
+	other := &kgo.Record{Topic: "reeve.control", Key: []byte("var/x"), Value: []byte(`{}`)}
+	if err := b.client.ProduceSync(t.Context(), stray, other).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	b.agent("lost", `{"generation":1}`, false) // its outbox row was published to a Kafka that is gone
+	b.agent("fresh", `{"generation":1}`, true)
+	stop := b.start(b.relay())
+	b.waitFor("what was missing", func() bool {
+		got := b.published()
+		return got["agent/t/lost"] != "" && got["agent/t/fresh"] != "" && got["agent/t/stray"] == "" && got["var/x"] != ""
+	})
+	b.agent("fresh", `{"generation":2}`, true)
+	b.agent("fresh", `{"generation":3}`, true)
+	b.waitFor("the change", func() bool { return b.published()["agent/t/fresh"] == `{"generation":3}` })
+	b.waitFor("the outbox to empty", func() bool {
+		var n int
+		return b.db.GetContext(t.Context(), &n, `SELECT count(*) FROM outbox`) == nil && n == 0
+	})
+	if err := stop(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestAReplacedRelayPublishesNothing(t *testing.T) {
+	b := newBench(t)
+	old := b.relay()
+	cl, err := kgo.NewClient(append(b.opts, kgo.TransactionalID(old.Names.TransactionalID("registry", "relay", 0)), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, _, err := cl.ProducerID(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.agent("n", `{"generation":2}`, true)
+	stop := b.start(b.relay()) // the successor
+	b.waitFor("the successor", func() bool { return b.published()["agent/t/n"] != "" })
+	stale := `{"generation":1}`
+	if err := old.publish(t.Context(), cl, []message{{Key: "agent/t/n", Value: &stale}}); err == nil {
+		t.Error("the replaced relay published")
+	}
+	if got := b.published()["agent/t/n"]; got == stale {
+		t.Error("an older record stands over a newer one")
+	}
+	_ = stop()
+}
+
+func TestCompare(t *testing.T) {
+	out := compare(map[string]string{"agent/a/same": `{"generation": 1}`, "agent/a/newer": `{"generation":2}`, "agent/a/missing": `{"generation":1}`, "agent/a/broken": `{"generation":1}`},
+		map[string][]byte{"agent/a/same": []byte(`{"generation":1,"x":2}`), "agent/a/newer": []byte(`{"generation":1}`), "agent/a/broken": []byte(`{`), "agent/a/gone": []byte(`{}`), "var/x": []byte(`{}`)})
+	got := map[string]bool{}
+	for _, m := range out {
+		got[m.Key] = m.Value != nil
+	}
+	want := map[string]bool{"agent/a/newer": true, "agent/a/missing": true, "agent/a/broken": true, "agent/a/gone": false}
+	if len(got) != len(want) {
+		t.Fatalf("got %v", got)
+	}
+	for key, value := range want {
+		if v, ok := got[key]; !ok || v != value {
+			t.Errorf("%s: %v, %v", key, v, ok)
+		}
+	}
+}
