@@ -15,11 +15,13 @@ import (
 const (
 	graceful = 3 * time.Second // a stop waits this long for requests, then cancels them
 	forced   = time.Second     // and this long again before it closes their connections
+	patience = 3 * time.Second // a port in use is tried this long
 )
 
-// Listen takes an address of the form host:port; port 0 takes a free one.
+// Listen takes an address of the form host:port; port 0 takes a free one. A port in use is tried for a while, since a
+// predecessor that was killed together with its guard still has to end its agents before it goes.
 func Listen(addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+	l, err := listen(addr, patience)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: another process uses this port: stop it, or give another address in REEVE_HTTP_ADDR", addr)
 	}
@@ -27,6 +29,22 @@ func Listen(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: give a host:port of this machine in REEVE_HTTP_ADDR: %w", addr, err)
 	}
 	return l, nil
+}
+
+func listen(addr string, limit time.Duration) (net.Listener, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(limit); ; {
+		l, err := net.Listen("tcp", addr)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
+		}
+		select {
+		case <-end:
+			return nil, err
+		case <-tick.C:
+		}
+	}
 }
 
 // Serve listens on an address and serves until the context ends; see ServeListener.
