@@ -40,9 +40,9 @@ func (b *Bus) Groups(ctx context.Context, topic string, agents []string) ([]Grou
 	out := make([]Group, len(names))
 	for i, name := range names {
 		out[i] = Group{Name: name, State: described[name].State, Consumers: len(described[name].Members), Position: map[int32]int64{}}
-		offsets, err := adm.FetchOffsets(ctx, name)
+		offsets, err := b.offsets(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("read the offsets of group %s: %w", name, err)
+			return nil, err
 		}
 		for partition, at := range bounds {
 			next := at.Start
@@ -67,12 +67,21 @@ func (b *Bus) Dispatched(ctx context.Context, topic, agent string, partition int
 	if !ok || offset >= at.End || offset < at.Start {
 		return false, false, nil
 	}
-	offsets, err := kadm.NewClient(b.client).FetchOffsets(ctx, b.names.Group(topic, agent))
+	offsets, err := b.offsets(ctx, b.names.Group(topic, agent))
 	if err != nil {
-		return false, true, fmt.Errorf("read the offsets of group %s: %w", b.names.Group(topic, agent), err)
+		return false, true, err
 	}
 	o, ok := offsets.Lookup(topic, partition)
 	return ok && o.At > offset, true, nil
+}
+
+// offsets reads a group's committed offsets; a group that doesn't exist has none.
+func (b *Bus) offsets(ctx context.Context, group string) (kadm.OffsetResponses, error) {
+	offsets, err := kadm.NewClient(b.client).FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("read the offsets of group %s: %w", group, err)
+	}
+	return offsets, nil
 }
 
 // exactCount is how many records of a dead-letter topic are counted one by one.
