@@ -182,7 +182,7 @@ func seconds(v []byte) time.Duration {
 }
 
 // ParseTruncated reads the id from the beginning of an answer that was too long to keep; ok is false where it can't be
-// recognised.
+// recognized.
 func ParseTruncated(head []byte) (id uint64, ok bool) {
 	const key = `"id"`
 	i := bytes.Index(head, []byte(key))

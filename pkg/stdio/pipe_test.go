@@ -60,7 +60,7 @@ func FuzzReader(f *testing.F) {
 				t.Fatalf("%q %t %v, want %q", line, tooLong, err, w)
 			}
 		}
-		if line, _, err := r.Next(); err != io.EOF {
+		if line, _, err := r.Next(); !errors.Is(err, io.EOF) {
 			t.Fatalf("%q %v behind the end", line, err)
 		}
 	})

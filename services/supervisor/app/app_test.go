@@ -29,7 +29,6 @@ type system struct {
 	t      *testing.T
 	cfg    config.Config
 	client *kgo.Client
-	end    func() error
 }
 
 const handler = `

@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/reeve-run/reeve/internal/config"
@@ -37,7 +38,7 @@ func run() int {
 		}
 		logger := log.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)
 		for _, w := range warnings {
-			logger.Warn(w)
+			logger.Warn("configuration", slog.String("warning", w))
 		}
 		a, err := app.New(app.Config{Config: cfg, Logger: logger})
 		if err != nil {

@@ -232,8 +232,11 @@ func TestTheNewerOfTwoSupervisorsOfOneNameWins(t *testing.T) {
 	t.Cleanup(func() { _ = older.Process.Kill(); _ = older.Wait() })
 	pids := numbers(s.ask(0).PIDs)
 	s.start("twin")
-	done := make(chan error, 1)
-	go func() { done <- older.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = older.Wait()
+	}()
 	select {
 	case <-done:
 	case <-time.After(40 * time.Second):

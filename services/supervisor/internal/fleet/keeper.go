@@ -364,7 +364,7 @@ func (o observer) Changed(a *spec.Agent, id string, c instance.Change) {
 	if slices.Contains([]instance.State{instance.Running, instance.Stopped}, c.To) {
 		level = slog.LevelInfo
 	}
-	o.k.log.Log(context.Background(), level, "instance "+string(c.To), slog.String("instance", id), slog.Int("pid", c.PID), slog.String("reason", c.Reason))
+	o.k.log.Log(context.Background(), level, "instance changed", slog.String("state", string(c.To)), slog.String("instance", id), slog.Int("pid", c.PID), slog.String("reason", c.Reason))
 }
 
 func (o observer) Checked(a *spec.Agent, id string, c instance.Check) {

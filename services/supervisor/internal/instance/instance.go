@@ -139,7 +139,7 @@ func (i *Instance) Run(as []*worker.Attempt) bool {
 	return s != nil && s.run(as)
 }
 
-// cancelDrain is how long the neighbours of a cancelled attempt may go on; a rebalance waits for 3 s.
+// cancelDrain is how long the neighbors of a cancelled attempt may go on; a rebalance waits for 3 s.
 const cancelDrain = 2 * time.Second
 
 // Cancel ends an attempt and reports whether it was here. The base protocol can't end one alone.

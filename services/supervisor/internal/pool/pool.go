@@ -82,7 +82,7 @@ func (p *Pool) Attach(kick func()) {
 	p.kick = kick
 }
 
-// Changes is signalled when Status may say something else.
+// Changes is signaled when Status may say something else.
 func (p *Pool) Changes() <-chan struct{} { return p.changed }
 
 // Status is what a pool knows of itself.

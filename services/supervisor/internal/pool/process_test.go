@@ -62,13 +62,13 @@ func TestATimedOutAttemptEndsOnlyWithItsProcess(t *testing.T) {
 		}
 		stuck.result <- r
 	})
-	neighbour := attempt(`{"do":"echo"}`, time.Minute, false)
-	f.run(stuck, neighbour)
+	neighbor := attempt(`{"do":"echo"}`, time.Minute, false)
+	f.run(stuck, neighbor)
 	if res := stuck.wait(t); res.Outcome != task.TimedOut || res.Class != task.ClassTimeout {
 		t.Errorf("got %+v", res)
 	}
-	if res := neighbour.wait(t); !res.CutShort {
-		t.Errorf("the neighbour ended as %+v", res)
+	if res := neighbor.wait(t); !res.CutShort {
+		t.Errorf("the neighbor ended as %+v", res)
 	}
 	f.awaitChange("n-1 STOPPED")
 	f.awaitChange("n-2 RUNNING")
@@ -81,9 +81,9 @@ func TestNeighboursOfATimedOutAttemptMayFinish(t *testing.T) {
 	f := start(t, agent(func(a *spec.Agent) { a.Process.DrainTimeout = 10 }), nil)
 	f.awaitSlots(16)
 	stuck := attempt(`{"do":"sleep","seconds":60}`, 100*time.Millisecond, false)
-	neighbour := attempt(`{"do":"sleep","seconds":0.5}`, time.Minute, false)
-	f.run(stuck, neighbour)
-	value(t, neighbour.wait(t))
+	neighbor := attempt(`{"do":"sleep","seconds":0.5}`, time.Minute, false)
+	f.run(stuck, neighbor)
+	value(t, neighbor.wait(t))
 	// The pool works on with another instance while the old one drains.
 	value(t, func() worker.Result { r := attempt(`{"do":"echo"}`, time.Minute, false); f.run(r); return r.wait(t) }())
 	f.pool.Close(0, "enough")
