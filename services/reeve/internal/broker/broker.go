@@ -84,6 +84,7 @@ func Start(c Config) (*Broker, error) {
 	b := &Broker{cluster: cluster, client: client, config: c, address: address, known: map[string]bool{}}
 	b.closing, b.stop = context.WithCancel(context.Background())
 	cluster.ControlKey(int16(kmsg.Metadata), b.onMetadata)
+	cluster.ControlKey(int16(kmsg.DeleteRecords), b.onDeleteRecords)
 	return b, nil
 }
 
@@ -125,6 +126,43 @@ func (b *Broker) unknown(request *kmsg.MetadataRequest) []string {
 		}
 	}
 	return topics
+}
+
+// onDeleteRecords lets every partition keep its last record. After a kill the cluster learns where a partition ends from
+// what is in its log: an empty one would begin at 0 again, and groups that stand beyond would skip what comes.
+func (b *Broker) onDeleteRecords(request kmsg.Request) (kmsg.Response, error, bool) {
+	b.work.Add(1)
+	b.cluster.SleepControl(func() {
+		defer b.work.Done()
+		b.spareLast(request.(*kmsg.DeleteRecordsRequest))
+	})
+	return nil, nil, false
+}
+
+// spareLast lowers the offsets of a request. A partition whose end can't be found out is left to the cluster.
+func (b *Broker) spareLast(request *kmsg.DeleteRecordsRequest) {
+	ctx, cancel := context.WithTimeout(b.closing, createLimit)
+	defer cancel()
+	topics := make([]string, len(request.Topics))
+	for i, t := range request.Topics {
+		topics[i] = t.Topic
+	}
+	ends, err := kadm.NewClient(b.client).ListEndOffsets(ctx, topics...)
+	if err != nil {
+		b.config.Logger.Warn("find the ends of topics that are trimmed", slog.Any("topics", topics), slog.Any("error", err))
+	}
+	for _, t := range request.Topics {
+		for i := range t.Partitions {
+			p := &t.Partitions[i]
+			end, ok := ends.Lookup(t.Topic, p.Partition)
+			if !ok || end.Err != nil || end.Offset == 0 {
+				continue
+			}
+			if p.Offset == -1 || p.Offset == end.Offset {
+				p.Offset = end.Offset - 1
+			}
+		}
+	}
 }
 
 // create makes topics; one that exists is fine. What fails is for the client to see: its request says unknown topic.

@@ -99,9 +99,9 @@ func TestAReservedTopicIsNotMadeByName(t *testing.T) {
 	}
 }
 
-// What a client was told is there after a SIGKILL: records of a topic that it only named, transactions, offsets.
-func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
-	dir, ctx := t.TempDir(), within(t)
+// killable starts a broker in a process of its own and returns its address and what kills it.
+func killable(t *testing.T, ctx context.Context, dir string) (address string, kill func()) {
+	t.Helper()
 	child := exec.CommandContext(ctx, os.Args[0])
 	child.Env = append(os.Environ(), directory+"="+dir)
 	child.Stderr = os.Stderr
@@ -109,7 +109,7 @@ func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = in.Close() }()
+	t.Cleanup(func() { _ = in.Close() })
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -117,10 +117,21 @@ func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var address string
 	if _, err := fmt.Fscanln(out, &address); err != nil {
 		t.Fatal(err)
 	}
+	return address, func() {
+		if err := child.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = child.Wait()
+	}
+}
+
+// What a client was told is there after a SIGKILL: records of a topic that it only named, transactions, offsets.
+func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
+	dir, ctx := t.TempDir(), within(t)
+	address, kill := killable(t, ctx, dir)
 	const n = 300
 	func() {
 		c := dial(t, address, kgo.AllowAutoTopicCreation(), kgo.TransactionalID("t"), kgo.DefaultProduceTopic("events"))
@@ -142,10 +153,7 @@ func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}()
-	if err := child.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = child.Wait()
+	kill()
 
 	b := start(t, dir)
 	c := dial(t, b.Address(), kgo.ConsumeTopics("events"), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
@@ -189,5 +197,42 @@ func BenchmarkSyncedTransactions(b *testing.B) {
 		if err := c.EndTransaction(ctx, kgo.TryCommit); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A topic that is trimmed to its end goes on with the next offset. Were it to begin at 0 again, groups would stand
+// beyond its records and skip them.
+func TestATrimmedTopicKeepsItsEndOverAKill(t *testing.T) {
+	dir, ctx := t.TempDir(), within(t)
+	address, kill := killable(t, ctx, dir)
+	const n = 10
+	func() {
+		c := dial(t, address, kgo.DefaultProduceTopic("work"))
+		defer c.Close()
+		adm := kadm.NewClient(c)
+		if _, err := adm.CreateTopic(ctx, 1, -1, nil, "work"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if err := c.ProduceSync(ctx, kgo.StringRecord(fmt.Sprint(i))).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, at := range []int64{4, n, -1} {
+			answers, err := adm.DeleteRecords(ctx, kadm.Offsets{"work": {0: {Topic: "work", Partition: 0, At: at}}})
+			if err != nil || answers.Error() != nil {
+				t.Fatal(err, answers.Error())
+			}
+		}
+	}()
+	kill()
+
+	b := start(t, dir)
+	ends, err := kadm.NewClient(dial(t, b.Address())).ListEndOffsets(ctx, "work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, _ := ends.Lookup("work", 0); end.Offset != n {
+		t.Errorf("the topic ends at %d, want %d", end.Offset, n)
 	}
 }
