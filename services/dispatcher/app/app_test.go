@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/httpx"
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -82,15 +83,10 @@ func (w *world) start(change ...func(*Config)) (stop func() error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	stopped := false
+	go func() { done <- a.Run(ctx); close(done) }()
 	stop = func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
 		cancel()
-		return <-done
+		return <-done // nil from the second time on
 	}
 	w.t.Cleanup(func() {
 		if err := stop(); err != nil {
@@ -491,6 +487,38 @@ func TestATopicThatIsMadeAgainStartsAtItsBeginning(t *testing.T) {
 	each(t, tasks.next(10), 5, 15)
 }
 
+func TestWhatRetentionTookIsReportedExactly(t *testing.T) {
+	w := newWorld(t)
+	w.create(kafka.Topic{Name: "orders", Partitions: 1})
+	a := agent("orders", "bill")
+	w.desire(a)
+	stop := w.start()
+	tasks := w.read(w.names.Tasks("orders", "bill"))
+	w.events("orders", 0, 10)
+	tasks.next(10)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.events("orders", 10, 30)
+	if err := kafka.Trim(t.Context(), w.cl, map[string]map[int32]int64{"orders": {0: 25}}); err != nil {
+		t.Fatal(err)
+	}
+	reports := w.read(w.names.Status())
+	w.start()
+	each(t, tasks.next(5), 25, 30)
+	for told := false; !told; {
+		for _, r := range reports.next(1) {
+			var alert status.Alert
+			if json.Unmarshal(r.Value, &alert) == nil && alert.Kind == "records_lost" {
+				told = true
+				if !strings.Contains(alert.Message, "15 records of orders, partition 0, offsets 10 to 24") {
+					t.Errorf("%+v", alert)
+				}
+			}
+		}
+	}
+}
+
 func TestAddedPartitionsAreReadFromTheirStart(t *testing.T) {
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
@@ -579,10 +607,16 @@ func TestHeartbeatsTellLagAndUnsettledTasks(t *testing.T) {
 
 func TestHTTPTellsReadiness(t *testing.T) {
 	w := newWorld(t)
-	w.start(func(c *Config) { c.HTTPAddr = "127.0.0.1:38766" })
+	l, err := httpx.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String() // free once the listener is closed
+	l.Close()
+	w.start(func(c *Config) { c.HTTPAddr = addr })
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for path, says := range map[string]string{"/livez": "ok", "/readyz": "ok", "/metrics": "go_goroutines"} {
-		resp, err := client.Get("http://127.0.0.1:38766" + path)
+		resp, err := client.Get("http://" + addr + path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,8 @@ type Rule interface {
 	// what each of these becomes: outs[i] is produced for records[i], nothing where it is nil. Control records are among
 	// them and become nothing. If fewer than all pass, wait says when to look again at the latest.
 	Take(partition int32, records []*kgo.Record, limit int) (outs []*kgo.Record, wait time.Duration)
+	// Ended says whether what the last Takes let pass was committed; what wasn't comes to Take again.
+	Ended(committed bool)
 	// Refused is told that the broker refuses what a record became. The record comes to Take again.
 	Refused(ctx context.Context, record *kgo.Record, err error)
 	// Overtaken says that the records in [from, to) were removed by the topic's retention before they were consumed.
@@ -268,6 +270,7 @@ func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err
 	defer c.txn.Unlock()
 	b, wait := c.choose()
 	if len(b.taken) == 0 {
+		c.cfg.Rule.Ended(false)
 		return false, wait, nil
 	}
 	// The commit outlives a stop: it is short, and its outcome should be known.
@@ -280,6 +283,7 @@ func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err
 			c.cfg.Rule.Refused(ctx, b.sources[i], reason)
 		}
 	}
+	c.cfg.Rule.Ended(err == nil)
 	if err != nil {
 		return false, 0, err
 	}

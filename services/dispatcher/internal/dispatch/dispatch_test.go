@@ -46,13 +46,20 @@ func TestRoomIsTheBoundLessWhatIsUnsettledAndRouted(t *testing.T) {
 	if p, ok := r.Reserve(-1); !ok || p != 1 {
 		t.Errorf("a record without a key went to %d, %v", p, ok)
 	}
+	r.Ended(false)
+	if r.Restless() {
+		t.Error("places of an aborted transaction aren't free")
+	}
+	reserve(t, r, 0, 50)
 	found := r.Look()
-	reserve(t, r, 1, 5) // routed while the look is under way: not in what it finds
+	r.Ended(true) // neither is in what the look finds
+	reserve(t, r, 1, 5)
+	r.Ended(true)
 	found([]int64{100, 1})
 	if r.Unsettled() != 101 {
 		t.Errorf("%d unsettled", r.Unsettled())
 	}
-	reserve(t, r, 0, Bound-100)
+	reserve(t, r, 0, Bound-150)
 	if _, ok := r.Reserve(0); ok {
 		t.Error("a look doesn't count")
 	}
@@ -68,12 +75,14 @@ func TestRoomIsLookedAtAgainOnlyWhereSomethingMoves(t *testing.T) {
 		t.Error("an empty queue is restless")
 	}
 	reserve(t, r, 0, Bound)
+	r.Ended(true)
 	r.Reserve(0)
 	if !r.Restless() || r.Urgent() {
 		t.Error("what was routed is looked at; nobody knows yet how fast the agent is")
 	}
 	r.Look()([]int64{100})
 	reserve(t, r, 0, Bound-100)
+	r.Ended(true)
 	r.Reserve(0)
 	if !r.Urgent() {
 		t.Error("a fast agent's queue is looked at sooner")
@@ -115,6 +124,7 @@ func TestALaneStopsAtTheFirstRecordWhosePartitionIsFull(t *testing.T) {
 		t.Fatal("the keys share a partition")
 	}
 	reserve(t, l.room, hot, Bound)
+	l.Ended(true)
 	outs, wait := l.Take(0, records("cold", "hot", "cold"), 100)
 	if len(outs) != 1 || wait != lookInterval {
 		t.Errorf("%d records passed, wait %s", len(outs), wait)

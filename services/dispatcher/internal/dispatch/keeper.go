@@ -407,12 +407,12 @@ func (k *Keeper) tasksLeft(ctx context.Context, adm *kadm.Client, tasks, work st
 	if errors.Is(found[tasks].Err, kerr.UnknownTopicOrPartition) {
 		return 0, nil
 	}
-	starts, err := adm.ListStartOffsets(ctx, tasks)
-	if err != nil {
-		return 0, fmt.Errorf("list offsets of %s: %w", tasks, err)
+	if err := found[tasks].Err; err != nil {
+		return 0, fmt.Errorf("look up topic %s: %w", tasks, err)
 	}
-	ends, err := adm.ListEndOffsets(ctx, tasks)
-	if err != nil {
+	starts, err1 := adm.ListStartOffsets(ctx, tasks)
+	ends, err2 := adm.ListEndOffsets(ctx, tasks)
+	if err := errors.Join(err1, err2, starts.Error(), ends.Error()); err != nil {
 		return 0, fmt.Errorf("list offsets of %s: %w", tasks, err)
 	}
 	committed, err := adm.FetchOffsets(ctx, work)

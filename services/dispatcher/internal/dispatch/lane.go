@@ -109,6 +109,9 @@ func (l *Lane) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 	return outs, lookInterval
 }
 
+// Ended gives the places back or uses them.
+func (l *Lane) Ended(committed bool) { l.room.Ended(committed) }
+
 // replaceRefused makes a rejection of what the task topic doesn't take.
 func (l *Lane) replaceRefused(records, outs []*kgo.Record, now time.Time) {
 	l.mu.Lock()

@@ -50,6 +50,9 @@ func (u *Purge) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, 
 	return outs, 0
 }
 
+// Ended doesn't matter.
+func (u *Purge) Ended(bool) {}
+
 func (u *Purge) discard(r *kgo.Record, m offsets.Metadata, now time.Time) *kgo.Record {
 	end := route.Ending{Outcome: task.Discarded, Settled: task.SettledDropped, Node: u.node,
 		Message: fmt.Sprintf("the agent %s was deleted", u.agent.Ref())}

@@ -6,10 +6,11 @@ import "sync"
 const Bound = 4096
 
 // Room counts the free places of an agent's task partitions: what a look at Kafka found, less what was routed since that
-// look began. It errs on the side of less, until the next look.
+// look began, less what is reserved. It errs on the side of less, until the next look.
 type Room struct {
 	mu        sync.Mutex
 	unsettled []int64 // as of the last look
+	reserved  []int64 // by the transaction under way
 	routed    []int64 // ever
 	seen      []int64 // of routed, when the last look began
 	next      int     // of the partitions, for records without a key
@@ -22,6 +23,7 @@ type Room struct {
 func NewRoom(partitions int32) *Room {
 	return &Room{
 		unsettled: make([]int64, partitions),
+		reserved:  make([]int64, partitions),
 		routed:    make([]int64, partitions),
 		seen:      make([]int64, partitions),
 		wake:      make(chan struct{}, 1),
@@ -51,12 +53,24 @@ func (r *Room) Reserve(want int32) (p int32, ok bool) {
 }
 
 func (r *Room) take(p int) bool {
-	if r.unsettled[p]+r.routed[p]-r.seen[p] >= Bound {
+	if r.unsettled[p]+r.reserved[p]+r.routed[p]-r.seen[p] >= Bound {
 		r.full = true
 		return false
 	}
-	r.routed[p]++
+	r.reserved[p]++
 	return true
+}
+
+// Ended says what became of the reserved places: used by a transaction that was committed, or free again.
+func (r *Room) Ended(committed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p, n := range r.reserved {
+		if committed {
+			r.routed[p] += n
+		}
+		r.reserved[p] = 0
+	}
 }
 
 // Restless reports whether the last look is out of date: tasks were unsettled then or were routed since.

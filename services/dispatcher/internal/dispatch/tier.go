@@ -58,6 +58,9 @@ func (t *Tier) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 	return outs, 0
 }
 
+// Ended doesn't matter: a retry is due, however often it is tried.
+func (t *Tier) Ended(bool) {}
+
 // due is what a due record becomes; nil where it is no task at all.
 func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 	if t.refused[recordID{r.Partition, r.Offset}] {
