@@ -26,11 +26,17 @@ import (
 	"github.com/reeve-run/reeve/services/supervisor/internal/process"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("POOL_TEST_NOOP") != "" {
+		noop()
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // fixture is a pool of real processes, and all that they told.
 type fixture struct {
-	t    *testing.T
+	t    testing.TB
 	pool *Pool
 	mark proc.Mark
 
@@ -111,7 +117,7 @@ func agent(change func(*spec.Agent)) *spec.Agent {
 	return a
 }
 
-func start(t *testing.T, a *spec.Agent, change func(*Config)) *fixture {
+func start(t testing.TB, a *spec.Agent, change func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t}
 	f.told = sync.NewCond(&f.mu)
@@ -181,7 +187,7 @@ func attempt(content string, timeout time.Duration, alone bool) ran {
 	return r
 }
 
-func (r ran) wait(t *testing.T) worker.Result {
+func (r ran) wait(t testing.TB) worker.Result {
 	t.Helper()
 	select {
 	case res := <-r.result:
@@ -200,7 +206,7 @@ func (f *fixture) run(rs ...ran) {
 	f.pool.Run(batch)
 }
 
-func value(t *testing.T, r worker.Result) map[string]any {
+func value(t testing.TB, r worker.Result) map[string]any {
 	t.Helper()
 	if r.Outcome != task.Completed {
 		t.Fatalf("the attempt ended as %+v", r)
