@@ -1,0 +1,1 @@
+exports.blocking = (message) => ({ blocking: message.do })

@@ -1,0 +1,2 @@
+import 'a-library-that-is-not-there'
+export const handle = () => {}
