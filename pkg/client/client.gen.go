@@ -547,13 +547,13 @@ type DeadLetter struct {
 	KeyEncoding  DeadLetterKeyEncoding `json:"key_encoding,omitempty,omitzero"`
 	LastFailedAt *time.Time            `json:"last_failed_at,omitempty"`
 	Name         string                `json:"name,omitempty,omitzero"`
-	Offset       int64                 `json:"offset,omitempty,omitzero"`
+	Offset       int64                 `json:"offset"`
 
 	// Origin topic/partition/offset.
 	Origin string `json:"origin"`
 
 	// Partition Where the record stands on the dead-letter topic.
-	Partition int32  `json:"partition,omitempty,omitzero"`
+	Partition int32  `json:"partition"`
 	Redrives  int    `json:"redrives"`
 	Topic     string `json:"topic,omitempty,omitzero"`
 
