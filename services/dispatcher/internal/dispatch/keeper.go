@@ -95,7 +95,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case a.Phase == spec.Active:
 			k.serve(ctx, a)
-		case a.Phase == spec.Terminated && a.CleanUp && cleaned != a.Generation:
+		case a.Phase == spec.Terminated && (a.CleanUp || a.DeleteDLQ) && cleaned != a.Generation:
 			k.tell(a, status.ReportLeaving, nil)
 			if err := k.cleanUp(ctx, a); err != nil {
 				k.trouble(ctx, a, "delete what the agent leaves", err)
@@ -316,11 +316,14 @@ func (k *Keeper) TopicSeen(id [16]byte, exists bool) {
 	}
 }
 
-// cleanUp deletes an agent's group, task topic and, if asked to, DLQ. Tasks that are left are settled as discarded.
-// Pending retries are discarded when they fall due.
+// cleanUp deletes what was asked for of an agent's group with its task topic, and its DLQ. Tasks that are left are
+// settled as discarded. Pending retries are discarded when they fall due.
 func (k *Keeper) cleanUp(ctx context.Context, a *spec.Agent) error {
 	adm, names := k.env.admin(), k.env.Names
 	tasks, work := names.Tasks(a.Topic, a.Name), names.WorkGroup(a.Topic, a.Name)
+	if !a.CleanUp {
+		return deleteTopics(ctx, adm, names.DLQ(a.Topic, a.Name))
+	}
 	if err := k.discardTasks(ctx, adm, a, tasks, work); err != nil {
 		return err
 	}
@@ -328,14 +331,8 @@ func (k *Keeper) cleanUp(ctx context.Context, a *spec.Agent) error {
 	if a.DeleteDLQ {
 		gone = append(gone, names.DLQ(a.Topic, a.Name))
 	}
-	deleted, err := adm.DeleteTopics(ctx, gone...)
-	if err != nil {
-		return fmt.Errorf("delete topics: %w", err)
-	}
-	for _, d := range deleted {
-		if d.Err != nil && !errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
-			return fmt.Errorf("delete topic %s: %w", d.Topic, d.Err)
-		}
+	if err := deleteTopics(ctx, adm, gone...); err != nil {
+		return err
 	}
 	groups, err := adm.DeleteGroups(ctx, names.Group(a.Topic, a.Name), work)
 	if err != nil {
@@ -344,6 +341,20 @@ func (k *Keeper) cleanUp(ctx context.Context, a *spec.Agent) error {
 	for _, g := range groups {
 		if g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound) {
 			return fmt.Errorf("delete group %s: %w", g.Group, g.Err)
+		}
+	}
+	return nil
+}
+
+// deleteTopics deletes topics; one that is gone already is fine.
+func deleteTopics(ctx context.Context, adm *kadm.Client, names ...string) error {
+	deleted, err := adm.DeleteTopics(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("delete topics: %w", err)
+	}
+	for _, d := range deleted {
+		if d.Err != nil && !errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+			return fmt.Errorf("delete topic %s: %w", d.Topic, d.Err)
 		}
 	}
 	return nil
