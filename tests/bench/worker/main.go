@@ -90,7 +90,7 @@ func firstAgent(ctx context.Context, cfg config.Config, logger *slog.Logger) (*s
 	}()
 	defer func() {
 		cancel()
-		_ = <-done // it says that the context ended
+		<-done // it says that the context ended
 	}()
 	select {
 	case a := <-found:
