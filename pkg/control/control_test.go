@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -56,7 +55,7 @@ func follow(t *testing.T, opts []kgo.Opt) calls {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Follow(ctx, opts, topics.Names{}, slog.New(slog.NewTextHandler(io.Discard, nil)), heard)
+		done <- Follow(ctx, opts, topics.Names{}, slog.New(slog.DiscardHandler), heard)
 	}()
 	t.Cleanup(func() {
 		stop()

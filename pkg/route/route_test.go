@@ -51,7 +51,7 @@ func TestRecordsWithoutAKeyAreSpreadEvenly(t *testing.T) {
 			t.Errorf("partition %d got %d of 800", p, n)
 		}
 	}
-	if s.Partition([]byte{}, 8) != s.Partition([]byte{}, 8) {
+	if first := s.Partition([]byte{}, 8); first != s.Partition([]byte{}, 8) {
 		t.Error("an empty key is a key")
 	}
 }

@@ -69,11 +69,7 @@ func (w *world) create(ts ...kafka.Topic) {
 // start runs a dispatcher; stop ends it and returns its error.
 func (w *world) start(change ...func(*Config)) (stop func() error) {
 	w.t.Helper()
-	level := slog.New(slog.NewTextHandler(io.Discard, nil))
-	if os.Getenv("DISPATCHER_LOG") != "" {
-		level = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
-	cfg := Config{Config: w.cfg, Logger: level}
+	cfg := Config{Config: w.cfg}
 	for _, f := range change {
 		f(&cfg)
 	}
