@@ -253,31 +253,37 @@ func (s *sweep) strike(ctx context.Context, b Blow) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.kill(b, p); err != nil {
+	family, err := s.kill(b, p)
+	if err != nil {
 		return 0, err
 	}
-	since.set(time.Now())
+	begun := time.Now()
 	if s.running[b.Service][b.Node], err = s.launch(b.Service, b.Node); err != nil {
 		return 0, err
 	}
+	// A guard's child lives a moment longer than the guard; what it settles in that moment is no resumption.
+	if err := wait(ctx, grace, func() bool { return !slices.ContainsFunc(family, harness.Identity.Alive) }); err != nil {
+		return 0, fmt.Errorf("wait for the end of what was killed: %w", err)
+	}
+	since.set(time.Now())
 	at, err := await(ctx, seen, time.Minute)
 	if err != nil {
 		return 0, fmt.Errorf("%s didn't work again: %w\n%s", p.Name, err, s.running[b.Service][b.Node].Log())
 	}
-	s.report.Resumed = append(s.report.Resumed, at.Sub(since.get()))
-	return at.Sub(since.get()), nil
+	s.report.Resumed = append(s.report.Resumed, at.Sub(begun))
+	return at.Sub(begun), nil
 }
 
 // kill ends a process and sees to it that nothing of it is left 5 s later. What the blow doesn't hit has to end by
-// itself.
-func (s *sweep) kill(b Blow, p *harness.Process) error {
+// itself. It returns what was there before.
+func (s *sweep) kill(b Blow, p *harness.Process) ([]harness.Identity, error) {
 	family := family(p.PID)
 	target := p.PID
 	if b.Kind == KillInner {
 		target = inner(p.PID)
 	}
 	if err := syscall.Kill(target, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("kill %s: %w", p.Name, err)
+		return nil, fmt.Errorf("kill %s: %w", p.Name, err)
 	}
 	s.checks.Add(1)
 	go func() {
@@ -293,9 +299,9 @@ func (s *sweep) kill(b Blow, p *harness.Process) error {
 	}()
 	select {
 	case <-p.Ended():
-		return nil
+		return family, nil
 	case <-time.After(grace):
-		return fmt.Errorf("%s is still there 5 s after %s", p.Name, b)
+		return nil, fmt.Errorf("%s is still there 5 s after %s", p.Name, b)
 	}
 }
 
@@ -419,7 +425,7 @@ func (s *sweep) takeover(ctx context.Context) error {
 	seen := s.rec.watch(&watch{outcome: func(o harness.Outcome, partition int32) bool {
 		return own[partition] && o.Node == "s1" && killed.before(o.Ended)
 	}})
-	if err := s.kill(Blow{Service: "supervisor", Kind: Kill}, p); err != nil {
+	if _, err := s.kill(Blow{Service: "supervisor", Kind: Kill}, p); err != nil {
 		return err
 	}
 	s.running["supervisor"] = s.running["supervisor"][1:]
