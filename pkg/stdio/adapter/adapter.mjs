@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util'
 
 const PROTOCOL = 1
 const TRACEBACK_LIMIT = 16 * 1024
+const LINE_ID = /^\s*\{"id":"([A-Za-z0-9-]+)"/
 const EXTENSIONS = ['.mjs', '.js', '.cjs', '.ts', '.mts', '.cts']
 const TIMEOUT_CODES = new Set(['ETIMEDOUT', 'ESOCKETTIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'])
 const NETWORK_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'EHOSTUNREACH', 'ENETUNREACH', 'ENETDOWN', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_SOCKET'])
@@ -134,7 +135,8 @@ class Agent {
     try {
       message = JSON.parse(line)
     } catch (e) {
-      return this.answer(JSON.stringify({ id: null, status: 'error', error: `Invalid JSON: ${e.message}` }))
+      const asked = LINE_ID.exec(line)
+      return this.answer(JSON.stringify({ id: asked ? asked[1] : null, status: 'error', error: `Invalid JSON: ${e.message}`, error_type: e.name, error_class: 'invalid_input' }))
     }
     if (!isRecord(message)) return this.answer(JSON.stringify({ id: null, status: 'error', error: 'Invalid message: not an object' }))
     const id = message.id ?? null

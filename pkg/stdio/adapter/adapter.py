@@ -17,6 +17,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 PROTOCOL = 1
 TRACEBACK_LIMIT = 16 * 1024
+LINE_ID = re.compile(rb'\s*\{"id":"([A-Za-z0-9-]+)"')
 NETWORK_ERRNOS = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN}
 RESOURCE_ERRNOS = {errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE}
 
@@ -179,8 +181,12 @@ class Agent(asyncio.Protocol):
     def line(self, line):
         try:
             message = json.loads(line)
-        except ValueError as e:
-            return self.answer(json.dumps({"id": None, "status": "error", "error": f"Invalid JSON: {e}"}))
+        except (ValueError, RecursionError) as e:
+            # Also what is JSON and too much for Python: its stack bounds nesting, and integers have at most 4,300 digits.
+            # Whoever asked must hear of it.
+            asked = LINE_ID.match(line)
+            return self.answer(json.dumps({"id": asked and asked[1].decode(), "status": "error", "error": f"Invalid JSON: {e}",
+                                           "error_type": type(e).__name__, "error_class": "invalid_input"}))
         if not isinstance(message, dict):
             return self.answer(json.dumps({"id": None, "status": "error", "error": "Invalid message: not an object"}))
         kind, message_id = message.get("type"), message.get("id")

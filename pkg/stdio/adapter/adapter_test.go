@@ -123,6 +123,25 @@ func TestAnAdapterSurvivesOddInput(t *testing.T) {
 	}
 }
 
+// A task that can't be read is answered, or its attempt would wait for its timeout; what stands behind it is read.
+func TestATaskThatTheLanguageCantReadIsAnswered(t *testing.T) {
+	for _, l := range languages(t) {
+		t.Run(l.name, func(t *testing.T) {
+			content := func(id, json string) string {
+				return fmt.Sprintf(`{"id":%q,"type":"task","payload":{"do":"object","x":%s}}`, id, json)
+			}
+			got, _, code := talk(t, l.command("testdata", "agent", "handle"), content("deep", strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)),
+				content("digits", strings.Repeat("1", 5000)), content("broken", `{`), do("object"))
+			if code != 0 || got["deep"] == nil || got["digits"] == nil || got["object"]["status"] != "ok" {
+				t.Errorf("exit code %d, %v", code, got)
+			}
+			if got["broken"]["error_class"] != "invalid_input" {
+				t.Errorf("the broken line: %v", got["broken"])
+			}
+		})
+	}
+}
+
 func TestAnswersComeInTheOrderOfTheirCompletion(t *testing.T) {
 	for _, l := range languages(t) {
 		t.Run(l.name, func(t *testing.T) {
