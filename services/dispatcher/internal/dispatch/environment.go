@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -37,8 +38,7 @@ func (e *Environment) isDispatcher(instance string) bool {
 	return strings.HasPrefix(instance, e.Service+".")
 }
 
-// ClientID is the client id of a service's process. It says who it is, for people who look at a group's members, and
-// for a process that was replaced by another of its name.
+// ClientID is the client id of a service's process. It says who it is to people who look at a group's members.
 func ClientID(service string) string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -48,15 +48,8 @@ func ClientID(service string) string {
 }
 
 // replaced is the error of a process whose place in a group went to a newer one of its name: it names both.
-func (e *Environment) replaced(ctx context.Context, group string) error {
-	newer := "another process"
-	if described, err := e.admin().DescribeGroups(ctx, group); err == nil {
-		for _, m := range described[group].Members {
-			if m.InstanceID != nil && *m.InstanceID == e.Service+"."+e.Node {
-				newer = fmt.Sprintf("%s (%s)", m.ClientID, m.ClientHost)
-			}
-		}
-	}
-	return fmt.Errorf("the node name %s was taken over by %s; this process, %s, ends: give each %s a REEVE_NODE of its own: %w",
-		e.Node, newer, ClientID(e.Service), e.Service, hop.ErrReplaced)
+func (e *Environment) replaced(ctx context.Context) error {
+	newer := kafka.Successor(context.WithoutCancel(ctx), e.Opts, e.Names, e.Service, e.Node, e.Reporter.startedAt)
+	return fmt.Errorf("the node name %s was taken over by %s; this process, %d on host %s, ends: give each %s a REEVE_NODE of its own: %w",
+		e.Node, newer, os.Getpid(), e.Reporter.host, e.Service, hop.ErrReplaced)
 }

@@ -114,7 +114,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	defer c.Member().Close()
 	switch err := c.Run(ctx); {
 	case errors.Is(err, hop.ErrReplaced):
-		f.fail(f.env.replaced(ctx, group))
+		f.fail(f.env.replaced(ctx))
 	case err != nil:
 		f.fail(err)
 	}
@@ -139,6 +139,7 @@ func (f *Fleet) Ready(all map[string]*spec.Agent) {
 	for key, a := range all {
 		f.Changed(key, a)
 	}
+	f.env.Reporter.Node(f.reports(), false) // a process of this name that is still there learns who it was
 	close(f.ready)
 }
 

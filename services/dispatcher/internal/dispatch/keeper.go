@@ -243,7 +243,7 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 	k.mu.Unlock()
 	if byItself := (*endedError)(nil); errors.As(why, &byItself) {
 		c.Member().Close()
-		return k.ended(ctx, a, byItself.cause)
+		return k.ended(ctx, byItself.cause)
 	}
 	stop()
 	<-ended
@@ -293,9 +293,9 @@ func (k *Keeper) whileServing(ctx context.Context, a *spec.Agent, ended <-chan e
 }
 
 // ended decides what it means that a carrier ended by itself.
-func (k *Keeper) ended(ctx context.Context, a *spec.Agent, err error) error {
+func (k *Keeper) ended(ctx context.Context, err error) error {
 	if errors.Is(err, hop.ErrReplaced) {
-		k.fail(k.env.replaced(ctx, k.env.Names.Group(a.Topic, a.Name)))
+		k.fail(k.env.replaced(ctx))
 		return nil
 	}
 	return err
