@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,6 +48,7 @@ type App struct {
 	mark    proc.Mark
 	metrics *prometheus.Registry
 	ready   chan struct{}
+	starter atomic.Pointer[process.Starter]
 }
 
 // New checks the configuration.
@@ -82,8 +84,12 @@ func (a *App) Ready() <-chan struct{} { return a.ready }
 // Metrics are the figures that /metrics shows.
 func (a *App) Metrics() prometheus.Gatherer { return a.metrics }
 
-// EndAgents kills every process of every agent at once. It is for a process that lost its guard and exits.
+// EndAgents kills every process of every agent at once. It is for a process that lost its guard and exits: what the agents
+// were doing is left unsettled, as if the process itself had been killed.
 func (a *App) EndAgents() {
+	if s := a.starter.Load(); s != nil {
+		s.Condemn()
+	}
 	_, _ = proc.KillMarked(proc.Of(a.mark)) // the process exits now; the next start's sweep sees what is left
 }
 
@@ -175,6 +181,7 @@ func (a *App) supervise(ctx context.Context) error {
 	defer pool.Close()
 	starter := process.NewStarter()
 	defer starter.Close()
+	a.starter.Store(starter)
 	reporter := report.New(client, names, config.Supervisor, a.cfg.Node, logger)
 	a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "reeve_status_records_dropped_total", Help: "Status records that were dropped because they couldn't be written in time.",

@@ -32,8 +32,12 @@ func TestMain(m *testing.M) {
 }
 
 const agent = `
-import os, subprocess
+import asyncio, os, subprocess
 async def handle(message):
+    if message["content"].get("hang") and message["delivery_attempts"] == 1:
+        with open("hangs", "w") as f:
+            f.write("x")
+        await asyncio.sleep(300)
     if os.path.exists("seen"):
         return {"pid": os.getpid()}
     near = subprocess.Popen(["sleep", "300"])
@@ -116,13 +120,28 @@ func (s *site) start(node string) *exec.Cmd {
 	return cmd
 }
 
+// dispatch writes a task, as the dispatcher does.
+func (s *site) dispatch(offset int64, content string) task.Origin {
+	s.t.Helper()
+	origin := task.Origin{Topic: "events", Partition: 0, Offset: offset}
+	s.produce(&kgo.Record{Topic: s.cfg.Kafka.Names().Tasks("events", "echo"), Value: []byte(content), Headers: []kgo.RecordHeader{
+		{Key: task.HeaderAgent, Value: []byte(s.spec.Ref())}, {Key: task.HeaderOrigin, Value: origin.AppendHeader(nil)}, {Key: task.HeaderAttempt, Value: []byte("1")}}})
+	return origin
+}
+
 // ask runs a task and gives its result.
 func (s *site) ask(offset int64) (v struct{ PID, PIDs any }) {
 	s.t.Helper()
+	if err := json.Unmarshal(s.outcome(s.dispatch(offset, `{}`)).Value, &v); err != nil {
+		s.t.Fatal(err)
+	}
+	return v
+}
+
+// outcome waits for the first outcome of a task.
+func (s *site) outcome(origin task.Origin) *kgo.Record {
+	s.t.Helper()
 	names := s.cfg.Kafka.Names()
-	origin := task.Origin{Topic: "events", Partition: 0, Offset: offset}
-	s.produce(&kgo.Record{Topic: names.Tasks("events", "echo"), Value: []byte(`{}`), Headers: []kgo.RecordHeader{
-		{Key: task.HeaderAgent, Value: []byte(s.spec.Ref())}, {Key: task.HeaderOrigin, Value: origin.AppendHeader(nil)}, {Key: task.HeaderAttempt, Value: []byte("1")}}})
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker), kgo.ConsumeTopics(names.Outcomes()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond), kgo.DisableClientMetrics())
 	if err != nil {
@@ -134,15 +153,12 @@ func (s *site) ask(offset int64) (v struct{ PID, PIDs any }) {
 	for ctx.Err() == nil {
 		for _, r := range cl.PollFetches(ctx).Records() {
 			if string(r.Key) == origin.ID() {
-				if err := json.Unmarshal(r.Value, &v); err != nil {
-					s.t.Fatal(err)
-				}
-				return v
+				return r
 			}
 		}
 	}
 	s.t.Fatal("no outcome came")
-	return v
+	return nil
 }
 
 func numbers(list any) []int {
@@ -220,6 +236,34 @@ func TestNoProcessIsLeftHoweverTheSupervisorEnds(t *testing.T) {
 			}
 			s.gone(pids...)
 		})
+	}
+}
+
+// What the supervisor itself kills when its guard is gone is no crash of a task: it is repeated as after any kill.
+func TestTheEndOfAnOrphanIsNoCrash(t *testing.T) {
+	s := newSite(t)
+	cmd := s.start("n")
+	s.ask(0)
+	origin := s.dispatch(1, `{"hang":true}`)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(filepath.Join(s.dir, "hangs")); err == nil {
+			break
+		}
+		<-tick.C
+	}
+	inner := s.inner(cmd)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	s.gone(inner)
+	s.start("n")
+	r := s.outcome(origin)
+	for _, h := range r.Headers {
+		if h.Key == task.HeaderOutcome && string(h.Value) != string(task.Completed) || h.Key == task.HeaderAttempt && string(h.Value) != "2" {
+			t.Errorf("%s is %s", h.Key, h.Value)
+		}
 	}
 }
 

@@ -246,7 +246,9 @@ func (k *Keeper) off(ctx context.Context, want *spec.Agent) {
 		reason = string(want.Phase)
 	}
 	k.pool.Close(0, reason)
-	k.settle()
+	if want == nil || want.Phase != spec.Error { // of that phase the alert is the reason
+		k.settle()
+	}
 	k.pool, k.spec = nil, nil
 }
 

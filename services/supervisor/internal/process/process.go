@@ -14,8 +14,9 @@ import (
 
 // Process is an agent's process that was started. Its methods are safe for concurrent use.
 type Process struct {
-	pid  int
-	mark proc.Mark
+	pid     int
+	mark    proc.Mark
+	starter *Starter
 	// Stdin, Stdout and Stderr are the supervisor's ends of its pipes.
 	Stdin, Stdout, Stderr *os.File
 
@@ -71,7 +72,6 @@ func (p *Process) signal(s syscall.Signal) {
 
 // wait sees the process to its end.
 func (p *Process) wait() {
-	defer close(p.exited)
 	for {
 		err := unix.Waitid(unix.P_PID, p.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, unix.EINTR) {
@@ -82,6 +82,9 @@ func (p *Process) wait() {
 	// Errors are of processes that the supervisor may not signal: one that became another user. Nothing more can be done.
 	_, _ = proc.KillMarked(proc.Of(p.mark))
 	p.reap()
+	if !p.starter.condemned.Load() {
+		close(p.exited)
+	}
 }
 
 func (p *Process) reap() {

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/reeve-run/reeve/internal/proc"
@@ -29,6 +29,9 @@ type Starter struct {
 	requests chan request
 	done     chan struct{}
 	close    sync.Once
+	// condemned says that this program is about to exit and has killed what it started: nobody is to take that for a
+	// crash and write it down.
+	condemned atomic.Bool
 }
 
 type request struct {
@@ -48,6 +51,9 @@ func NewStarter() *Starter {
 	go s.run()
 	return s
 }
+
+// Condemn lets no process's end be told any more: the caller kills them all and exits the program.
+func (s *Starter) Condemn() { s.condemned.Store(true) }
 
 // Close ends the starter. What it started and hasn't ended yet is killed by the kernel.
 func (s *Starter) Close() {
@@ -106,7 +112,7 @@ func (s *Starter) Start(c Command) (*Process, error) {
 		closeAll(ours)
 		return nil, fmt.Errorf("start %s in %s: %w", c.Path, c.Dir, st.err)
 	}
-	p := &Process{pid: st.pid, mark: c.Mark, Stdin: ours[0], Stdout: ours[1], Stderr: ours[2], exited: make(chan struct{})}
+	p := &Process{pid: st.pid, starter: s, mark: c.Mark, Stdin: ours[0], Stdout: ours[1], Stderr: ours[2], exited: make(chan struct{})}
 	go p.wait()
 	return p, nil
 }
@@ -131,6 +137,3 @@ func closeAll(files []*os.File) {
 		_ = f.Close()
 	}
 }
-
-// Name is the process's number in words, for logs.
-func (p *Process) Name() string { return strconv.Itoa(p.pid) }
