@@ -67,7 +67,7 @@ func (d *demo) start(ctx context.Context) (*devProcess, error) {
 	case <-ready:
 		return p, nil
 	case <-p.ended:
-		return nil, fmt.Errorf("reeve dev ended before it was ready (%v); the end of %s:\n%s", p.err, p.logPath, tail(p.logPath, 20))
+		return nil, fmt.Errorf("reeve dev ended before it was ready (%w); the end of %s:\n%s", p.err, p.logPath, tail(p.logPath, 20))
 	case <-limit.C:
 		err = fmt.Errorf("reeve dev wasn't ready within %v; the end of %s:\n%s", startLimit, p.logPath, tail(p.logPath, 20))
 	case <-ctx.Done():
@@ -179,7 +179,7 @@ func (s *startUp) read(r io.Reader) {
 func (s *startUp) line(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	io.WriteString(s.log, line) // a full disk costs the log, nothing else
+	_, _ = io.WriteString(s.log, line) // a full disk costs the log, nothing else
 	if s.isReady {
 		return
 	}
