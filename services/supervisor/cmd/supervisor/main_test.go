@@ -286,7 +286,7 @@ func TestTheNewerOfTwoSupervisorsOfOneNameWins(t *testing.T) {
 	case <-time.After(40 * time.Second):
 		t.Fatalf("the older goes on:\n%s", log)
 	}
-	if code := older.ProcessState.ExitCode(); code != 1 || !strings.Contains(log.String(), "the node name twin was taken over by reeve-supervisor@") {
+	if code := older.ProcessState.ExitCode(); code != 1 || !strings.Contains(log.String(), "the node name twin was taken over by the process ") {
 		t.Errorf("exit code %d:\n%s", code, log)
 	}
 	s.gone(pids...)

@@ -8,10 +8,10 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/services/supervisor/internal/launch"
@@ -42,8 +42,7 @@ func (e *Environment) nextID() string {
 	return e.Node + "-" + strconv.FormatInt(e.instances.Add(1), 10)
 }
 
-// ClientID is the client id of a service's process. It says who it is, for people who look at a group's members, and
-// for a process that was replaced by another of its name.
+// ClientID is the client id of a service's process. It says who it is to people who look at a group's members.
 func ClientID(service string) string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -53,15 +52,9 @@ func ClientID(service string) string {
 }
 
 // replaced is the error of a process whose place in a group went to a newer one of its name: it names both.
-func (e *Environment) replaced(ctx context.Context, group string, cause error) error {
-	newer := "another process"
-	if described, err := kadm.NewClient(e.Client).DescribeGroups(ctx, group); err == nil {
-		for _, m := range described[group].Members {
-			if m.InstanceID != nil && *m.InstanceID == e.Service+"."+e.Node {
-				newer = fmt.Sprintf("%s (%s)", m.ClientID, m.ClientHost)
-			}
-		}
-	}
-	return fmt.Errorf("the node name %s was taken over by %s; this process, %s, ends: give each %s a REEVE_NODE of its own: %w",
-		e.Node, newer, ClientID(e.Service), e.Service, cause)
+func (e *Environment) replaced(ctx context.Context, cause error) error {
+	newer := kafka.Successor(ctx, e.Opts, e.Names, e.Service, e.Node, e.Reporter.Started())
+	host, _ := os.Hostname()
+	return fmt.Errorf("the node name %s was taken over by %s; this process, %d on host %s, ends: give each %s a REEVE_NODE of its own: %w",
+		e.Node, newer, os.Getpid(), host, e.Service, cause)
 }

@@ -272,17 +272,15 @@ func (k *Keeper) stop() {
 
 // lost handles an engine that ended by itself.
 func (k *Keeper) lost(ctx context.Context, err error) {
-	group := k.env.Names.WorkGroup(k.spec.Topic, k.spec.Name)
-	e := k.engine
+	now, cancel := context.WithCancel(ctx)
+	cancel() // nothing that runs may be settled any more, so it isn't waited for
+	k.engine.Stop(now)
 	k.engine = nil
 	if errors.Is(err, hop.ErrReplaced) {
-		k.fail(k.env.replaced(ctx, group, err))
+		k.fail(k.env.replaced(ctx, err))
 	} else {
 		k.log.Warn("the worker ended and is started again", slog.Any("error", err))
 	}
-	now, cancel := context.WithCancel(ctx)
-	cancel() // nothing that runs may be settled any more, so it isn't waited for
-	e.Stop(now)
 }
 
 // raise alerts when all instances are down, and takes that back.

@@ -36,6 +36,9 @@ func New(cl *kgo.Client, names topics.Names, service, node string, logger *slog.
 	return &Reporter{client: cl, topic: names.Status(), service: service, node: node, host: host, started: time.Now(), logger: logger}
 }
 
+// Started is when the node started, as its heartbeats say.
+func (r *Reporter) Started() time.Time { return r.started }
+
 // Dropped counts the records that were dropped since the start.
 func (r *Reporter) Dropped() int64 { return r.dropped.Load() }
 
