@@ -67,7 +67,7 @@ func (d *demo) start(ctx context.Context) (*devProcess, error) {
 	case <-ready:
 		return p, nil
 	case <-p.ended:
-		return nil, fmt.Errorf("reeve dev ended before it was ready (%w); the end of %s:\n%s", p.err, p.logPath, tail(p.logPath, 20))
+		return nil, fmt.Errorf("reeve dev ended before it was ready (%s); the end of %s:\n%s", p.cmd.ProcessState, p.logPath, tail(p.logPath, 20))
 	case <-limit.C:
 		err = fmt.Errorf("reeve dev wasn't ready within %v; the end of %s:\n%s", startLimit, p.logPath, tail(p.logPath, 20))
 	case <-ctx.Done():
