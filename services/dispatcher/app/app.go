@@ -19,8 +19,12 @@ import (
 	"github.com/reeve-run/reeve/services/dispatcher/internal/dispatch"
 )
 
-// flushLimit bounds the wait for the last status records at the end.
-const flushLimit = 2 * time.Second
+const (
+	// reportLimit is how long a status record is tried to be written.
+	reportLimit = 5 * time.Second
+	// flushLimit bounds the wait for the last status records at the end.
+	flushLimit = 2 * time.Second
+)
 
 // Config is what a dispatcher needs.
 type Config struct {
@@ -113,9 +117,15 @@ func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
 		return fmt.Errorf("prepare transactions: %w", err)
 	}
 	defer pool.Close()
+	// What can't be reported for a while is out of date: it is dropped.
+	reports, err := kgo.NewClient(append(opts, kgo.RecordDeliveryTimeout(reportLimit), kgo.MaxBufferedRecords(1000))...)
+	if err != nil {
+		return fmt.Errorf("configure the reporter: %w", err)
+	}
+	defer reports.Close()
 	fleet := dispatch.NewFleet(&dispatch.Environment{
 		Kafka: a.cfg.Kafka, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Opts: opts, Client: client, Pool: pool,
-		Reporter: dispatch.NewReporter(client, names, config.Dispatcher, a.cfg.Node, logger),
+		Reporter: dispatch.NewReporter(reports, names, config.Dispatcher, a.cfg.Node, logger),
 		Metrics:  dispatch.NewMetrics(a.metrics), Logger: logger, CreateTopics: a.cfg.CreateTopics,
 	})
 	ended := make(chan error, 1)
@@ -130,6 +140,6 @@ func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
 	stop()
 	flushed, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
 	defer cancel()
-	_ = client.Flush(flushed) // the last heartbeat; nobody needs it badly
+	_ = reports.Flush(flushed) // the last heartbeat; nobody needs it badly
 	return err
 }

@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	// maxBatch is how many records go into one transaction at most.
-	maxBatch = 20_000
+	// maxBatch is how many records go into one transaction at most. Beyond maxBatchBytes no further partition is added.
+	maxBatch      = 20_000
+	maxBatchBytes = 16 << 20
 	// Beyond these a partition's fetching is paused until a quarter is left: what is held is held in memory.
 	maxHeldRecords = 20_000
-	maxHeldBytes   = 32 << 20
+	maxHeldBytes   = 8 << 20
 	// maxSilence is how long a carrier whose partitions all hold records goes without a poll, which is where it would
 	// learn that it was replaced.
 	maxSilence = 2 * time.Second
@@ -297,12 +298,16 @@ func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err
 // choose asks the rule what passes.
 func (c *Carrier) choose() (batch, time.Duration) {
 	b := batch{generation: c.member.Generation(), taken: make(map[int32]taken)}
-	wait := maxSilence
+	wait, bytes := maxSilence, 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for p, h := range c.parts {
 		room := maxBatch - len(b.records)
-		if len(h.queue) == 0 || room <= 0 {
+		if len(h.queue) == 0 {
+			continue
+		}
+		if room <= 0 || bytes > maxBatchBytes {
+			wait = 0
 			continue
 		}
 		outs, again := c.cfg.Rule.Take(p, h.queue, room)
@@ -313,6 +318,7 @@ func (c *Carrier) choose() (batch, time.Duration) {
 			continue
 		}
 		b.taken[p] = taken{h, len(outs)}
+		bytes += h.bytes / len(h.queue) * len(outs)
 		for i, out := range outs {
 			if out != nil {
 				b.records = append(b.records, out)

@@ -22,7 +22,7 @@ type Environment struct {
 	Names         topics.Names
 	Service, Node string
 	Opts          []kgo.Opt   // of further clients
-	Client        *kgo.Client // for requests and the status topic
+	Client        *kgo.Client // for requests
 	Pool          *hop.Pool
 	Reporter      *Reporter
 	Metrics       *Metrics

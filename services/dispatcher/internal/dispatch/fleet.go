@@ -104,7 +104,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	group := f.env.Names.RetryGroup(delay)
 	count := f.env.Metrics.moved(delay)
 	c, err := NewCarrier(CarrierConfig{
-		Member: hop.MemberConfig{Opts: f.env.Opts, Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node},
+		Member: hop.MemberConfig{Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node},
 		Pool:   f.env.Pool, Rule: tier, Logger: f.env.Logger,
 	}, func(n int) { count.Add(float64(n)) })
 	if err != nil {
@@ -313,7 +313,11 @@ func (f *Fleet) lookAtTopics(ctx context.Context) error {
 
 var _ control.Handler = (*Fleet)(nil)
 
+// fetchBytes is how much one fetch brings at most. An agent that is slower than its events keeps about twice as much in
+// memory: what is held, and the fetch behind it.
+const fetchBytes = 8 << 20
+
 // clientOptions are those of members: new partitions are found soon, since their first events count like any others.
 func clientOptions(opts []kgo.Opt) []kgo.Opt {
-	return append(append([]kgo.Opt{}, opts...), kgo.MetadataMaxAge(5*time.Second))
+	return append(append([]kgo.Opt{}, opts...), kgo.MetadataMaxAge(5*time.Second), kgo.FetchMaxBytes(fetchBytes))
 }

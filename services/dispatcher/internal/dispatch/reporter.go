@@ -17,8 +17,8 @@ import (
 // alertInterval is how often one alert is repeated at most.
 const alertInterval = time.Minute
 
-// Reporter writes what people and the registry should know to the status topic. It never waits for Kafka: what can't
-// be written within a few seconds is out of date and is dropped.
+// Reporter writes what people and the registry should know to the status topic. It never waits for Kafka; the client's own
+// limits drop what can't be written.
 type Reporter struct {
 	client        *kgo.Client
 	topic         string
