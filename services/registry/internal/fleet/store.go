@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -34,7 +33,7 @@ type batch struct {
 
 // Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
 // left out.
-func (s Store) Write(ctx context.Context, _ *sql.Conn, tx *sql.Tx, records []*kgo.Record) error {
+func (s Store) Write(ctx context.Context, _ *sqlx.Conn, tx *sqlx.Tx, records []*kgo.Record) error {
 	b := collect(records)
 	for _, n := range b.nodes {
 		if err := storeNode(ctx, tx, n); err != nil {
@@ -89,7 +88,7 @@ func keep[T any](value []byte, in map[string]T, key func(T) string) {
 	}
 }
 
-func storeNode(ctx context.Context, tx *sql.Tx, n status.Node) error {
+func storeNode(ctx context.Context, tx *sqlx.Tx, n status.Node) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO nodes (service, node, host, pid, started_at, last_seen_at, leaving) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (service, node) DO UPDATE SET host = excluded.host, pid = excluded.pid, started_at = excluded.started_at,
 			last_seen_at = excluded.last_seen_at, leaving = excluded.leaving`,
@@ -97,7 +96,7 @@ func storeNode(ctx context.Context, tx *sql.Tx, n status.Node) error {
 	return err
 }
 
-func storeChange(ctx context.Context, tx *sql.Tx, c status.StateChange) error {
+func storeChange(ctx context.Context, tx *sqlx.Tx, c status.StateChange) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO instances AS i (topic, name, instance, node, state, reason, pid, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (topic, name, instance) DO UPDATE SET node = excluded.node, state = excluded.state, reason = excluded.reason,
 			pid = CASE WHEN excluded.pid > 0 THEN excluded.pid ELSE i.pid END, updated_at = excluded.updated_at`,
@@ -105,7 +104,7 @@ func storeChange(ctx context.Context, tx *sql.Tx, c status.StateChange) error {
 	return err
 }
 
-func storeCheck(ctx context.Context, tx *sql.Tx, c status.HealthCheck) error {
+func storeCheck(ctx context.Context, tx *sqlx.Tx, c status.HealthCheck) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO instances (topic, name, instance, node, state, health, cpu_percent, memory_mb, latency_ms, restart_count, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 		ON CONFLICT (topic, name, instance) DO UPDATE SET node = excluded.node, state = excluded.state, health = excluded.health, cpu_percent = excluded.cpu_percent,
@@ -114,7 +113,7 @@ func storeCheck(ctx context.Context, tx *sql.Tx, c status.HealthCheck) error {
 	return err
 }
 
-func storeAlert(ctx context.Context, tx *sql.Tx, a status.Alert) error {
+func storeAlert(ctx context.Context, tx *sqlx.Tx, a status.Alert) error {
 	if a.Resolved {
 		_, err := tx.ExecContext(ctx, `DELETE FROM alerts WHERE topic = $1 AND name = $2 AND kind = $3 AND subject = $4`, a.Topic, a.AgentName, a.Kind, a.Subject)
 		return err

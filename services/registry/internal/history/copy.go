@@ -2,12 +2,13 @@ package history
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/jmoiron/sqlx"
 )
 
 const columns = `id, source_id, partition, "offset", attempt, redrives, status, outcome, at_partition, published_ms, dispatched_ms, started_ms,
@@ -90,7 +91,7 @@ type copier interface {
 }
 
 // copyIn sends lines into attempts on a connection that has a transaction open.
-func copyIn(ctx context.Context, conn *sql.Conn, text lines) error {
+func copyIn(ctx context.Context, conn *sqlx.Conn, text lines) error {
 	return conn.Raw(func(c any) (err error) {
 		dc, ok := c.(driver.ConnPrepareContext)
 		if !ok {

@@ -3,7 +3,6 @@ package history
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -92,7 +91,7 @@ type taskKey struct {
 }
 
 // Write folds the batch into the counters and copies its attempts.
-func (p *Projector) Write(ctx context.Context, conn *sql.Conn, tx *sql.Tx, _ []*kgo.Record) error {
+func (p *Projector) Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, _ []*kgo.Record) error {
 	if len(p.attempts) == 0 {
 		return nil
 	}
@@ -108,9 +107,14 @@ func (p *Projector) Write(ctx context.Context, conn *sql.Conn, tx *sql.Tx, _ []*
 	if err := addCounters(ctx, tx, p.foldBatch(known)); err != nil {
 		return err
 	}
+	packs, rest := p.packBatch()
+	next, err := storePacks(ctx, tx, packs, first)
+	if err != nil || len(rest) == 0 {
+		return err
+	}
 	p.text = p.text[:0]
-	for i := range p.attempts {
-		p.text.attempt(first+int64(i), p.ids[i], &p.attempts[i])
+	for n, i := range rest {
+		p.text.attempt(next+int64(n), p.ids[i], &p.attempts[i])
 	}
 	return copyIn(ctx, conn, p.text)
 }
@@ -150,7 +154,7 @@ func (p *Projector) foldBatch(known map[taskKey]prior) map[counterKey]*delta {
 }
 
 // lookUp reads what the database knows of the batch's tasks that aren't on their first attempt of their first round.
-func (p *Projector) lookUp(ctx context.Context, tx *sql.Tx) (map[taskKey]prior, error) {
+func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior, error) {
 	known := map[taskKey]prior{}
 	var sources, partitions []int32
 	var offsets []int64
@@ -186,11 +190,33 @@ func (p *Projector) lookUp(ctx context.Context, tx *sql.Tx) (map[taskKey]prior, 
 		}
 		known[key] = was
 	}
-	return known, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look up earlier attempts: %w", err)
+	}
+	return known, p.lookIntoPacks(ctx, tx, known)
+}
+
+// lookIntoPacks adds what the packs know of tasks in a later round, whose first one may have been plain.
+func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[taskKey]prior) error {
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		key := taskKey{p.ids[i], a.partition, a.offset}
+		if a.redrives == 0 || known[key].seen {
+			continue
+		}
+		packed, err := packedTask(ctx, tx, []int32{key.source}, key.partition, key.offset)
+		if err != nil {
+			return err
+		}
+		for _, was := range packed {
+			known[key] = prior{seen: true, final: completed, version: was.Version}
+		}
+	}
+	return nil
 }
 
 // addCounters adds a batch's figures, a statement a row: there are as many as agents in the batch.
-func addCounters(ctx context.Context, tx *sql.Tx, deltas map[counterKey]*delta) error {
+func addCounters(ctx context.Context, tx *sqlx.Tx, deltas map[counterKey]*delta) error {
 	for key, d := range deltas {
 		topic, name, _ := strings.Cut(clean(key.agent), "/")
 		_, err := tx.ExecContext(ctx, `INSERT INTO counters AS c (topic, name, version, received, completed, failed, retried, dead_lettered, rejected,

@@ -19,6 +19,7 @@ import (
 	"github.com/reeve-run/reeve/internal/testenv"
 	"github.com/reeve-run/reeve/migrations"
 	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/services/registry/internal/peek"
 	"github.com/reeve-run/reeve/services/registry/internal/projection"
 )
 
@@ -63,6 +64,9 @@ func (b *bench) settle(task int, attempt int, outcome, settled string, redrives 
 	r := record("reeve-agent", "t/n", "reeve-origin", fmt.Sprintf("t/0/%d/UUID", task), "reeve-attempt", strconv.Itoa(attempt), "reeve-outcome", outcome,
 		"reeve-settled", settled, "reeve-redrives", strconv.Itoa(redrives), "reeve-version", "1", "reeve-times", "1 2 3 4", "reeve-event", "1 e\\\t\n\x00\xff",
 		"reeve-runner", "node inst", "reeve-error-message", "tab\there")
+	if outcome == "completed" {
+		r.Headers = r.Headers[:len(r.Headers)-1]
+	}
 	r.Key, r.Value, r.Timestamp = []byte(strconv.Itoa(task)), []byte(`{"ok":true}`), time.Now()
 	if err := b.cl.ProduceSync(b.Context(), r).FirstErr(); err != nil {
 		b.Fatal(err)
@@ -223,6 +227,79 @@ func TestTasksAreListedByTheirLatestAttempt(t *testing.T) {
 	if attempts[0].EventID != "e\\\t\n\uFFFD" || attempts[0].ErrorMessage != "tab\there" {
 		t.Errorf("texts came back as %q and %q", attempts[0].EventID, attempts[0].ErrorMessage)
 	}
+}
+
+func TestWhatIsPackedIsFoundLikeTheRest(t *testing.T) {
+	b := newBench(t)
+	const n = 40 // three partitions of the outcomes topic, several batches
+	for i := range n {
+		b.settle(i, 1, "completed", "done", 0)
+		if i%10 == 0 {
+			b.project(b.projection())
+		}
+	}
+	b.settle(n, 1, "failed", "dlq", 0)
+	b.project(b.projection())
+	s := &Store{b.db}
+	var packs, rows int
+	if err := b.db.GetContext(t.Context(), &packs, `SELECT count(*) FROM packs`); err != nil || packs < 2 || packs > 10 {
+		t.Errorf("%d packs, %v", packs, err)
+	}
+	if err := b.db.GetContext(t.Context(), &rows, `SELECT count(*) FROM attempts`); err != nil || rows != 1 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+	seen := map[int64]bool{}
+	f := Filter{Topic: "t", Name: "n", Limit: 7}
+	for {
+		page, err := s.Tasks(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range page {
+			if seen[a.Offset] || f.Below > 0 && a.ID >= f.Below {
+				t.Errorf("task %d again", a.Offset)
+			}
+			seen[a.Offset] = true
+			f.Below = a.ID
+		}
+		if len(page) < f.Limit {
+			break
+		}
+	}
+	if len(seen) != n+1 {
+		t.Errorf("%d tasks on all pages", len(seen))
+	}
+	for i := range int64(n) {
+		got, err := s.Task(t.Context(), "t", "n", 0, i)
+		if err != nil || len(got) != 1 || got[0].Status() != Completed || got[0].EventID != "e\\\t\n\uFFFD" || got[0].Node() != "node" || got[0].Version != "1" || got[0].StartedMS != 3 {
+			t.Fatalf("task %d: %+v, %v", i, got, err)
+		}
+		record := b.outcomeAt(got[0].AtPartition, got[0].AtOffset)
+		if string(record.Key) != strconv.FormatInt(i, 10) {
+			t.Errorf("task %d points at the outcome of %s", i, record.Key)
+		}
+	}
+	b.settle(5, 1, "failed", "retry", 1) // redriven
+	b.project(b.projection())
+	if got, err := s.Tasks(t.Context(), Filter{Origin: &task.Origin{Topic: "t", Offset: 5}, Limit: 9}); err != nil || len(got) != 1 || got[0].Status() != Retrying {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := s.Tasks(t.Context(), Filter{Status: Completed, Limit: 100}); err != nil || len(got) != n-1 {
+		t.Errorf("%d completed, %v", len(got), err)
+	}
+	if c := b.counters(); c.Completed != n-1 || c.Received != n+1 || c.Between() != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// outcomeAt reads a record of the outcomes topic.
+func (b *bench) outcomeAt(partition int32, offset int64) *kgo.Record {
+	b.Helper()
+	records, _, err := peek.Read(b.Context(), b.opts, outcomesTopic, partition, offset, offset+1, 1)
+	if err != nil || len(records) != 1 {
+		b.Fatalf("%d records, %v", len(records), err)
+	}
+	return records[0]
 }
 
 func TestOldTablesAreDropped(t *testing.T) {

@@ -1,8 +1,10 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,7 @@ type Store struct{ DB *sqlx.DB }
 // Attempt is a row of the history.
 type Attempt struct {
 	ID            int64
+	SourceID      int32 `db:"source_id"`
 	Topic, Name   string
 	Partition     int32
 	Offset        int64
@@ -60,7 +63,7 @@ func (a *Attempt) Node() string { node, _, _ := strings.Cut(a.Runner, " "); retu
 // Instance is the process that it ran in, or "".
 func (a *Attempt) Instance() string { _, instance, _ := strings.Cut(a.Runner, " "); return instance }
 
-const selected = `a.id, s.topic, s.name, a.partition, a."offset", a.attempt, a.redrives, a.status, a.outcome, a.at_partition, a.at_offset, a.published_ms,
+const selected = `a.id, a.source_id, s.topic, s.name, a.partition, a."offset", a.attempt, a.redrives, a.status, a.outcome, a.at_partition, a.at_offset, a.published_ms,
 	a.dispatched_ms, a.started_ms, a.settled_ms, a.version, a.runner, coalesce(a.event_id, '') AS event_id, coalesce(a.correlation_id, '') AS correlation_id,
 	coalesce(a.error_class, '') AS error_class, coalesce(a.error_message, '') AS error_message, coalesce(a.fingerprint, '') AS fingerprint`
 
@@ -81,15 +84,56 @@ type Filter struct {
 
 // Tasks lists tasks, the latest attempt first.
 func (s *Store) Tasks(ctx context.Context, f Filter) ([]Attempt, error) {
-	q := query{}
+	rows, err := s.rowTasks(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := s.packedPart(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	all := append(rows, packed...)
+	slices.SortFunc(all, func(a, b Attempt) int { return cmp.Compare(b.ID, a.ID) })
+	return all[:min(len(all), f.Limit)], nil
+}
+
+// packedPart lists what a filter finds in packs: nothing that is rare.
+func (s *Store) packedPart(ctx context.Context, f Filter) ([]Attempt, error) {
 	switch {
-	case f.Name != "":
+	case f.ErrorClass != "" || f.CorrelationID != "" || f.Status != "" && f.Status != Completed:
+		return nil, nil
+	case f.Origin == nil:
+		return s.packedTasks(ctx, f)
+	}
+	sources, err := s.sources(ctx, f.Origin.Topic, f.Name)
+	if err != nil {
+		return nil, err
+	}
+	found, err := packedTask(ctx, s.DB, sources, f.Origin.Partition, f.Origin.Offset)
+	if err != nil {
+		return nil, err
+	}
+	return s.unsuperseded(ctx, slices.DeleteFunc(found, func(a Attempt) bool { return f.Below > 0 && a.ID >= f.Below || a.SettledMS < sinceMillis(f) }))
+}
+
+// sources gives the numbers of a topic's sources, of one agent's or with "" of all.
+func (s *Store) sources(ctx context.Context, topic, name string) ([]int32, error) {
+	var out []int32
+	err := s.DB.SelectContext(ctx, &out, `SELECT id FROM sources WHERE topic = $1 AND ($2 = '' OR name = $2) LIMIT 10000`, topic, name)
+	if err != nil {
+		return nil, fmt.Errorf("read sources of %s: %w", topic, err)
+	}
+	return out, nil
+}
+
+// rowTasks lists what a filter finds in attempts.
+func (s *Store) rowTasks(ctx context.Context, f Filter) ([]Attempt, error) {
+	q := query{}
+	if f.Name != "" {
 		q.and(`s.topic = ? AND s.name = ?`, f.Topic, f.Name)
-	case f.Origin != nil:
-		q.and(`s.topic = ?`, f.Origin.Topic)
 	}
 	if f.Origin != nil {
-		q.and(`a.partition = ? AND a."offset" = ?`, f.Origin.Partition, f.Origin.Offset)
+		q.and(`s.topic = ? AND a.partition = ? AND a."offset" = ?`, f.Origin.Topic, f.Origin.Partition, f.Origin.Offset)
 	}
 	if f.Status != "" {
 		q.and(`a.status = ?`, statusNumber(f.Status))
@@ -146,16 +190,27 @@ func (q *query) where() string { return strings.Join(q.conditions, " AND ") }
 // Task gives the attempts of an agent's task, the earliest first, at most 1000. Where the topic was made again, it is the
 // task of the topic that the latest attempt belongs to.
 func (s *Store) Task(ctx context.Context, topic, name string, partition int32, offset int64) ([]Attempt, error) {
-	var out []Attempt
-	err := s.DB.SelectContext(ctx, &out, `WITH mine AS (SELECT a.* FROM attempts a
-			WHERE a.source_id IN (SELECT id FROM sources WHERE topic = $1 AND name = $2) AND a.partition = $3 AND a."offset" = $4),
-		newest AS (SELECT source_id FROM mine ORDER BY id DESC LIMIT 1)
-		SELECT `+selected+` FROM mine a JOIN sources s ON s.id = a.source_id WHERE a.source_id = (SELECT source_id FROM newest) ORDER BY a.id LIMIT 1000`,
-		topic, name, partition, offset)
+	sources, err := s.sources(ctx, topic, name)
+	if err != nil || len(sources) == 0 {
+		return nil, err
+	}
+	all, err := packedTask(ctx, s.DB, sources, partition, offset)
+	if err != nil {
+		return nil, err
+	}
+	var rows []Attempt
+	err = s.DB.SelectContext(ctx, &rows, `SELECT `+selected+` FROM attempts a JOIN sources s ON s.id = a.source_id
+		WHERE a.source_id = ANY($1) AND a.partition = $2 AND a."offset" = $3 ORDER BY a.id DESC LIMIT 1000`, pq.Array(sources), partition, offset)
 	if err != nil {
 		return nil, fmt.Errorf("read task %s/%s %d/%d: %w", topic, name, partition, offset, err)
 	}
-	return out, nil
+	all = append(all, rows...)
+	if len(all) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(all, func(a, b Attempt) int { return cmp.Compare(a.ID, b.ID) })
+	newest := all[len(all)-1].SourceID
+	return slices.DeleteFunc(all, func(a Attempt) bool { return a.SourceID != newest }), nil
 }
 
 // AgentCounters are the figures of one version of an agent.

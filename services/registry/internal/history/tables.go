@@ -2,12 +2,12 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/lib/pq"
-
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
 )
 
 const (
@@ -28,7 +28,7 @@ func (p *Projector) makeTables(ctx context.Context, first, last int64) error {
 		}
 		_, err := p.db.ExecContext(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF attempts FOR VALUES FROM (%d) TO (%d)`,
 			pq.QuoteIdentifier(tableName(n)), n*perTable, (n+1)*perTable))
-		if err == nil {
+		if err == nil || madeMeanwhile(err) {
 			_, err = p.db.ExecContext(ctx, `INSERT INTO attempts_tables (number) VALUES ($1) ON CONFLICT DO NOTHING`, n)
 		}
 		if err != nil {
@@ -37,6 +37,12 @@ func (p *Projector) makeTables(ctx context.Context, first, last int64) error {
 		p.tables[n] = true
 	}
 	return nil
+}
+
+// madeMeanwhile reports whether another registry was faster: IF NOT EXISTS doesn't look at what isn't committed.
+func madeMeanwhile(err error) bool {
+	var answer *pq.Error
+	return errors.As(err, &answer) && (answer.Code == "42P07" || answer.Code == "23505")
 }
 
 // Prune drops the tables of attempts that there is no room for, or that are too old, and says which.
@@ -55,6 +61,10 @@ func Prune(ctx context.Context, db *sqlx.DB, now time.Time) ([]string, error) {
 			return dropped, err
 		}
 		dropped = append(dropped, tableName(n))
+		// Packs are few: a row stands for all that one batch had of one partition.
+		if _, err := db.ExecContext(ctx, `DELETE FROM packs WHERE id < $1`, (n+1)*perTable); err != nil {
+			return dropped, fmt.Errorf("drop packs of %s: %w", tableName(n), err)
+		}
 	}
 	return dropped, nil
 }

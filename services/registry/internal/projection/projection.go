@@ -8,7 +8,6 @@ package projection
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,7 +38,7 @@ type Target interface {
 	// Prepare does what can't be undone with the batch: it runs outside its transaction.
 	Prepare(ctx context.Context, records []*kgo.Record) error
 	// Write writes the records' rows on a connection that has the batch's transaction open.
-	Write(ctx context.Context, conn *sql.Conn, tx *sql.Tx, records []*kgo.Record) error
+	Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, records []*kgo.Record) error
 }
 
 // Projection reads Topic into Target, under its name in the table of offsets.
@@ -219,12 +218,12 @@ func (r *run) store(ctx context.Context, records []*kgo.Record) error {
 }
 
 func (r *run) transact(ctx context.Context, records []*kgo.Record) error {
-	conn, err := r.DB.DB.Conn(ctx)
+	conn, err := r.DB.Connx(ctx)
 	if err != nil {
 		return fmt.Errorf("connect for a batch of %s: %w", r.Topic, err)
 	}
 	defer func() { _ = conn.Close() }() // gives it back to the pool
-	tx, err := conn.BeginTx(ctx, nil)
+	tx, err := conn.BeginTxx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin a batch of %s: %w", r.Topic, err)
 	}
@@ -248,7 +247,7 @@ func (r *run) transact(ctx context.Context, records []*kgo.Record) error {
 }
 
 // advance moves the stored offsets, if they are still those that this run knows.
-func (r *run) advance(ctx context.Context, tx *sql.Tx) error {
+func (r *run) advance(ctx context.Context, tx *sqlx.Tx) error {
 	var partitions []int32
 	var before, after []int64
 	for _, partition := range slices.Sorted(maps.Keys(r.seen)) {
