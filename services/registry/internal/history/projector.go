@@ -33,6 +33,18 @@ func NewProjector(db *sqlx.DB, logger *slog.Logger) *Projector {
 // Prepare reads the records and makes what their rows need: sources and tables.
 func (p *Projector) Prepare(ctx context.Context, records []*kgo.Record) error {
 	p.attempts, p.ids = p.attempts[:0], p.ids[:0]
+	if err := p.read(ctx, records); err != nil {
+		return err
+	}
+	var next int64
+	if err := p.db.GetContext(ctx, &next, `SELECT next_id FROM attempts_head`); err != nil {
+		return fmt.Errorf("read the next attempt's number: %w", err)
+	}
+	return p.makeTables(ctx, next, next+int64(len(p.attempts)))
+}
+
+// read reads the records into the batch and numbers their sources.
+func (p *Projector) read(ctx context.Context, records []*kgo.Record) error {
 	var key []byte
 	var lastID int32
 	for _, r := range records {
@@ -51,11 +63,7 @@ func (p *Projector) Prepare(ctx context.Context, records []*kgo.Record) error {
 		}
 		p.attempts, p.ids = append(p.attempts, a), append(p.ids, lastID)
 	}
-	var next int64
-	if err := p.db.GetContext(ctx, &next, `SELECT next_id FROM attempts_head`); err != nil {
-		return fmt.Errorf("read the next attempt's number: %w", err)
-	}
-	return p.makeTables(ctx, next, next+int64(len(p.attempts)))
+	return nil
 }
 
 func sameSource(key []byte, a *attempt) bool {

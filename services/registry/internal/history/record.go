@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -96,15 +95,24 @@ func (a *attempt) origin(v []byte) error {
 	if i := bytes.IndexByte(offset, '/'); i >= 0 {
 		offset, a.topicID = offset[:i], offset[i+1:]
 	}
-	p, err := strconv.ParseInt(string(partition), 10, 32)
-	if err != nil {
-		return fmt.Errorf("its origin %q has no partition: %w", v, err)
+	if !digits(partition, 9) || !digits(offset, 18) {
+		return fmt.Errorf("its origin %q is no topic/partition/offset", v)
 	}
-	a.partition = int32(p)
-	if a.offset, err = strconv.ParseInt(string(offset), 10, 64); err != nil {
-		return fmt.Errorf("its origin %q has no offset: %w", v, err)
-	}
+	a.partition, a.offset = int32(number(partition)), number(offset)
 	return nil
+}
+
+// digits reports whether v is a number of at most so many decimal digits.
+func digits(v []byte, most int) bool {
+	if len(v) == 0 || len(v) > most {
+		return false
+	}
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // times takes "<published> <dispatched> <started> <ended>" apart.
