@@ -65,9 +65,6 @@ func (r *Reader) bounded(line []byte) ([]byte, bool, error) {
 	return line, false, nil
 }
 
-// Buffered reports whether another whole line can be had without reading.
-func (r *Reader) Buffered() bool { return bytes.IndexByte(r.buf[r.start:r.end], '\n') >= 0 }
-
 // fill reads more, behind what is held.
 func (r *Reader) fill() {
 	if r.start == r.end {

@@ -3,7 +3,6 @@ package stdio
 import (
 	"errors"
 	"io"
-	"os"
 	"sync"
 	"time"
 )
@@ -27,9 +26,8 @@ var (
 )
 
 const (
-	batchBytes = 64 << 10        // about what a pipe takes at once
-	writeStep  = 1 * time.Second // how long one write may wait before it is looked at again
-	keepBytes  = 1 << 20         // a larger buffer isn't kept
+	batchBytes = 64 << 10 // about what a pipe takes at once
+	keepBytes  = 1 << 20  // a larger buffer isn't kept
 )
 
 // deadliner is what a Writer writes to: a pipe.
@@ -46,11 +44,9 @@ type Writer struct {
 	wake  chan struct{}
 	done  chan struct{}
 
-	mu           sync.Mutex
-	queue        []Message
-	closed       bool // no more messages; what is queued is still written
-	aborted      bool
-	blockedSince time.Time
+	mu     sync.Mutex
+	queue  []Message
+	closed bool // no more messages; what is queued is still written
 }
 
 // NewWriter writes to an agent's standard input, which it closes in the end. limit bounds the messages that wait.
@@ -75,16 +71,6 @@ func (w *Writer) Send(ms ...Message) error {
 	return nil
 }
 
-// Blocked is how long the agent has taken nothing of what is written to it; 0 means that it reads.
-func (w *Writer) Blocked() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.blockedSince.IsZero() {
-		return 0
-	}
-	return time.Since(w.blockedSince)
-}
-
 // Close lets what is queued be written and closes the agent's input then. It doesn't wait.
 func (w *Writer) Close() {
 	w.mu.Lock()
@@ -96,9 +82,9 @@ func (w *Writer) Close() {
 // Abort closes the agent's input at once, drops what is queued and waits for the writer to end.
 func (w *Writer) Abort() {
 	w.mu.Lock()
-	w.closed, w.aborted = true, true
+	w.closed = true
 	w.queue = nil
-	_ = w.pipe.SetWriteDeadline(time.Now())
+	_ = w.pipe.SetWriteDeadline(time.Now()) // it stays in force for every later write
 	w.signal()
 	w.mu.Unlock()
 	<-w.done
@@ -149,7 +135,7 @@ func (w *Writer) send(ms []Message, buf []byte) ([]byte, error) {
 		if len(buf) < batchBytes && i+1 < len(ms) {
 			continue
 		}
-		if err := w.write(buf); err != nil {
+		if _, err := w.pipe.Write(buf); err != nil { // it waits however long the agent takes to read, until Abort
 			return nil, err
 		}
 		buf = buf[:0]
@@ -158,43 +144,6 @@ func (w *Writer) send(ms []Message, buf []byte) ([]byte, error) {
 		buf = nil
 	}
 	return buf, nil
-}
-
-// write writes all of b however long the agent takes to read it, unless the writer is aborted.
-func (w *Writer) write(b []byte) error {
-	for len(b) > 0 {
-		if !w.arm() {
-			return ErrClosed
-		}
-		n, err := w.pipe.Write(b)
-		b = b[n:]
-		w.note(n, err)
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-	}
-	return nil
-}
-
-// arm sets the next step's deadline; the lock keeps it from overriding Abort's.
-func (w *Writer) arm() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.aborted {
-		return false
-	}
-	return w.pipe.SetWriteDeadline(time.Now().Add(writeStep)) == nil
-}
-
-func (w *Writer) note(n int, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case err == nil || n > 0:
-		w.blockedSince = time.Time{}
-	case w.blockedSince.IsZero():
-		w.blockedSince = time.Now().Add(-writeStep)
-	}
 }
 
 func (w *Writer) fail() {
