@@ -98,11 +98,14 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.stop(dev, err == nil)) }()
 
+	before, err := createTopics(ctx, dev.brokers, as)
+	if err != nil {
+		return err
+	}
 	if err := d.applyNode(ctx, dev, as); err != nil {
 		return err
 	}
-	before, err := createTopics(ctx, dev.brokers, as)
-	if err != nil {
+	if err := awaitAgents(ctx, dev, d.reeve, as); err != nil {
 		return err
 	}
 	if before > 0 {
@@ -251,7 +254,7 @@ func (d *demo) conclude(ctx context.Context, dev *devProcess, l *ledger, ps []pu
 		d.say("Every task ended as its input says it must, and the registry counted the same.")
 		return nil
 	}
-	const shown = 10
+	const shown = 5
 	for _, f := range faults[:min(len(faults), shown)] {
 		d.say("  ✗ %s", f)
 	}
