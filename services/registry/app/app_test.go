@@ -47,7 +47,7 @@ func configuration(t *testing.T) config.Config {
 	return cfg
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func start(t *testing.T, cfg config.Config) *registry {
 	t.Helper()
@@ -424,6 +424,30 @@ func TestTheKey(t *testing.T) {
 		}
 	}
 	r.want(200, "GET", "/v1/agents", "", "Authorization", "Bearer s3cret")
+}
+
+func TestWithoutKafkaTheSystemIsDownAndSaysSo(t *testing.T) {
+	cfg := configuration(t)
+	broker, err := testenv.StartKfake(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Kafka.Brokers = strings.Split(broker.Address, ",")
+	r := start(t, cfg)
+	r.want(201, "POST", "/v1/agents", agent)
+	if err := broker.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor("the health to show it", func() bool {
+		code, h := r.do("GET", "/health", "")
+		return code == 503 && h["status"] == "down" && h["event_bus_connected"] == false
+	})
+	if code, p := r.do("POST", "/v1/events", `{"topic":"orders","payload":{"content":1}}`); code != 503 || p["code"] != "kafka_unavailable" {
+		t.Errorf("%d %v", code, p)
+	}
+	if a := r.want(200, "POST", "/v1/agents/orders/a/unsubscribe", ""); a["phase"] != "paused" { // published when Kafka is back
+		t.Errorf("%v", a)
+	}
 }
 
 func TestAStartThatCannotBeSaysWhatWhereAndWhatToDo(t *testing.T) {

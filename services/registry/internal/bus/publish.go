@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -35,8 +36,8 @@ type Bus struct {
 
 // New makes a bus; opts configure its clients. With create it makes topics that don't exist.
 func New(opts []kgo.Opt, names topics.Names, create bool) (*Bus, error) {
-	produce := append(opts[:len(opts):len(opts)], kgo.RecordDeliveryTimeout(deliverWithin), kgo.UnknownTopicRetries(1), kgo.MetadataMinAge(100*time.Millisecond),
-		kgo.ProducerLinger(0))
+	produce := slices.Concat(opts, []kgo.Opt{kgo.RecordDeliveryTimeout(deliverWithin), kgo.UnknownTopicRetries(1), kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.ProducerLinger(0)})
 	client, err := kgo.NewClient(produce...)
 	if err != nil {
 		return nil, fmt.Errorf("configure the producer: %w", err)

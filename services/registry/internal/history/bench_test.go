@@ -2,7 +2,6 @@ package history
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"strconv"
 	"testing"
@@ -19,7 +18,7 @@ func BenchmarkBatch(b *testing.B) {
 			"reeve-settled", "done", "reeve-final", "true", "reeve-version", "1.0.0", "reeve-event", "1763820000000 7f1c1d9e-0b5c-4f0e-9d6a-"+strconv.Itoa(i),
 			"reeve-times", "1763820000000 1763820000003 1763820000004 1763820000009", "reeve-runner", "bench bench-1")
 	}
-	p := NewProjector(nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	p := NewProjector(nil, slog.New(slog.DiscardHandler))
 	p.sources["t/n\x004hJ3k2l1QmmZx0a9S8d7Fg"] = 1
 	b.ReportAllocs()
 	for b.Loop() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strconv"
 	"testing"
@@ -74,7 +73,7 @@ func (b *bench) settle(task int, attempt int, outcome, settled string, redrives 
 }
 
 func (b *bench) projection() *projection.Projection {
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	return &projection.Projection{Name: "outcomes", Topic: outcomesTopic, DB: b.db, Client: b.cl, Opts: b.opts, Target: NewProjector(b.db, quiet), Logger: quiet}
 }
 

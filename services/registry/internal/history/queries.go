@@ -92,7 +92,7 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]Attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := append(rows, packed...)
+	all := slices.Concat(rows, packed)
 	slices.SortFunc(all, func(a, b Attempt) int { return cmp.Compare(b.ID, a.ID) })
 	return all[:min(len(all), f.Limit)], nil
 }

@@ -2,7 +2,6 @@ package leader
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ func database(t *testing.T) *sqlx.DB {
 // candidate runs a lease and tells when its work begins and ends.
 func candidate(t *testing.T, db *sqlx.DB, holder string) (began, ended chan string, stop func()) {
 	t.Helper()
-	l := &Lease{DB: db, Holder: holder, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	l := &Lease{DB: db, Holder: holder, Logger: slog.New(slog.DiscardHandler)}
 	began, ended = make(chan string, 10), make(chan string, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

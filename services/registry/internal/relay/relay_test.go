@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -53,7 +52,7 @@ func newBench(t *testing.T) *bench {
 }
 
 func (b *bench) relay() *Relay {
-	return New(b.db, b.opts, topics.Names{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	return New(b.db, b.opts, topics.Names{}, slog.New(slog.DiscardHandler))
 }
 
 func (b *bench) exec(statement string, args ...any) {

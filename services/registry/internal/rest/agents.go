@@ -160,7 +160,7 @@ func (s *Server) DeleteAgent(ctx context.Context, r api.DeleteAgentRequestObject
 	if err != nil {
 		return nil, err
 	}
-	return api.DeleteAgent200JSONResponse(deletionOf(a)), nil
+	return api.DeleteAgent200JSONResponse(s.deletionOf(a)), nil
 }
 
 // DeleteTopicAgents deletes all agents of a topic.
@@ -171,14 +171,20 @@ func (s *Server) DeleteTopicAgents(ctx context.Context, r api.DeleteTopicAgentsR
 	}
 	out := api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, AgentsDeleted: len(gone), Items: []api.Deletion{}}
 	for _, a := range gone {
-		out.Items = append(out.Items, deletionOf(a))
+		out.Items = append(out.Items, s.deletionOf(a))
 	}
 	return out, nil
 }
 
-func deletionOf(a *spec.Agent) api.Deletion {
+func (s *Server) deletionOf(a *spec.Agent) api.Deletion {
 	d := api.Deletion{Status: api.Deleted, Topic: a.Topic, Agent: a.Name, Changed: true}
 	d.Cleanup.StorageDeleted, d.Cleanup.ConsumerGroupDeleted, d.Cleanup.DlqDeleted = true, a.CleanUp, a.DeleteDLQ
+	if live := s.live(a.Ref()); live != nil && a.CleanUp {
+		d.Cleanup.Discards = live.Unsettled()
+		if live.Lag != nil {
+			d.Cleanup.Discards += *live.Lag
+		}
+	}
 	return d
 }
 

@@ -24,7 +24,7 @@ func healthOf(in health.Inputs, r health.Report) api.Health {
 	h := api.Health{Status: api.HealthStatus(r.Status), Detail: r.Detail, RegisteredAgents: r.Registered, ActiveConsumers: r.Consumers,
 		UptimeSeconds: r.Uptime.Seconds(), Components: componentsOf(in, r), Agents: map[string]api.AgentHealth{},
 		IsRunning: r.Status == health.Running, HasActiveConsumers: r.Consumers > 0, EventBusConnected: in.Kafka == nil, EventBusType: "kafka",
-		StorageHealthy: in.Postgres == nil, StorageStatus: "healthy", RegisteredAgentsCount: r.Registered}
+		StorageHealthy: in.Postgres == nil, StorageStatus: "healthy", RegisteredAgentsCount: r.Registered, SubscribedTopics: []string{}}
 	if in.Postgres != nil {
 		h.StorageStatus = "unhealthy"
 	}

@@ -185,9 +185,8 @@ func unknown(what, key string, allowed []string) error {
 	if near := spec.Nearest(key, allowed); near != "" {
 		remedy = "did you mean " + near + "? " + remedy
 	}
-	e := badRequest("unknown_key", remedy, "%s %q does not exist", what, key).(*bad)
-	e.faults = []api.FieldError{{Field: key, Message: remedy}}
-	return e
+	return &bad{status: http.StatusBadRequest, code: "unknown_key", detail: fmt.Sprintf("%s %q does not exist", what, key), remedy: remedy,
+		faults: []api.FieldError{{Field: key, Message: remedy}}}
 }
 
 // tagged lists the names in a struct's tags, those of its parts too.
