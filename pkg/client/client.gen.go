@@ -578,8 +578,11 @@ type Deletion struct {
 	// Cleanup What was asked for; groups and topics go as soon as their members have left.
 	Cleanup struct {
 		ConsumerGroupDeleted bool `json:"consumer_group_deleted"`
-		DlqDeleted           bool `json:"dlq_deleted"`
-		StorageDeleted       bool `json:"storage_deleted"`
+
+		// Discards Events and tasks that wait and go with the group, as last reported; 0 without delete_group.
+		Discards       int64 `json:"discards"`
+		DlqDeleted     bool  `json:"dlq_deleted"`
+		StorageDeleted bool  `json:"storage_deleted"`
 	} `json:"cleanup"`
 	Status DeletionStatus `json:"status"`
 	Topic  string         `json:"topic"`
@@ -656,17 +659,17 @@ type Health struct {
 
 	// Detail Why
 	Detail                string       `json:"detail,omitempty,omitzero"`
-	EventBusConnected     bool         `json:"event_bus_connected,omitempty,omitzero"`
-	EventBusType          string       `json:"event_bus_type,omitempty,omitzero"`
-	HasActiveConsumers    bool         `json:"has_active_consumers,omitempty,omitzero"`
-	IsRunning             bool         `json:"is_running,omitempty,omitzero"`
+	EventBusConnected     bool         `json:"event_bus_connected"`
+	EventBusType          string       `json:"event_bus_type"`
+	HasActiveConsumers    bool         `json:"has_active_consumers"`
+	IsRunning             bool         `json:"is_running"`
 	Nodes                 []Node       `json:"nodes,omitempty,omitzero"`
 	RegisteredAgents      int          `json:"registered_agents"`
-	RegisteredAgentsCount int          `json:"registered_agents_count,omitempty,omitzero"`
+	RegisteredAgentsCount int          `json:"registered_agents_count"`
 	Status                HealthStatus `json:"status"`
-	StorageHealthy        bool         `json:"storage_healthy,omitempty,omitzero"`
-	StorageStatus         string       `json:"storage_status,omitempty,omitzero"`
-	SubscribedTopics      []string     `json:"subscribed_topics,omitempty,omitzero"`
+	StorageHealthy        bool         `json:"storage_healthy"`
+	StorageStatus         string       `json:"storage_status"`
+	SubscribedTopics      []string     `json:"subscribed_topics"`
 
 	// UptimeSeconds Since the oldest live supervisor's start.
 	UptimeSeconds float64 `json:"uptime_seconds"`
