@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +45,7 @@ type Broker struct {
 	client  *kgo.Client
 	config  Config
 	address string
+	journal *journal // used by one request at a time
 
 	mu      sync.Mutex
 	known   map[string]bool // topics that were seen to exist; one that is deleted later is asked for in vain, as on Kafka
@@ -63,6 +66,11 @@ func Start(c Config) (*Broker, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	address := c.Listener.Addr().String()
+	journal, err := prepare(c.Dir)
+	if err != nil {
+		_ = c.Listener.Close()
+		return nil, err
+	}
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1),
 		kfake.ListenFn(func(string, string) (net.Listener, error) { return c.Listener, nil }),
@@ -73,20 +81,43 @@ func Start(c Config) (*Broker, error) {
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
 	)
 	if err != nil {
+		journal.close()
 		_ = c.Listener.Close()
 		return nil, fmt.Errorf("start embedded broker on %s: %w", c.Dir, err)
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ClientID("reeve-broker"))
 	if err != nil {
 		cluster.Close()
+		journal.close()
 		return nil, fmt.Errorf("configure the embedded broker's own client: %w", err)
 	}
-	b := &Broker{cluster: cluster, client: client, config: c, address: address, known: map[string]bool{}}
+	b := &Broker{cluster: cluster, client: client, config: c, address: address, journal: journal, known: map[string]bool{}}
 	b.closing, b.stop = context.WithCancel(context.Background())
 	cluster.ControlKey(int16(kmsg.Metadata), b.onMetadata)
 	cluster.ControlKey(int16(kmsg.DeleteRecords), b.onDeleteRecords)
+	cluster.ControlKey(int16(kmsg.TxnOffsetCommit), b.onTxnOffsetCommit)
+	cluster.ControlKey(int16(kmsg.EndTxn), b.onEndTxn)
 	return b, nil
 }
+
+// prepare repairs the directory if the last end was no orderly one.
+func prepare(dir string) (*journal, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("start embedded broker: %w", err)
+	}
+	switch err := os.Remove(orderly(dir)); {
+	case errors.Is(err, os.ErrNotExist):
+		if err := repair(dir); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, fmt.Errorf("start embedded broker: %w", err)
+	}
+	return openJournal(dir)
+}
+
+// orderly is the file that says that the last end was an orderly one.
+func orderly(dir string) string { return filepath.Join(dir, "orderly") }
 
 // Address is where clients connect, host:port.
 func (b *Broker) Address() string { return b.address }
@@ -97,6 +128,26 @@ func (b *Broker) Close() {
 	b.client.Close()
 	b.work.Wait()
 	b.cluster.Close()
+	b.journal.close()
+	if err := os.WriteFile(orderly(b.config.Dir), nil, 0o644); err != nil {
+		b.config.Logger.Warn("embedded broker: note the orderly end, the next start will take longer", slog.Any("error", err))
+	}
+}
+
+func (b *Broker) onTxnOffsetCommit(request kmsg.Request) (kmsg.Response, error, bool) {
+	b.journal.offsets(request.(*kmsg.TxnOffsetCommitRequest))
+	return nil, nil, false
+}
+
+// onEndTxn writes a commit down before the cluster begins it. Where that fails the client's connection is closed, and
+// the transaction stays open.
+func (b *Broker) onEndTxn(request kmsg.Request) (kmsg.Response, error, bool) {
+	if err := b.journal.end(request.(*kmsg.EndTxnRequest)); err != nil {
+		b.config.Logger.Error("embedded broker", slog.Any("error", err))
+		b.cluster.KeepControl()
+		return nil, err, true
+	}
+	return nil, nil, false
 }
 
 // onMetadata makes the topics that a client asks for and that don't exist, before the cluster answers the request. It

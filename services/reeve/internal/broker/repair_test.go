@@ -1,0 +1,180 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const copies = 6 // partitions of the topic, each of which gets every record
+
+// commitOffsets commits offset n in every partition for a group, in the client's open transaction.
+func commitOffsets(ctx context.Context, c *kgo.Client, id string, n int64) error {
+	pid, epoch, err := c.ProducerID(ctx)
+	if err != nil {
+		return err
+	}
+	r := kmsg.NewPtrTxnOffsetCommitRequest()
+	r.TransactionalID, r.Group, r.ProducerID, r.ProducerEpoch, r.Generation = id, "group", pid, epoch, -1
+	t := kmsg.NewTxnOffsetCommitRequestTopic()
+	t.Topic, t.TopicID = "copies", topicID(ctx, c)
+	for p := range int32(copies) {
+		partition := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		partition.Partition, partition.Offset = p, n
+		t.Partitions = append(t.Partitions, partition)
+	}
+	r.Topics = append(r.Topics, t)
+	answer, err := r.RequestWith(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, p := range answer.Topics[0].Partitions {
+		if p.ErrorCode != 0 {
+			return fmt.Errorf("commit offset: code %d", p.ErrorCode)
+		}
+	}
+	return nil
+}
+
+func topicID(ctx context.Context, c *kgo.Client) [16]byte {
+	topics, err := kadm.NewClient(c).ListTopics(ctx, "copies")
+	if err != nil {
+		return [16]byte{}
+	}
+	return topics["copies"].ID
+}
+
+// transact commits record n to every partition together with offset n.
+func transact(ctx context.Context, c *kgo.Client, id string, n int64) error {
+	if err := c.BeginTransaction(); err != nil {
+		return err
+	}
+	records := make([]*kgo.Record, copies)
+	for p := range records {
+		records[p] = &kgo.Record{Topic: "copies", Partition: int32(p), Value: []byte(fmt.Sprint(n))}
+	}
+	if err := c.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return err
+	}
+	if err := commitOffsets(ctx, c, id, n); err != nil {
+		return err
+	}
+	return c.EndTransaction(ctx, kgo.TryCommit)
+}
+
+// A transaction that a kill cut through is there in every partition and for every offset, or nowhere; one that was
+// acknowledged is there; and none that was gone comes back at a later kill.
+func TestAKillLeavesNoHalfTransaction(t *testing.T) {
+	const id = "writer"
+	dir := t.TempDir()
+	next, committed := int64(1), int64(0)
+	for round := range 12 {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		address, kill := killable(t, ctx, dir)
+		if round > 0 {
+			at := verify(t, ctx, address, round)
+			if at < committed || at > next {
+				t.Fatalf("round %d: transaction %d is the last, acknowledged was %d and begun %d", round, at, committed, next)
+			}
+			next, committed = at+1, at
+		}
+		c, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.TransactionalID(id), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(10*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			if _, err := kadm.NewClient(c).CreateTopic(ctx, copies, -1, nil, "copies"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		struck := make(chan struct{})
+		time.AfterFunc(time.Duration(50+rand.IntN(150))*time.Millisecond, func() {
+			defer close(struck)
+			kill()
+			c.Close() // or it would wait for an answer to what it had sent
+		})
+		for transact(ctx, c, id, next) == nil {
+			committed = next
+			next++
+		}
+		<-struck
+		cancel()
+	}
+}
+
+// verify gives the last transaction that is there, having checked that every partition and every offset agree.
+func verify(t *testing.T, ctx context.Context, address string, round int) int64 {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ConsumeTopics("copies"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ends, err := kadm.NewClient(c).ListCommittedOffsets(ctx, "copies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := [copies]int64{}
+	reached := [copies]bool{}
+	for done := 0; done < copies; {
+		fetches := c.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("round %d: read: %v, at %v of %v", round, err, last, ends)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			var n int64
+			if _, err := fmt.Sscan(string(r.Value), &n); err != nil {
+				t.Fatal(err)
+			}
+			if n != last[r.Partition]+1 {
+				t.Fatalf("round %d: partition %d has %d after %d", round, r.Partition, n, last[r.Partition])
+			}
+			last[r.Partition] = n
+		})
+		done = 0
+		for p := range reached {
+			if last[p] >= last[0] && last[p] > 0 {
+				done++
+			}
+		}
+		if done == copies && !more(ctx, c) {
+			break
+		}
+	}
+	offsets, err := kadm.NewClient(c).FetchOffsets(ctx, "group")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(copies) {
+		if o, _ := offsets.Lookup("copies", p); o.At != last[0] || last[p] != last[0] {
+			t.Fatalf("round %d: records %v, offset of partition %d is %d", round, last, p, o.At)
+		}
+	}
+	return last[0]
+}
+
+// more reports whether a reader has anything left to read.
+func more(ctx context.Context, c *kgo.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	return !c.PollRecords(ctx, 1).Empty()
+}
+
+func TestAnOrderlyEndNeedsNoRepair(t *testing.T) {
+	dir, ctx := t.TempDir(), within(t)
+	for range 2 {
+		b := start(t, dir)
+		c := dial(t, b.Address(), kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic("events"))
+		if err := c.ProduceSync(ctx, kgo.StringRecord("x")).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		b.Close()
+	}
+}
