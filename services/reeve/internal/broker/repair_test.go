@@ -74,7 +74,7 @@ func TestAKillLeavesNoHalfTransaction(t *testing.T) {
 	const id = "writer"
 	dir := t.TempDir()
 	next, committed := int64(1), int64(0)
-	for round := range 12 {
+	for round := range 8 {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		address, kill := killable(t, ctx, dir)
 		if round > 0 {
