@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -291,5 +292,41 @@ func TestMissingThingsAreRefusedAtTheStart(t *testing.T) {
 	defer cancel()
 	if err := a.Run(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTwoNodesShareThePool(t *testing.T) {
+	s := newSystem(t)
+	s.desire(s.agent(func(a *spec.Agent) { a.Pool = spec.Pool{Min: 4, Max: 4} }))
+	s.run(quiet())
+	s.cfg.Node = "m"
+	s.run(quiet())
+	seen := map[string]bool{}
+	s.records(s.cfg.Kafka.Names().Status(), "two instances on each node", func(r *kgo.Record) bool {
+		var n status.Node
+		if json.Unmarshal(r.Value, &n) == nil && n.Event == status.EventNode && len(n.Agents) == 1 {
+			seen[n.Node] = n.Agents[0].Partitions == 1 && n.Agents[0].Instances == 2
+		}
+		return seen["n"] && seen["m"]
+	})
+}
+
+func TestARestartReplacesTheInstances(t *testing.T) {
+	s := newSystem(t)
+	s.desire(s.agent(nil))
+	s.run(quiet())
+	s.report("serving", func(r status.AgentReport) bool { return r.State == status.ReportServing })
+	s.desire(s.agent(func(a *spec.Agent) { a.Generation, a.RestartNonce = 2, 1 }))
+	s.report("the new generation", func(r status.AgentReport) bool { return r.State == status.ReportServing && r.Generation == 2 })
+	var states []string
+	s.records(s.cfg.Kafka.Names().Status(), "the old instance's end", func(r *kgo.Record) bool {
+		var c status.StateChange
+		if json.Unmarshal(r.Value, &c) == nil && c.Event == status.EventStateChange {
+			states = append(states, c.Instance+" "+c.NewState)
+		}
+		return len(states) > 0 && states[len(states)-1] == "n-1 STOPPED"
+	})
+	if !slices.Contains(states, "n-2 RUNNING") || slices.Index(states, "n-2 RUNNING") > slices.Index(states, "n-1 STOPPING") {
+		t.Errorf("the old instance went before the new one ran: %v", states)
 	}
 }

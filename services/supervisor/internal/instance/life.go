@@ -130,7 +130,8 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// heardPong takes note of a pong; the first one makes the instance run.
+// heardPong takes note of a pong. The first one makes the instance run; how long it took says how long the program took
+// to start, so another ping goes out at once for the figures.
 func (l *life) heardPong(now time.Time) {
 	p := l.s.takePong()
 	if p == nil {
@@ -138,11 +139,12 @@ func (l *life) heardPong(now time.Time) {
 	}
 	latency := p.when.Sub(l.beat.sent)
 	l.beat.id, l.beat.misses = 0, 0
-	l.next = now.Add(l.interval())
 	if l.phase == booting {
-		l.phase, l.running, l.until = serving, now, time.Time{}
+		l.phase, l.running, l.until, l.next = serving, now, time.Time{}, now
 		l.i.enter(Running, "", l.pid, nil)
+		return
 	}
+	l.next = now.Add(l.interval())
 	l.check(now, p.result, latency)
 }
 

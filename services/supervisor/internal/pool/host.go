@@ -14,6 +14,7 @@ var _ instance.Host = (*host)(nil)
 // Changed follows an instance's state.
 func (h *host) Changed(i *instance.Instance, c instance.Change) {
 	p := (*Pool)(h)
+	p.cfg.Observer.Changed(i.Agent(), i.ID(), c) // before what follows from it
 	p.mu.Lock()
 	m := p.find(i)
 	if m != nil {
@@ -21,7 +22,6 @@ func (h *host) Changed(i *instance.Instance, c instance.Change) {
 	}
 	kick := p.kick
 	p.unlock()
-	p.cfg.Observer.Changed(i.Agent(), i.ID(), c)
 	if c.To == instance.Running {
 		kick()
 	}

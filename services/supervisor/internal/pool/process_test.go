@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -258,6 +259,7 @@ func TestABareAdapterIsEnough(t *testing.T) {
 	if res := bad.wait(t); res.Outcome != task.Failed || res.Class != "" || res.Message != "connection timed out" {
 		t.Errorf("got %+v", res)
 	}
+	f.await("a pong", func() bool { return len(f.checks) > 0 })
 	f.pool.Close(0, "test")
 	if f.changes[len(f.changes)-1] != "n-1 STOPPED" || f.checks[0].Health != instance.Healthy || f.checks[0].MemoryMB <= 0 {
 		t.Errorf("changes %v, checks %+v", f.changes, f.checks)
@@ -425,4 +427,31 @@ func TestTheSizeFollows(t *testing.T) {
 	f.awaitSlots(16)
 	f.pool.Resize(0)
 	f.await("nothing", func() bool { return strings.Count(strings.Join(f.changes, ","), " STOPPED") == 3 })
+}
+
+// The bounds are those that the supervisor's users were promised.
+func TestAnInstanceIsCheap(t *testing.T) {
+	const instances = 8
+	memory := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	before := memory()
+	f := start(t, agent(func(a *spec.Agent) {
+		a.Runtime, a.Command, a.Pool.Min = spec.Command, []string{"python3", "base.py"}, instances
+		a.Process.HeartbeatIntervalSeconds = 0.05
+	}), nil)
+	f.await("pongs", func() bool { return len(f.checks) >= 10*instances })
+	if used := int64(memory()-before) / instances; used > 10<<20 {
+		t.Errorf("%d bytes of memory an instance", used)
+	}
+	best := f.checks[0].Latency
+	for _, c := range f.checks {
+		best = min(best, c.Latency)
+	}
+	if best <= 0 || best > 50*time.Millisecond {
+		t.Errorf("the fastest pong took %s", best)
+	}
 }
