@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -126,6 +127,30 @@ func (s *Store) packedTasks(ctx context.Context, f Filter) ([]Attempt, error) {
 		}
 	}
 	return s.unsuperseded(ctx, out[:min(len(out), f.Limit)])
+}
+
+// Latest gives the tasks that were settled last, the latest first. Tasks sorts by number, which is by batch and within it
+// by agent; this looks into all packs of the last batches, so that every agent has its place.
+func (s *Store) Latest(ctx context.Context, limit int) ([]Attempt, error) {
+	all, err := s.rowTasks(ctx, Filter{Limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	var packs []pack
+	err = s.DB.SelectContext(ctx, &packs, `SELECT p.id, s.topic, s.name, p.source_id, p.partition, p.settled_ms, p.data FROM packs p JOIN sources s ON s.id = p.source_id
+		ORDER BY p.id DESC LIMIT $1`, 2*packsAtOnce)
+	if err != nil {
+		return nil, fmt.Errorf("list the latest packs: %w", err)
+	}
+	for i := range packs {
+		packed, err := packs[i].attempts()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, packed[max(0, len(packed)-limit):]...)
+	}
+	slices.SortStableFunc(all, func(a, b Attempt) int { return cmp.Compare(b.SettledMS, a.SettledMS) })
+	return s.unsuperseded(ctx, all[:min(len(all), limit)])
 }
 
 func sinceMillis(f Filter) int64 {

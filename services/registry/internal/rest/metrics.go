@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -256,22 +255,22 @@ func (s *Server) GetOverview(ctx context.Context, _ api.GetOverviewRequestObject
 		}
 		out.Agents = append(out.Agents, a)
 	}
-	if out.Tasks, err = s.latest(ctx, history.Filter{Limit: 25}); err != nil {
-		return nil, err
-	}
-	out.DeadLetters, err = s.latest(ctx, history.Filter{Limit: 10, Status: history.DeadLettered})
-	return out, err
-}
-
-func (s *Server) latest(ctx context.Context, f history.Filter) ([]api.Task, error) {
-	rows, err := s.History.Tasks(ctx, f)
+	latest, err := s.History.Latest(ctx, 25)
 	if err != nil {
 		return nil, err
 	}
+	dead, err := s.History.Tasks(ctx, history.Filter{Limit: 10, Status: history.DeadLettered})
+	if err != nil {
+		return nil, err
+	}
+	out.Tasks, out.DeadLetters = tasksOf(latest), tasksOf(dead)
+	return out, nil
+}
+
+func tasksOf(rows []history.Attempt) []api.Task {
 	out := make([]api.Task, len(rows))
 	for i := range rows {
 		out[i] = taskOf(&rows[i])
 	}
-	slices.SortStableFunc(out, func(a, b api.Task) int { return b.SettledAt.Compare(*a.SettledAt) })
-	return out, nil
+	return out
 }

@@ -28,14 +28,12 @@ func (s *Server) ListTasks(ctx context.Context, r api.ListTasksRequestObject) (a
 	if err != nil {
 		return nil, err
 	}
-	out := api.ListTasks200JSONResponse{Items: []api.Task{}}
+	out := api.ListTasks200JSONResponse{}
 	if len(rows) > limit {
 		rows = rows[:limit]
 		out.NextPageToken = pageToken(rows[limit-1].ID)
 	}
-	for i := range rows {
-		out.Items = append(out.Items, taskOf(&rows[i]))
-	}
+	out.Items = tasksOf(rows)
 	return out, nil
 }
 
