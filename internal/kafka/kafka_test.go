@@ -2,9 +2,11 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,9 +62,55 @@ func TestAnUnreachableBrokerIsNamedWithTheRemedy(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err = Connect(ctx, config.Kafka{Brokers: []string{addr}}, quiet())
-	if err == nil || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "REEVE_KAFKA_BROKERS") {
+	if err == nil || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "REEVE_KAFKA_BROKERS") || !strings.Contains(err.Error(), "refused") {
 		t.Error(err)
 	}
+	if away := (*Unreachable)(nil); !errors.As(err, &away) || away.ExitCode() != 5 {
+		t.Errorf("%T asks for no exit code of its own", err)
+	}
+}
+
+// Services and brokers are often started together; a service that gave up at the first refused connection would have to
+// be started again by somebody.
+func TestABrokerThatStartsLaterIsWaitedFor(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	refused := make(chan struct{})
+	var once sync.Once
+	logger := slog.New(seen{slog.DiscardHandler, func() { once.Do(func() { close(refused) }) }})
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() {
+		<-refused
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(func(network, _ string) (net.Listener, error) { return net.Listen(network, addr) }))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(c.Close)
+	})
+	cl, err := Connect(t.Context(), config.Kafka{Brokers: []string{addr}}, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl.Close()
+}
+
+// seen tells of every line that is logged.
+type seen struct {
+	slog.Handler
+	tell func()
+}
+
+func (s seen) Enabled(context.Context, slog.Level) bool { return true }
+
+func (s seen) Handle(context.Context, slog.Record) error {
+	s.tell()
+	return nil
 }
 
 func TestTopicsAreMadeOnceWithTheirSettings(t *testing.T) {
