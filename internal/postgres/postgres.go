@@ -38,13 +38,27 @@ func (e *Unreachable) Error() string {
 	return fmt.Sprintf("reach Postgres at %s: %v: start it, or give its address in REEVE_DATABASE_URL (postgres://user:password@host:5432/database)", e.Where, e.Err)
 }
 
+// Refused says that the database answers, and doesn't let us in; Where is as in Unreachable.
+type Refused struct {
+	Where string
+	Err   error
+}
+
+func (e *Refused) Error() string {
+	return fmt.Sprintf("use Postgres at %s: %v: create the role or the database, or correct REEVE_DATABASE_URL (postgres://user:password@host:5432/database)", e.Where, e.Err)
+}
+
+// Unwrap gives the driver's error.
+func (e *Refused) Unwrap() error { return e.Err }
+
 // Unwrap gives the driver's error.
 func (e *Unreachable) Unwrap() error { return e.Err }
 
 // ExitCode is the exit code of a process that ends for it.
 func (e *Unreachable) ExitCode() int { return 5 }
 
-// Open connects and waits until the database answers. The error is an *Unreachable, or says what is wrong with the URL.
+// Open connects and waits until the database answers. The error is an *Unreachable or a
+// *Refused, or says what is wrong with the URL.
 func Open(ctx context.Context, databaseURL string, o Options) (*sqlx.DB, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = 16
@@ -62,6 +76,9 @@ func Open(ctx context.Context, databaseURL string, o Options) (*sqlx.DB, error) 
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	if err := wait(ctx, db, o.Patience); err != nil {
 		_ = db.Close() // nothing was sent
+		if answer := (*pq.Error)(nil); errors.As(err, &answer) && !passing(err) {
+			return nil, &Refused{Where: where, Err: Plain(err)}
+		}
 		return nil, &Unreachable{Where: where, Err: Plain(err)}
 	}
 	return db, nil

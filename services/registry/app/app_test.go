@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -466,11 +467,12 @@ func TestAStartThatCannotBeSaysWhatWhereAndWhatToDo(t *testing.T) {
 		change func(c *config.Config)
 		want   []string
 	}{
-		"a port in use":   {func(c *config.Config) { c.HTTPAddr = taken.Addr().String() }, []string{taken.Addr().String(), "REEVE_HTTP_ADDR"}},
-		"Postgres away":   {func(c *config.Config) { c.DatabaseURL = "postgres://u:hunter2@" + nobody + "/db" }, []string{nobody, "REEVE_DATABASE_URL"}},
-		"Kafka away":      {func(c *config.Config) { c.Kafka.Brokers = []string{nobody} }, []string{nobody, "REEVE_KAFKA_BROKERS"}},
-		"no Postgres URL": {func(c *config.Config) { c.DatabaseURL = "mysql://u:hunter2@x/y" }, []string{"REEVE_DATABASE_URL"}},
-		"no key":          {func(c *config.Config) { c.Auth = true }, []string{"REEVE_ADMIN_KEY"}},
+		"a port in use":    {func(c *config.Config) { c.HTTPAddr = taken.Addr().String() }, []string{taken.Addr().String(), "REEVE_HTTP_ADDR"}},
+		"Postgres away":    {func(c *config.Config) { c.DatabaseURL = "postgres://u:hunter2@" + nobody + "/db" }, []string{nobody, "REEVE_DATABASE_URL"}},
+		"Kafka away":       {func(c *config.Config) { c.Kafka.Brokers = []string{nobody} }, []string{nobody, "REEVE_KAFKA_BROKERS"}},
+		"no such database": {func(c *config.Config) { c.DatabaseURL = elsewhere(c.DatabaseURL) }, []string{"/nowhere", "create the role or the database", "REEVE_DATABASE_URL"}},
+		"no Postgres URL":  {func(c *config.Config) { c.DatabaseURL = "mysql://u:hunter2@x/y" }, []string{"REEVE_DATABASE_URL"}},
+		"no key":           {func(c *config.Config) { c.Auth = true }, []string{"REEVE_ADMIN_KEY"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -495,4 +497,14 @@ func TestAStartThatCannotBeSaysWhatWhereAndWhatToDo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// elsewhere is the URL of a database that isn't there, on a server that is.
+func elsewhere(databaseURL string) string {
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		panic(err) // it comes from the test's own environment
+	}
+	u.Path = "/nowhere"
+	return u.String()
 }
