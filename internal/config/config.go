@@ -120,7 +120,7 @@ func unavailable() []string {
 }
 
 // Load reads a service's configuration from an environment in the form of os.Environ. The warnings are for a
-// person. An empty value counts as unset.
+// person; an error holds them, since a misspelt name is often why something is missing. An empty value counts as unset.
 func Load(service string, environ []string) (Config, []string, error) {
 	c := Default(service)
 	env := reeveVariables(environ)
@@ -145,6 +145,9 @@ func Load(service string, environ []string) (Config, []string, error) {
 		delete(env, name)
 	}
 	if err := errors.Join(append(errs, c.Validate(service))...); err != nil {
+		for _, w := range warnings(env) {
+			err = errors.Join(err, errors.New(w))
+		}
 		return Config{}, warnings(env), fmt.Errorf("read configuration: %w", err)
 	}
 	return c, warnings(env), nil

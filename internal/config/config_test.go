@@ -55,6 +55,7 @@ func TestWhatCantBeUsedIsNamedWithItsRemedy(t *testing.T) {
 		{Dispatcher, "REEVE_AUTH=maybe", "neither on nor off"},
 		{Dispatcher, "REEVE_HTTP_ADDR=8080", "host:port"},
 		{Registry, "REEVE_NODE=n", "REEVE_DATABASE_URL: is not set"},
+		{Registry, "REEVE_DATABSE_URL=x", "did you mean REEVE_DATABASE_URL?"},
 		{Dev, "REEVE_HTTP_ADDR=0.0.0.0:80", "only on a loopback address"},
 		{Dispatcher, "REEVE_KAFKA_TLS_CA=/x", "REEVE_KAFKA_TLS_CA: this version"},
 		{Dispatcher, "REEVE_KAFKA_SASL_PASSWORD=secret", "REEVE_KAFKA_SASL_PASSWORD: this version"},
