@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"os"
 
 	"github.com/reeve-run/reeve/internal/config"
@@ -11,9 +13,21 @@ import (
 	"github.com/reeve-run/reeve/services/registry/app"
 )
 
-func main() { os.Exit(lifecycle.Main(run)) }
+func main() { os.Exit(run()) }
 
-func run(ctx context.Context) error {
+func run() int {
+	flags := flag.NewFlagSet("registry", flag.ContinueOnError)
+	flags.Usage = func() {
+		_, _ = fmt.Fprintln(flags.Output(), "usage: registry\nIt takes no arguments; it is configured by REEVE_ variables in its environment.")
+	}
+	if err := flags.Parse(os.Args[1:]); err != nil || flags.NArg() > 0 {
+		flags.Usage()
+		return lifecycle.Usage
+	}
+	return lifecycle.Main(serve)
+}
+
+func serve(ctx context.Context) error {
 	cfg, warnings, err := config.Load(config.Registry, os.Environ())
 	if err != nil {
 		return err
