@@ -87,9 +87,14 @@ func (f *follower) bounds(ctx context.Context, adm *kadm.Client) (start, end int
 		ends, err2 := adm.ListCommittedOffsets(ctx, f.topic)
 		first, ok1 := starts.Lookup(f.topic, 0)
 		last, ok2 := ends.Lookup(f.topic, 0)
-		if err := errors.Join(err1, err2, first.Err, last.Err); ok1 && ok2 && err == nil {
+		err := errors.Join(err1, err2, first.Err, last.Err)
+		switch {
+		case err == nil && ok1 && ok2:
 			return first.Offset, last.Offset, nil
-		} else if !told && ctx.Err() == nil {
+		case err == nil:
+			err = kerr.UnknownTopicOrPartition
+		}
+		if !told && ctx.Err() == nil {
 			told = true
 			f.logger.Info("wait for the control topic, which the registry makes", slog.String("topic", f.topic), slog.Any("error", err))
 		}
