@@ -467,6 +467,9 @@ func (k *Keeper) tell(a *spec.Agent, state string, cause *spec.Cause) {
 }
 
 func (k *Keeper) tellMissing(a *spec.Agent) {
+	if !k.env.CreateTopics && !k.Report().TopicMissing {
+		k.env.Logger.Warn("the agent's topic doesn't exist: create it, its events are routed from then on", slog.String("agent", a.Ref()), slog.String("topic", a.Topic))
+	}
 	k.set(func(r *status.AgentReport) {
 		r.Generation, r.State, r.Error, r.TopicMissing = a.Generation, status.ReportServing, nil, true
 	})
