@@ -139,7 +139,7 @@ func Await(ctx context.Context, cl *client.ClientWithResponses, changes []client
 		case err != nil:
 			return false, err
 		case a == nil:
-			say("%s/%s: the registry didn't say in time whether it is up", ch.Topic, ch.Name)
+			say("%s/%s: the registry didn't say in time whether it is up: see `reeve agent get %s/%s`", ch.Topic, ch.Name, ch.Topic, ch.Name)
 		default:
 			ok = verdict(*a, say) && ok
 		}
@@ -197,6 +197,10 @@ func verdict(a client.Agent, say func(format string, args ...any)) bool {
 	}
 	if a.Phase != spec.Active {
 		say("%s/%s is registered, its phase is %s", a.Topic, a.Name, phase(a))
+		return true
+	}
+	if a.TopicMissing {
+		say("%s/%s is registered; its topic %s isn't on Kafka yet: create it, and its events are run from the first on", a.Topic, a.Name, a.Topic)
 		return true
 	}
 	say("%s/%s is registered and isn't up yet: is a supervisor running? See `reeve health`", a.Topic, a.Name)

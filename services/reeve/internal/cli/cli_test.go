@@ -323,6 +323,16 @@ func TestApplyDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
+func TestApplyTellsOfATopicThatIsNotThere(t *testing.T) {
+	f := newFake()
+	a := running()
+	a.Workers, a.TopicMissing = 0, true
+	f.agents["t/a"] = a
+	if got := f.reeve(t, "", "apply", "-f", agentsFile(t)); got.code != 0 || !strings.Contains(got.err, "its topic t isn't on Kafka yet: create it") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestPublishSendsEveryFlag(t *testing.T) {
 	f := newFake()
 	got := f.reeve(t, `{"x":1}`, "publish", "t", "--content", "@-", "--key", "k", "--correlation-id", "c", "--causation-id", "ca", "--reply-to", "r", "--webhook", "w",
