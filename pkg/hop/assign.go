@@ -18,32 +18,59 @@ import (
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
-const retryPause = 25 * time.Millisecond
+const (
+	retryPause    = 25 * time.Millisecond
+	retryPauseMax = 400 * time.Millisecond
+)
 
 // assigned finds out where the new partitions stand, ends what a dead owner left open, claims them and tells the
-// Handler. It doesn't give up while the context lives: a partition whose position isn't known must not be consumed.
+// Handler. It doesn't give up while the member stands: a partition whose position isn't known must not be consumed. A
+// member that the group has dropped meanwhile could try for ever, and its joining again would wait for that: the session
+// is ended instead.
 func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]int32) {
 	<-m.made
 	m.lease.joined()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.life, cancel)() // Close waits for this callback
 	parts := slices.Clone(ps[m.cfg.Topic])
 	slices.Sort(parts)
 	var as []Assignment
-	for tries := 0; ; tries++ {
+	pause := retryPause
+	for tries := 0; len(parts) > 0; tries++ {
 		var err error
-		if len(parts) == 0 {
-			break
-		}
 		if as, err = m.takeOver(ctx, parts); err == nil {
 			break
 		}
-		if tries%40 == 0 {
-			m.log.Warn("waiting for the position of assigned partitions", slog.Any("error", err))
-		}
-		if !sleep(ctx, retryPause) {
+		if dropped(err) {
+			m.log.Warn("the group went on without this member while it looked for the position of its partitions", slog.Any("error", err))
+			m.mu.Lock()
+			m.dropped = err
+			m.mu.Unlock()
 			return
 		}
+		if tries%20 == 0 {
+			m.log.Warn("waiting for the position of assigned partitions", slog.Any("error", err))
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, retryPauseMax)
 	}
 	m.cfg.Handler.Assigned(ctx, as)
+}
+
+// dropped reports whether an error says that the group has no member of this standing any more.
+func dropped(err error) bool {
+	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.FencedInstanceID)
+}
+
+// fetched is asked by the client before it consumes from the offsets that it has read. Its error ends the session: all
+// partitions count as lost, and the member joins anew.
+func (m *Member) fetched(_ context.Context, os map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return os, m.dropped
 }
 
 // takeOver is one try of assigned.

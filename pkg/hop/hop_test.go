@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type stand struct {
 	t     testing.TB
+	fake  *kfake.Cluster
 	seeds []string
 	adm   *kadm.Client
 }
@@ -44,7 +45,7 @@ func newStand(t testing.TB, created ...string) *stand {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	s := &stand{t: t, seeds: c.ListenAddrs(), adm: kadm.NewClient(cl)}
+	s := &stand{t: t, fake: c, seeds: c.ListenAddrs(), adm: kadm.NewClient(cl)}
 	if _, err := s.adm.CreateTopics(t.Context(), 1, 1, nil, created...); err != nil {
 		t.Fatal(err)
 	}

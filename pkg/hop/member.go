@@ -90,10 +90,13 @@ type Member struct {
 	instance string
 	lease    lease
 	made     chan struct{} // closed once cl is set; the client's callbacks may come before
+	life     context.Context
+	end      context.CancelFunc // with Close
 
 	mu        sync.Mutex
 	topicID   [16]byte
 	committed map[int32]Position // the last that this process committed and saw confirmed
+	dropped   error              // why the session has to end: partitions are assigned that the Handler wasn't told of
 }
 
 // NewMember joins the group. It returns at once; assignments come to the Handler.
@@ -107,6 +110,7 @@ func NewMember(cfg MemberConfig) (*Member, error) {
 	m := &Member{cfg: cfg, instance: cfg.Service + "." + cfg.Node, committed: map[int32]Position{}, made: make(chan struct{})}
 	m.log = cfg.Logger.With(slog.String("group", cfg.Group))
 	m.lease.session = cfg.Session
+	m.life, m.end = context.WithCancel(context.Background())
 	opts := append([]kgo.Opt{
 		kgo.FetchMaxWait(time.Second),
 		kgo.FetchMaxBytes(16 << 20),
@@ -118,11 +122,12 @@ func NewMember(cfg MemberConfig) (*Member, error) {
 		kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.SessionTimeout(cfg.Session), kgo.HeartbeatInterval(cfg.Session/4), kgo.RebalanceTimeout(10*time.Second),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.DisableFetchSessions(),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.OnPartitionsAssigned(m.assigned), kgo.OnPartitionsRevoked(m.revoked), kgo.OnPartitionsLost(m.lost),
+		kgo.OnPartitionsAssigned(m.assigned), kgo.OnPartitionsRevoked(m.revoked), kgo.OnPartitionsLost(m.lost), kgo.AdjustFetchOffsetsFn(m.fetched),
 		kgo.WithHooks(&m.lease),
 	)
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
+		m.end()
 		return nil, fmt.Errorf("configure member of group %s: %w", cfg.Group, err)
 	}
 	m.cl, m.adm = cl, kadm.NewClient(cl)
@@ -224,6 +229,9 @@ func (m *Member) revoked(ctx context.Context, _ *kgo.Client, ps map[string][]int
 
 func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
 	<-m.made
+	m.mu.Lock()
+	m.dropped = nil
+	m.mu.Unlock()
 	if gone := ps[m.cfg.Topic]; len(gone) > 0 {
 		m.cfg.Handler.Lost(gone)
 	}
@@ -232,7 +240,7 @@ func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
 // Leave takes the static member out of the group by name, so that others get its partitions at once, and closes.
 // What was consumed should be committed before.
 func (m *Member) Leave(ctx context.Context) error {
-	m.cl.CloseAllowingRebalance()
+	m.Close()
 	cl, err := kgo.NewClient(m.cfg.Opts...)
 	if err != nil {
 		return fmt.Errorf("leave group %s: %w", m.cfg.Group, err)
@@ -250,4 +258,7 @@ func (m *Member) Leave(ctx context.Context) error {
 
 // Close ends the consumption. The static membership stays for the session timeout, so that a restart finds its
 // partitions.
-func (m *Member) Close() { m.cl.CloseAllowingRebalance() }
+func (m *Member) Close() {
+	m.end()
+	m.cl.CloseAllowingRebalance()
+}

@@ -79,6 +79,7 @@ func NewPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	if cfg.Size == 0 {
 		cfg.Size = DefaultProducers
 	}
+	cfg.Size = min(cfg.Size, MaxProducers)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -107,9 +108,16 @@ func NewPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	return p, nil
 }
 
+// make adds a producer; nil when there are as many as there may be.
 func (p *Pool) make() (*producer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.life.Err() != nil {
+		return nil, errors.New("the producers are closed")
+	}
+	if len(p.made) >= MaxProducers {
+		return nil, nil
+	}
 	pr := &producer{pool: p, id: p.cfg.Names.TransactionalID(p.cfg.Service, p.cfg.Node, len(p.made))}
 	if err := pr.connect(); err != nil {
 		return nil, err
@@ -166,11 +174,8 @@ func (p *Pool) acquire(ctx context.Context) (*producer, error) {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("wait for a producer: %w", ctx.Err())
 		case <-t.C:
-			p.mu.Lock()
-			full := len(p.made) >= MaxProducers
-			p.mu.Unlock()
-			if !full {
-				return p.make()
+			if pr, err := p.make(); pr != nil || err != nil {
+				return pr, err
 			}
 		}
 	}

@@ -1,0 +1,91 @@
+package hop_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// gate holds the first look at stable offsets until open is closed; there says that it is held.
+func (s *stand) gate() (there, open chan struct{}) {
+	there, open = make(chan struct{}), make(chan struct{})
+	held := false
+	s.fake.ControlKey(int16(kmsg.OffsetFetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		s.fake.KeepControl()
+		if r.(*kmsg.OffsetFetchRequest).RequireStable && !held {
+			held = true
+			close(there)
+			s.fake.SleepControl(func() { <-open })
+		}
+		return nil, nil, false
+	})
+	return there, open
+}
+
+// A member that the group drops while it still looks for the position of its partitions joins anew.
+func TestDroppedDuringAssignmentJoinsAgain(t *testing.T) {
+	s := newStand(t, "in")
+	there, open := s.gate()
+	s.member("a", newHandler())
+	<-there
+	if _, err := s.adm.LeaveGroup(t.Context(), kadm.LeaveGroup("g").InstanceIDs("test.a")); err != nil {
+		t.Fatal(err)
+	}
+	s.member("b", newHandler()) // so that the group goes on
+	close(open)
+	s.await("a", "b")
+}
+
+// await waits until the group has just these nodes as members, and all of them are settled in.
+func (s *stand) await(nodes ...string) {
+	s.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(20 * time.Second)
+	for {
+		gs, err := s.adm.DescribeGroups(s.t.Context(), "g")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		found := 0
+		for _, m := range gs["g"].Members {
+			for _, n := range nodes {
+				if m.InstanceID != nil && *m.InstanceID == "test."+n {
+					found++
+				}
+			}
+		}
+		if gs["g"].State == "Stable" && found == len(nodes) && found == len(gs["g"].Members) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			s.t.Fatalf("the group is %s with %d members", gs["g"].State, len(gs["g"].Members))
+		}
+	}
+}
+
+// A member whose partitions' positions can't be had, since the topic is gone, can be closed all the same.
+func TestCloseDuringAssignment(t *testing.T) {
+	s := newStand(t, "in")
+	there, open := s.gate()
+	m := s.member("a", newHandler())
+	<-there
+	if _, err := s.adm.DeleteTopics(t.Context(), "in"); err != nil {
+		t.Fatal(err)
+	}
+	close(open)
+	closed := make(chan struct{})
+	go func() {
+		m.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it hangs")
+	}
+}
