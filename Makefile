@@ -18,9 +18,10 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build ## Real GitHub events through five agents, on this machine (DEMO_EXIT=1: end after the summary)
-	@go build -trimpath -o bin/reeve-demo ./tests/demo
-	@bin/reeve-demo
+demo: ## Real GitHub events through five agents, on this machine (DEMO_EXIT=1: end after the summary)
+	@echo "building reeve and the demo"
+	@go build -trimpath -o bin/ ./services/reeve/cmd/reeve ./tests/demo
+	@bin/demo
 
 .PHONY: build
 build: ## Build the binaries into bin/
