@@ -100,7 +100,7 @@ func TestAReservedTopicIsNotMadeByName(t *testing.T) {
 }
 
 // killable starts a broker in a process of its own and returns its address and what kills it.
-func killable(t *testing.T, ctx context.Context, dir string) (address string, kill func()) {
+func killable(ctx context.Context, t *testing.T, dir string) (address string, kill func()) {
 	t.Helper()
 	child := exec.CommandContext(ctx, os.Args[0])
 	child.Env = append(os.Environ(), directory+"="+dir)
@@ -131,7 +131,7 @@ func killable(t *testing.T, ctx context.Context, dir string) (address string, ki
 // What a client was told is there after a SIGKILL: records of a topic that it only named, transactions, offsets.
 func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
 	dir, ctx := t.TempDir(), within(t)
-	address, kill := killable(t, ctx, dir)
+	address, kill := killable(ctx, t, dir)
 	const n = 300
 	func() {
 		c := dial(t, address, kgo.AllowAutoTopicCreation(), kgo.TransactionalID("t"), kgo.DefaultProduceTopic("events"))
@@ -204,7 +204,7 @@ func BenchmarkSyncedTransactions(b *testing.B) {
 // beyond its records and skip them.
 func TestATrimmedTopicKeepsItsEndOverAKill(t *testing.T) {
 	dir, ctx := t.TempDir(), within(t)
-	address, kill := killable(t, ctx, dir)
+	address, kill := killable(ctx, t, dir)
 	const n = 10
 	func() {
 		c := dial(t, address, kgo.DefaultProduceTopic("work"))

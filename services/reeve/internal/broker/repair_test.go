@@ -76,9 +76,9 @@ func TestAKillLeavesNoHalfTransaction(t *testing.T) {
 	next, committed := int64(1), int64(0)
 	for round := range 8 {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		address, kill := killable(t, ctx, dir)
+		address, kill := killable(ctx, t, dir)
 		if round > 0 {
-			at := verify(t, ctx, address, round)
+			at := verify(ctx, t, address, round)
 			if at < committed || at > next {
 				t.Fatalf("round %d: transaction %d is the last, acknowledged was %d and begun %d", round, at, committed, next)
 			}
@@ -109,7 +109,7 @@ func TestAKillLeavesNoHalfTransaction(t *testing.T) {
 }
 
 // verify gives the last transaction that is there, having checked that every partition and every offset agree.
-func verify(t *testing.T, ctx context.Context, address string, round int) int64 {
+func verify(ctx context.Context, t *testing.T, address string, round int) int64 {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ConsumeTopics("copies"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {

@@ -216,10 +216,17 @@ func (c *command) agentDelete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.write(json.RawMessage(answer.Body), func() { _, _ = fmt.Fprintf(c.Out, "%s is deleted%s\n", r, d.stays()) })
+			return c.write(json.RawMessage(answer.Body), func() { _, _ = fmt.Fprintf(c.Out, "%s is deleted%s%s\n", r, d.stays(), discarded(answer.JSON200.Cleanup.Discards)) })
 		},
 	}
 	return c.outputFlag(d.flags(refFlags(cmd, &r)))
+}
+
+func discarded(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d events and tasks that waited are discarded", n)
 }
 
 // stays says what a deletion leaves.

@@ -81,6 +81,7 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	defer dir.release()
+	r.data = dir.path
 	g := &ground{runner: r, dir: dir}
 	defer g.close()
 	if err := g.listen(); err != nil {
