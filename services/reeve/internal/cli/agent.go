@@ -216,7 +216,9 @@ func (c *command) agentDelete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.write(json.RawMessage(answer.Body), func() { _, _ = fmt.Fprintf(c.Out, "%s is deleted%s%s\n", r, d.stays(), discarded(answer.JSON200.Cleanup.Discards)) })
+			return c.write(json.RawMessage(answer.Body), func() {
+				_, _ = fmt.Fprintf(c.Out, "%s is deleted%s%s\n", r, d.stays(), discarded(answer.JSON200.Cleanup.Discards))
+			})
 		},
 	}
 	return c.outputFlag(d.flags(refFlags(cmd, &r)))
