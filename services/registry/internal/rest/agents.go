@@ -37,8 +37,25 @@ func (s *Server) ListAgents(ctx context.Context, r api.ListAgentsRequestObject) 
 		out.NextPageToken = pageToken([2]string{last.Topic, last.Name})
 	}
 	live := s.Fleet.View(s.Now())
+	between, err := s.between(ctx, r.Params.Topic, "")
+	if err != nil {
+		return nil, err
+	}
 	for _, row := range rows {
-		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()]))
+		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()], between[row.Ref()]))
+	}
+	return out, nil
+}
+
+// between counts the tasks between two attempts, by topic/name.
+func (s *Server) between(ctx context.Context, topic, name string) (map[string]int64, error) {
+	counters, err := s.History.Counters(ctx, topic, name)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for _, c := range counters {
+		out[c.Topic+"/"+c.Name] += c.Between()
 	}
 	return out, nil
 }
@@ -49,8 +66,12 @@ func (s *Server) GetAgent(ctx context.Context, r api.GetAgentRequestObject) (api
 	if err != nil {
 		return nil, err
 	}
+	between, err := s.between(ctx, r.Topic, r.Name)
+	if err != nil {
+		return nil, err
+	}
 	tag := etag(row.Agent)
-	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref())), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
+	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref()), between[row.Ref()]), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
 }
 
 // RegisterAgent registers what the body says.
@@ -276,7 +297,7 @@ func (s *Server) phaseChange(a *spec.Agent, changed bool, code string) api.Phase
 		code = ""
 	}
 	return api.PhaseChangeJSONResponse{Headers: api.PhaseChangeResponseHeaders{ETag: etag(a)},
-		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()))}}
+		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()), 0)}}
 }
 
 func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
@@ -284,13 +305,13 @@ func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
 	for _, f := range c.Fields {
 		out.Fields = append(out.Fields, api.FieldChange{Field: f.Field, Old: f.Old, New: f.New})
 	}
-	a := agentOf(agents.Row{Agent: c.After}, s.live(c.After.Ref()))
+	a := agentOf(agents.Row{Agent: c.After}, s.live(c.After.Ref()), 0)
 	out.Agent = &a
 	return out
 }
 
-// agentOf joins an agent's record with what the live nodes say of it.
-func agentOf(row agents.Row, live *fleet.Agent) api.Agent {
+// agentOf joins an agent's record with what the live nodes say of it. between counts its tasks between two attempts.
+func agentOf(row agents.Row, live *fleet.Agent, between int64) api.Agent {
 	a := row.Agent
 	out := api.Agent{Topic: a.Topic, Name: a.Name, Id: a.ID, Type: a.Type, Phase: a.Phase, Cause: a.Cause, Hold: a.Hold, Description: a.Description,
 		Version: a.Version, Tags: a.Tags, Runtime: a.Runtime, Dir: a.Dir, Callback: a.Callback, Command: a.Command, Env: a.Env, Config: a.Config,
@@ -303,11 +324,11 @@ func agentOf(row agents.Row, live *fleet.Agent) api.Agent {
 	if out.Tags == nil {
 		out.Tags = []string{}
 	}
+	out.Waiting = live.Waiting(between)
 	if live == nil {
 		return out
 	}
 	out.Workers, out.Instances, out.Running, out.Lag, out.TopicMissing = live.Workers, live.Instances, live.Running, live.Lag, live.TopicMissing
-	out.Waiting = live.Waiting(0)
 	for _, p := range live.Problems {
 		out.Problems = append(out.Problems, api.AgentProblem{Node: p.Node, State: p.State, Error: p.Error})
 	}
