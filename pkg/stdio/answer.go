@@ -66,15 +66,20 @@ func ParseAnswer(line []byte) (a Answer, prefix []byte, err error) {
 // answerFields are the members of an answer as they stand on the line.
 type answerFields struct {
 	id, kind, status, result, message, class, typ, traceback, retryAfter []byte
-	seen                                                                 bool // of id or status: without both it is no answer
-	odd                                                                  bool // result has a number that JSON doesn't know
+
+	odd bool // result has a number that JSON doesn't know
+}
+
+// isAnswer tells an answer from an object that the agent logs, which may well have an id.
+func (f *answerFields) isAnswer() bool {
+	return f.status != nil || f.id != nil && (f.result != nil || f.message != nil)
 }
 
 func (a *Answer) parse(line []byte) error {
 	var f answerFields
 	var s scanner
 	end := s.object(line, space(line, 0), func(key, value []byte, odd bool) { f.set(key, value, odd) })
-	if end < 0 || space(line, end) != len(line) || !f.seen {
+	if end < 0 || space(line, end) != len(line) || !f.isAnswer() {
 		return ErrNoAnswer
 	}
 	*a = Answer{Kind: text(f.kind)}
@@ -95,11 +100,11 @@ func (a *Answer) parse(line []byte) error {
 func (f *answerFields) set(key, value []byte, odd bool) {
 	switch string(key) {
 	case "id":
-		f.id, f.seen = value, true
+		f.id = value
 	case "type":
 		f.kind = value
 	case "status":
-		f.status, f.seen = value, true
+		f.status = value
 	case "result":
 		f.result, f.odd = value, odd
 	case "error":
@@ -199,4 +204,14 @@ func ParseTruncated(head []byte) (id uint64, ok bool) {
 		end++
 	}
 	return number(head[i:end])
+}
+
+// ParseBroken reads the id of a line that begins like an answer and isn't JSON; ok is false for any other line.
+func ParseBroken(line []byte) (id uint64, ok bool) {
+	const begin = `{"id"`
+	line = line[space(line, 0):]
+	if !bytes.HasPrefix(line, []byte(begin)) || !bytes.Contains(line, []byte(`"status"`)) {
+		return 0, false
+	}
+	return ParseTruncated(line[:min(len(line), headKept)])
 }

@@ -35,6 +35,7 @@ func TestParseAnswer(t *testing.T) {
 		{name: "output", line: `42`, no: true},
 		{name: "an object as output", line: `{"level":"info"}`, no: true},
 		{name: "a result that isn't JSON", line: `{"id":"1","status":"ok","result":{a:1}}`, no: true},
+		{name: "an object with an id as output", line: `{"id":1,"level":"info"}`, no: true},
 		{name: "nothing", line: ``, no: true},
 	}
 	for _, tt := range tests {
@@ -76,6 +77,20 @@ func TestParseTruncated(t *testing.T) {
 	} {
 		if got, ok := ParseTruncated([]byte(head)); got != want || ok != (want != 0) {
 			t.Errorf("%s: %d, %t", head, got, ok)
+		}
+	}
+}
+
+func TestParseBroken(t *testing.T) {
+	for line, want := range map[string]uint64{
+		`{"id":"12","status":"ok","result":{a:1}}`: 12,
+		` {"id": 3, "status": "ok", "result": tru`: 3,
+		`{"id":"12","level":"info"`:                0,
+		`x {"id":"12","status":"ok"`:               0,
+		``:                                         0,
+	} {
+		if got, ok := ParseBroken([]byte(line)); got != want || ok != (want != 0) {
+			t.Errorf("%s: %d, %t", line, got, ok)
 		}
 	}
 }

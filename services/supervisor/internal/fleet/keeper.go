@@ -224,7 +224,8 @@ func (k *Keeper) leave(ctx context.Context, drain time.Duration) {
 	k.set(status.ReportLeaving, nil)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	defer context.AfterFunc(ctx, cancel)() // a stop of the service doesn't wait for a drain that it didn't ask for
+	// A stop of the service waits no longer for this drain than for one of its own.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopDrain, cancel) })()
 	if err := k.engine.Leave(limit); err != nil {
 		k.log.Warn("leave the work group", slog.Any("error", err))
 	}

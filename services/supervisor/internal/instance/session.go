@@ -79,9 +79,8 @@ func (s *session) run(as []*worker.Attempt) bool {
 	if sooner {
 		s.instance.signal()
 	}
-	// An error says that the process is gone or stuck: the loop finds these calls unsent and gives them back.
 	if s.writer.Send(ms...) != nil {
-		s.instance.signal()
+		s.close() // its input is closed, so its end is near, or pings will show that it is deaf
 	}
 	return true
 }
@@ -286,7 +285,7 @@ func (s *session) tooLong(head []byte, limit int) {
 func (s *session) line(line []byte) {
 	a, prefix, err := stdio.ParseAnswer(line)
 	if err != nil {
-		s.instance.output(line, false)
+		s.broken(line)
 		return
 	}
 	if len(prefix) > 0 {
@@ -304,6 +303,16 @@ func (s *session) line(line []byte) {
 			s.end(c, c.answered(a, false, 0))
 		}
 	}
+}
+
+// broken handles a line that is no answer: the agent's output, or an answer that isn't JSON.
+func (s *session) broken(line []byte) {
+	if id, ok := stdio.ParseBroken(line); ok {
+		if c := s.take(id); c != nil {
+			s.end(c, c.answered(stdio.Answer{Message: "the agent's answer is no JSON: it is in its log"}, false, 0))
+		}
+	}
+	s.instance.output(line, false)
 }
 
 // isPong takes the answer to the ping that waits. An agent that answers it with an error doesn't know pings, and lives.

@@ -292,11 +292,11 @@ func (p *Pool) Logs(n int) map[string][]string {
 	return out
 }
 
-// Rolling reports whether instances of an older spec still have to be replaced.
+// Rolling reports whether instances are being replaced. It ends with the last of them, or when a successor is down.
 func (p *Pool) Rolling() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.members, func(m *member) bool { return m.stale && m.down == nil || m.next && m.down == nil })
+	return slices.ContainsFunc(p.members, func(m *member) bool { return m.next && m.down == nil })
 }
 
 // Freeze lets the pool start no more instances: it is about to be closed.

@@ -455,3 +455,36 @@ func TestAnInstanceIsCheap(t *testing.T) {
 		t.Errorf("the fastest pong took %s", best)
 	}
 }
+
+func TestWhatAnAgentWritesNeverEndsTheReader(t *testing.T) {
+	f := start(t, agent(func(a *spec.Agent) { a.Runtime, a.Command = spec.Command, []string{"python3", "wilful.py"} }), nil)
+	f.awaitSlots(16)
+	broken := attempt(`"no JSON"`, time.Minute, false)
+	f.run(broken)
+	if res := broken.wait(t); res.Outcome != task.Failed || !strings.Contains(res.Message, "no JSON") {
+		t.Errorf("got %+v", res)
+	}
+	for content, want := range map[string]string{`"glue"`: `{}`, `"log"`: `{}`, `"NaN"`: `{"x": null}`, `"anything"`: `{}`} {
+		r := attempt(content, time.Minute, false)
+		f.run(r)
+		if res := r.wait(t); res.Outcome != task.Completed || string(res.Value) != want {
+			t.Errorf("%s: %+v", content, res)
+		}
+	}
+	f.awaitLine("42")
+	f.awaitLine(`"level": "info"`)
+}
+
+func TestAFailedReplacementLeavesTheOldOneAndSaysSo(t *testing.T) {
+	f := start(t, agent(nil), nil)
+	f.awaitSlots(16)
+	f.pool.Replace(agent(func(a *spec.Agent) { a.Callback = "agent:nope" }), "spec changed")
+	f.await("the successor to be down", func() bool { return f.pool.Status().Down != nil })
+	if s := f.pool.Status(); s.Running != 1 || f.pool.Rolling() || f.pool.Slots() != 16 {
+		t.Errorf("%+v, %d slots", s, f.pool.Slots())
+	}
+	f.pool.Replace(agent(nil), "mended")
+	f.awaitChange("n-3 RUNNING")
+	f.awaitChange("n-1 STOPPED")
+	f.await("one instance", func() bool { return f.pool.Slots() == 16 && f.pool.Status().Down == nil })
+}
