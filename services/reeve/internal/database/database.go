@@ -107,6 +107,9 @@ func (db *Database) prepare(ctx context.Context) error {
 	if db.install, err = find(ctx, made, db.config.Say); err != nil {
 		return err
 	}
+	if err := evict(db.data); err != nil {
+		return err
+	}
 	if err := db.owner.take(db.config.Dir); err != nil {
 		return err
 	}
@@ -114,9 +117,6 @@ func (db *Database) prepare(ctx context.Context) error {
 		if err := db.initialize(ctx); err != nil {
 			return err
 		}
-	}
-	if err := evict(db.data); err != nil {
-		return err
 	}
 	return db.makeSocket()
 }

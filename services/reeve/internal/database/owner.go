@@ -41,10 +41,13 @@ func (o *owner) take(path string) error {
 		return nil
 	}
 	err := filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+		if err == nil {
+			err = os.Lchown(p, o.uid, o.gid)
 		}
-		return os.Lchown(p, o.uid, o.gid)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a process of a killed server's, on its way out, removes its files
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("give %s to the user %d that Postgres runs as: %w", path, o.uid, err)

@@ -72,7 +72,10 @@ func evict(data string) error {
 	first, _, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil || pid <= 1 || !serves(pid, data) {
-		return os.Remove(path)
+		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
 	for _, s := range []step{{syscall.SIGQUIT, 6 * time.Second}, {syscall.SIGKILL, 4 * time.Second}} {
 		if serves(pid, data) {
