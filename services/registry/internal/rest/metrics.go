@@ -106,7 +106,7 @@ type omniCounters struct {
 }
 
 func (s *Server) omniMetrics(c *gin.Context) {
-	counters, err := s.History.Counters(c, c.Query("topic"), "")
+	counters, err := s.History.Counters(c.Request.Context(), c.Query("topic"), "")
 	if err != nil {
 		s.fail(c, err)
 		return

@@ -151,7 +151,9 @@ func knownKeys(next api.StrictHandlerFunc, _ string) api.StrictHandlerFunc {
 				return nil, err
 			}
 		}
-		return next(c, request)
+		// A copy, because the original is used again for another request while the database's client may still be looking
+		// whether this one's context has ended.
+		return next(c.Copy(), request)
 	}
 }
 
