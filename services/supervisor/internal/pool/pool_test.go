@@ -65,6 +65,13 @@ func (f *fixture) Output(_ *spec.Agent, _, line string, _ int) {
 	f.note(func() { f.lines = append(f.lines, line) })
 }
 
+// seen are the changes so far.
+func (f *fixture) seen() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.changes...)
+}
+
 func (f *fixture) note(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
