@@ -281,17 +281,6 @@ func (p *Pool) Close(drain time.Duration, reason string) {
 	}
 }
 
-// Logs gives the last lines of each instance's log.
-func (p *Pool) Logs(n int) map[string][]string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out := map[string][]string{}
-	for _, m := range p.members {
-		out[m.inst.ID()] = m.inst.Log.Tail(n)
-	}
-	return out
-}
-
 // Rolling reports whether instances are being replaced. It ends with the last of them, or when a successor is down.
 func (p *Pool) Rolling() bool {
 	p.mu.Lock()
