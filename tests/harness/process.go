@@ -26,6 +26,19 @@ type Process struct {
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
+// Exit is its exit code once it has ended; -1 where a signal ended it.
+func (p *Process) Exit() int {
+	<-p.ended
+	var exit *exec.ExitError
+	switch {
+	case p.err == nil:
+		return 0
+	case errors.As(p.err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
 // Ready waits until /readyz says 200.
 func (p *Process) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)

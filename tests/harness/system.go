@@ -85,6 +85,11 @@ func (s *System) Launch(service, node string) (*Process, error) {
 	if service == "registry" {
 		s.URL = "http://" + addr
 	}
+	return s.LaunchAt(service, node, addr)
+}
+
+// LaunchAt is Launch on an address of the caller's, for a second process of the same node.
+func (s *System) LaunchAt(service, node, addr string) (*Process, error) {
 	cmd := exec.Command(filepath.Join(s.Bin, service))
 	cmd.Dir = s.Dir
 	cmd.Env = append(Environ(),
