@@ -81,6 +81,25 @@ func TestAnAgentFailsOnlyWhenEveryWorkerOfItsGenerationFails(t *testing.T) {
 	}
 }
 
+func TestAnInstanceIsNoMoreThanItsNode(t *testing.T) {
+	now := time.Unix(1000, 0).UTC()
+	live := View{Nodes: []Node{{Service: "dispatcher", Node: "d", Alive: true}, {Service: "supervisor", Node: "a", Alive: true, StartedAt: now},
+		{Service: "supervisor", Node: "dead", StartedAt: now}}}
+	for name, c := range map[string]struct {
+		in    Instance
+		state string
+	}{
+		"on a live node":             {Instance{Node: "a", State: "RUNNING", UpdatedAt: now.Add(time.Second)}, "RUNNING"},
+		"of its node's earlier life": {Instance{Node: "a", State: "RUNNING", UpdatedAt: now.Add(-time.Second)}, stopped},
+		"on a dead node":             {Instance{Node: "dead", State: "RUNNING", UpdatedAt: now.Add(time.Second)}, stopped},
+		"on a node nobody knows":     {Instance{Node: "d", State: "CRASHED", UpdatedAt: now.Add(time.Second)}, stopped},
+	} {
+		if c.in.judge(live); c.in.State != c.state || (c.in.Reason != "") != (c.state == stopped) {
+			t.Errorf("%s: %+v", name, c.in)
+		}
+	}
+}
+
 func FuzzApply(f *testing.F) {
 	f.Add([]byte(`{"event":"node_heartbeat","agents":[{"lag":1}]}`))
 	f.Add([]byte(`{"event":"agent_report"}`))

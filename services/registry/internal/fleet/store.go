@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +18,12 @@ import (
 // the status topic's projection.
 type Store struct{ DB *sqlx.DB }
 
-// keepReports is how long an instance or a node is kept after it was last heard of.
-const keepReports = 24 * time.Hour
+const (
+	// keepReports is how long an instance or a node is kept after it was last heard of.
+	keepReports = 24 * time.Hour
+	// keepStopped is how long an instance that has ended is still listed.
+	keepStopped = 10 * time.Minute
+)
 
 // Prepare has nothing to do.
 func (Store) Prepare(context.Context, []*kgo.Record) error { return nil }
@@ -99,6 +104,7 @@ func storeNode(ctx context.Context, tx *sqlx.Tx, n status.Node) error {
 func storeChange(ctx context.Context, tx *sqlx.Tx, c status.StateChange) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO instances AS i (topic, name, instance, node, state, reason, pid, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (topic, name, instance) DO UPDATE SET node = excluded.node, state = excluded.state, reason = excluded.reason,
+			health = CASE excluded.state WHEN 'STOPPED' THEN 'not_running' WHEN 'CRASHED' THEN 'dead' ELSE i.health END,
 			pid = CASE WHEN excluded.pid > 0 THEN excluded.pid ELSE i.pid END, updated_at = excluded.updated_at`,
 		c.Topic, c.AgentName, c.Instance, c.Node, c.NewState, c.Reason, c.PID, floatTime(c.Timestamp))
 	return err
@@ -135,15 +141,32 @@ type Instance struct {
 	UpdatedAt                                          time.Time `db:"updated_at"`
 }
 
-// Instances lists instances; an empty topic or name selects all.
-func (s Store) Instances(ctx context.Context, topic, name string) ([]Instance, error) {
+// Instances lists instances as they are by what is known of their nodes now; an empty topic or name selects all.
+func (s Store) Instances(ctx context.Context, topic, name string, live View, now time.Time) ([]Instance, error) {
 	var out []Instance
 	err := s.DB.SelectContext(ctx, &out, `SELECT topic, name, instance, node, state, health, reason, pid, cpu_percent, memory_mb, latency_ms, restart_count, updated_at
 		FROM instances WHERE ($1 = '' OR topic = $1) AND ($2 = '' OR name = $2) ORDER BY topic, name, instance LIMIT 10000`, topic, name)
 	if err != nil {
 		return nil, fmt.Errorf("list instances: %w", err)
 	}
-	return out, nil
+	for i := range out {
+		out[i].judge(live)
+	}
+	return slices.DeleteFunc(out, func(i Instance) bool { return i.State == stopped && now.Sub(i.UpdatedAt) > keepStopped }), nil
+}
+
+const stopped = "STOPPED"
+
+// judge corrects what an instance's node can't report any more: that the node is gone, and its instances with it.
+func (i *Instance) judge(live View) {
+	at := slices.IndexFunc(live.Nodes, func(n Node) bool { return n.Node == i.Node && n.Service != dispatcher && n.Alive })
+	if i.State == stopped || at >= 0 && !i.UpdatedAt.Before(live.Nodes[at].StartedAt) {
+		return
+	}
+	i.State, i.Health, i.Reason = stopped, "dead", "its node is gone"
+	if at >= 0 {
+		i.Reason = "its node was started again"
+	}
 }
 
 // Alert is an alert that is open.

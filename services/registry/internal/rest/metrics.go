@@ -224,7 +224,7 @@ func (s *Server) ListGroups(ctx context.Context, r api.ListGroupsRequestObject) 
 
 // ListInstances lists agents' processes.
 func (s *Server) ListInstances(ctx context.Context, r api.ListInstancesRequestObject) (api.ListInstancesResponseObject, error) {
-	rows, err := s.Reports.Instances(ctx, r.Params.Topic, r.Params.Name)
+	rows, err := s.Reports.Instances(ctx, r.Params.Topic, r.Params.Name, s.Fleet.View(s.Now()), s.Now())
 	if err != nil {
 		return nil, err
 	}
