@@ -104,7 +104,7 @@ func storeNode(ctx context.Context, tx *sqlx.Tx, n status.Node) error {
 func storeChange(ctx context.Context, tx *sqlx.Tx, c status.StateChange) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO instances AS i (topic, name, instance, node, state, reason, pid, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (topic, name, instance) DO UPDATE SET node = excluded.node, state = excluded.state, reason = excluded.reason,
-			health = CASE excluded.state WHEN 'STOPPED' THEN 'not_running' WHEN 'CRASHED' THEN 'dead' ELSE i.health END,
+			health = CASE WHEN excluded.state = 'RUNNING' THEN i.health WHEN excluded.state IN ('CRASHED', 'RESTARTING') THEN 'dead' ELSE 'not_running' END,
 			pid = CASE WHEN excluded.pid > 0 THEN excluded.pid ELSE i.pid END, updated_at = excluded.updated_at`,
 		c.Topic, c.AgentName, c.Instance, c.Node, c.NewState, c.Reason, c.PID, floatTime(c.Timestamp))
 	return err
@@ -175,10 +175,11 @@ type Alert struct {
 	Since                                         time.Time
 }
 
-// Alerts lists open alerts, the newest first, at most 100.
+// Alerts lists open alerts, the newest first, at most 100; those of deleted agents are nobody's business any more.
 func (s Store) Alerts(ctx context.Context) ([]Alert, error) {
 	var out []Alert
-	err := s.DB.SelectContext(ctx, &out, `SELECT topic, name, kind, subject, severity, message, since FROM alerts ORDER BY since DESC LIMIT 100`)
+	err := s.DB.SelectContext(ctx, &out, `SELECT topic, name, kind, subject, severity, message, since FROM alerts a
+		WHERE NOT EXISTS (SELECT 1 FROM agents g WHERE g.topic = a.topic AND g.name = a.name AND g.phase = 'terminated') ORDER BY since DESC LIMIT 100`)
 	if err != nil {
 		return nil, fmt.Errorf("list alerts: %w", err)
 	}
