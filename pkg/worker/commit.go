@@ -72,6 +72,7 @@ type transaction struct {
 type part struct {
 	*partition
 	reserved int64
+	tried    []*slot
 	wants    []*slot
 	clean    bool
 }
@@ -104,20 +105,27 @@ func (e *Engine) prepare(why purpose) *transaction {
 	t := &transaction{purpose: why, tx: hop.Tx{Member: e.member, Generation: e.member.Generation()}}
 	t.batch, t.route, t.mixed = e.takeFinished(why)
 	for _, s := range t.batch {
-		s.part.tracker.Settle(s.offset())
+		s.part.settle(s, true)
 		s.part.changed = true
+	}
+	if len(t.batch) == 0 {
+		if t.route = offsetsOnly; why != handOver && !e.delivery.admits(offsetsOnly, time.Now()) {
+			return nil
+		}
 	}
 	needed := len(t.batch) > 0
 	for _, p := range e.order {
-		needed = needed || p.wanted >= 0 || len(p.wants) > 0 && len(p.named) < offsets.MaxEntries
+		tried, wants := p.nameable()
+		needed = needed || p.wanted >= 0 || len(tried)+len(wants) > 0
 	}
 	if !needed && why == groupCommit {
 		return nil
 	}
 	t.tx.Offsets = map[int32]hop.Position{}
 	for _, p := range e.order {
-		clean := why == handOver && len(p.inFlight) == 0 || why != groupCommit && p.live == 0 && len(p.pending) == 0
-		if p.changed || p.wanted >= 0 || len(p.wants) > 0 || p.unclean && clean {
+		idle := why == handOver && len(p.inFlight) == 0 || why != groupCommit && p.live == 0 && len(p.pending) == 0
+		clean := idle && !p.inDoubt()
+		if p.changed || p.wanted >= 0 || len(p.wants)+len(p.tried) > 0 || p.unclean && clean {
 			t.parts = append(t.parts, e.describe(t, p, clean))
 		}
 	}
@@ -132,19 +140,23 @@ func (e *Engine) prepare(why purpose) *transaction {
 func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed bool) {
 	now := time.Now()
 	kept := e.finished[:0:0]
+	routes, all := map[string]bool{}, true
 	for i, s := range e.finished {
 		if len(batch) == batchLimit {
-			kept = append(kept, e.finished[i:]...)
+			kept, all = append(kept, e.finished[i:]...), false
 			break
 		}
 		if s.part.away {
-			kept = append(kept, s)
+			kept, all = append(kept, s), false
 			continue
 		}
 		if s.verdict.Settled == "" {
 			s.verdict = e.judge(s)
 		}
 		r := e.routeOf(s)
+		if len(e.delivery.waits) > 0 {
+			routes[r] = true
+		}
 		if why != handOver && !e.delivery.admits(r, now) || e.delivery.apart && len(batch) > 0 && r != route {
 			kept = append(kept, s)
 			continue
@@ -156,6 +168,9 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 		batch = append(batch, s)
 	}
 	e.finished = kept
+	if all && e.delivery.endWaits(func(r string) bool { return r != offsetsOnly && !routes[r] && (r != "" || len(routes) == 0) }) {
+		e.resolved("what waited for its destination is another worker's")
+	}
 	return batch, route, mixed
 }
 
@@ -168,20 +183,21 @@ func (e *Engine) describe(t *transaction, p *partition, clean bool) part {
 		m.Suspects = p.suspects
 	}
 	if clean {
-		m.Entries, m.Suspects = handedOver(e.begun(p), m.Suspects)
+		m.Entries, m.Suspects = handedOver(e.begun(p), p.inheritedEntries(), m.Suspects)
 		p.reserved, p.closing = 0, true // nothing starts behind a clean commit's back
 	} else {
 		p.pace, p.started = paceOf(p.pace, p.started), 0
 		d.reserved = reserveTo(low, p.reserved, max(p.highest, p.wanted), p.pace)
 		m.Reserved = d.reserved
-		d.wants = p.wants[:min(len(p.wants), offsets.MaxEntries-len(p.named))]
-		m.Entries = e.entries(p, d.wants)
+		d.tried, d.wants = p.nameable()
+		m.Entries = e.entries(p, slices.Concat(d.tried, d.wants))
 	}
 	t.tx.Offsets[p.id] = hop.Position{Offset: low, Metadata: m.Encode(low)}
 	return d
 }
 
-// entries names the attempts that the records don't tell.
+// entries names the attempts that the records don't tell: those that may start, and as far as there is room those that
+// an earlier owner has named and that wait.
 func (e *Engine) entries(p *partition, wants []*slot) []offsets.Entry {
 	var es []offsets.Entry
 	for _, s := range p.named {
@@ -190,11 +206,22 @@ func (e *Engine) entries(p *partition, wants []*slot) []offsets.Entry {
 		}
 	}
 	for _, s := range wants {
-		es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.number(), Alone: s.suspect() && s.solo && e.onTrial(s)})
+		if !p.tracker.Settled(s.offset()) {
+			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.number(), Alone: s.suspect() && s.solo && e.onTrial(s)})
+		}
 	}
-	slices.SortFunc(es, func(a, b offsets.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
+	for _, s := range e.suspects {
+		if s.part == p && s.solo && len(es) < offsets.MaxEntries && !p.tracker.Settled(s.offset()) {
+			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun})
+		}
+	}
+	inherited := p.inheritedEntries()
+	es = append(es, inherited[:min(len(inherited), max(offsets.MaxEntries-len(es), 0))]...)
+	slices.SortFunc(es, byOffset)
 	return es
 }
+
+func byOffset(a, b offsets.Entry) int { return cmp.Compare(a.Offset, b.Offset) }
 
 func (e *Engine) onTrial(s *slot) bool {
 	_, ok := e.trial.members[s]
@@ -203,12 +230,12 @@ func (e *Engine) onTrial(s *slot) bool {
 
 // handedOver names the attempts that were begun and cut short, for the next owner. What has no place among the entries
 // is covered by the mark: its attempt is the record's.
-func handedOver(begun []*slot, mark int64) ([]offsets.Entry, int64) {
-	var es []offsets.Entry
+func handedOver(begun []*slot, inherited []offsets.Entry, mark int64) ([]offsets.Entry, int64) {
+	es := slices.Clone(inherited)
 	for _, s := range begun {
 		es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun})
 	}
-	slices.SortFunc(es, func(a, b offsets.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
+	slices.SortFunc(es, byOffset)
 	if len(es) > offsets.MaxEntries {
 		mark = max(mark, es[len(es)-1].Offset+1)
 		es = es[:offsets.MaxEntries]
@@ -224,8 +251,8 @@ func (e *Engine) begun(p *partition) []*slot {
 			all = append(all, s)
 		}
 	}
-	for _, s := range slices.Concat(p.wants, e.suspects, e.finished, p.ready.slots[p.ready.head:]) {
-		if s.part == p && s.begun > 0 && p.named[s.offset()] == nil {
+	for _, s := range slices.Concat(p.tried, p.wants, e.suspects, e.finished, p.ready.slots[p.ready.head:]) {
+		if s.part == p && s.begun > 0 && p.named[s.offset()] == nil && !p.tracker.Settled(s.offset()) {
 			all = append(all, s)
 		}
 	}
@@ -248,8 +275,8 @@ func (e *Engine) committed(t *transaction) {
 		if p.wanted < p.reserved {
 			p.wanted = -1
 		}
-		p.wants = p.wants[len(d.wants):]
-		for _, s := range d.wants {
+		p.tried, p.wants = p.tried[len(d.tried):], p.wants[len(d.wants):]
+		for _, s := range slices.Concat(d.tried, d.wants) {
 			e.nowNamed(s)
 		}
 		if len(p.pending) > 0 {
@@ -257,7 +284,7 @@ func (e *Engine) committed(t *transaction) {
 		}
 	}
 	if e.delivery.succeeded(t.route) {
-		e.cfg.Alert(Alert{Kind: "destination_unwritable", Severity: "warning", Resolved: true, Message: "what waited for its destination is written"})
+		e.resolved("what waited for its destination is written")
 	}
 	e.changed.Broadcast()
 	signal(e.wakeSchedule)
@@ -280,12 +307,12 @@ func (e *Engine) rolledBack(t *transaction, err error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range t.batch {
-		s.part.tracker.Unsettle(s.offset())
+		s.part.settle(s, false)
 	}
 	for _, d := range t.parts {
 		d.changed, d.closing = true, false
 	}
-	e.finished = append(t.batch, e.finished...)
+	e.finished = append(slices.DeleteFunc(slices.Clone(t.batch), func(s *slot) bool { return s.part.gone }), e.finished...)
 	var refused *hop.RecordsError
 	if errors.As(err, &refused) {
 		return e.resolve(t, refused)
@@ -295,6 +322,9 @@ func (e *Engine) rolledBack(t *transaction, err error) bool {
 	}
 	if t.mixed {
 		e.delivery.apart = true
+		for _, s := range t.batch {
+			e.delivery.doubt(e.routeOf(s))
+		}
 		return true
 	}
 	e.delivery.postpone(t.route, time.Now())

@@ -17,8 +17,8 @@ import (
 
 // delivery is the engine's knowledge of its destinations: one that can't be written holds up only what goes there.
 type delivery struct {
-	apart    bool // destinations get transactions of their own: a mixed one has failed
-	waits    map[string]wait
+	apart    bool            // destinations get transactions of their own: a mixed one has failed
+	waits    map[string]wait // destinations that failed, or were part of what failed, until they succeed
 	dlqReady bool
 	known    map[string]replyTopic // reply topics that were looked up
 }
@@ -41,29 +41,52 @@ const (
 	replyTTL   = 30 * time.Second
 )
 
-// admits reports whether a destination may be tried now.
-func (d *delivery) admits(route string, now time.Time) bool { return !now.Before(d.waits[route].until) }
+// offsetsOnly is the destination of a transaction without outcomes.
+const offsetsOnly = "\x00"
 
-// postpone lets a destination wait, longer each time.
-func (d *delivery) postpone(route string, now time.Time) {
+// admits reports whether a destination may be tried now. The outcomes topic, "", is on the way to every other.
+func (d *delivery) admits(route string, now time.Time) bool {
+	return !now.Before(d.waits[route].until) && (route == offsetsOnly || !now.Before(d.waits[""].until))
+}
+
+// doubt keeps a destination apart until it has succeeded by itself.
+func (d *delivery) doubt(route string) {
 	if d.waits == nil {
 		d.waits = map[string]wait{}
 	}
+	d.waits[route] = d.waits[route]
+}
+
+// postpone lets a destination wait, longer each time.
+func (d *delivery) postpone(route string, now time.Time) {
+	d.doubt(route)
 	w := d.waits[route]
 	w.pause = min(max(2*w.pause, pauseMin), pauseMax)
 	w.until = now.Add(w.pause)
 	d.waits[route] = w
 }
 
-// succeeded ends a destination's wait, and reports whether an alert is to be taken back. When nothing waits any more,
-// destinations share transactions again.
-func (d *delivery) succeeded(route string) (told bool) {
-	told = d.waits[route].told
-	delete(d.waits, route)
+// succeeded ends a destination's wait, and reports whether an alert is to be taken back.
+func (d *delivery) succeeded(route string) (resolved bool) {
+	return d.endWaits(func(r string) bool { return r == route || r == "" && route != offsetsOnly })
+}
+
+// endWaits reports whether nothing waits any more that a person was told of. When nothing waits at all, destinations
+// share transactions again.
+func (d *delivery) endWaits(of func(route string) bool) (resolved bool) {
+	for r, w := range d.waits {
+		if of(r) {
+			resolved = resolved || w.told
+			delete(d.waits, r)
+		}
+	}
 	if len(d.waits) == 0 {
 		d.apart = false
 	}
-	return told
+	for _, w := range d.waits {
+		resolved = resolved && !w.told
+	}
+	return resolved
 }
 
 // routeOf names where a result goes besides the outcomes topic; "" is nowhere.
@@ -175,6 +198,11 @@ func (e *Engine) canReply(ctx context.Context, topic string) bool {
 	}
 	e.delivery.known[topic] = replyTopic{ok: ok, until: now.Add(replyTTL)}
 	return ok
+}
+
+// resolved takes the alert of a destination back.
+func (e *Engine) resolved(message string) {
+	e.cfg.Alert(Alert{Kind: "destination_unwritable", Severity: "warning", Resolved: true, Message: message})
 }
 
 // resolve decides what becomes of tasks whose records were refused. It reports whether the rest may go at once.

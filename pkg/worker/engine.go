@@ -169,18 +169,31 @@ func (e *Engine) Figures() Figures {
 }
 
 // Stop starts nothing more, waits for running attempts until the context ends, cancels the rest, commits what is
-// settled as a clean hand-over and closes. The static membership stays, so that a restart finds its partitions.
+// settled as a clean hand-over and closes. The static membership stays, so that a restart finds its partitions. Stop and
+// Leave do nothing to an engine that wasn't started, and may be called again.
 func (e *Engine) Stop(ctx context.Context) {
+	if !e.started() {
+		return
+	}
 	e.drain(ctx)
 	e.member.Close()
 }
 
 // Leave is Stop, and leaves the group by name: another worker gets the partitions at once.
 func (e *Engine) Leave(ctx context.Context) error {
+	if !e.started() {
+		return nil
+	}
 	e.drain(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
 	defer cancel()
 	return e.member.Leave(ctx)
+}
+
+func (e *Engine) started() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.member != nil
 }
 
 func (e *Engine) drain(ctx context.Context) {

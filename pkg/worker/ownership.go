@@ -22,6 +22,10 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 	e.mu.Lock()
 	var victims []*Attempt
 	for _, a := range as {
+		if p := e.parts[a.Partition]; p != nil { // the topic was made again
+			e.drop(a.Partition)
+			victims = append(victims, e.abandon(p)...)
+		}
 		old := e.lost[a.Partition]
 		delete(e.lost, a.Partition)
 		p := old
@@ -30,6 +34,7 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 				victims = append(victims, e.abandon(old)...)
 			}
 			p = newPartition(a, e.suspicion)
+			e.member.Resume(p.id) // it may have been paused when it went
 		}
 		p.leaving, p.away = false, false
 		e.parts[a.Partition] = p
@@ -37,7 +42,8 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 		e.log.Info("partition assigned", slog.Int("partition", int(a.Partition)), slog.Int64("offset", a.Offset),
 			slog.Int("settled_beyond", a.Metadata.Settled.Len()), slog.Bool("clean", a.Metadata.Clean), slog.String("last_owner", a.Metadata.Node), slog.Bool("kept", p == old))
 	}
-	for id, p := range e.lost { // they went to somebody else
+	delete(e.delivery.waits, offsetsOnly) // the group's answer may be another now
+	for id, p := range e.lost {           // they went to somebody else
 		delete(e.lost, id)
 		victims = append(victims, e.abandon(p)...)
 	}
@@ -134,6 +140,6 @@ func (e *Engine) abandon(p *partition) []*Attempt {
 	e.finished = slices.DeleteFunc(e.finished, func(s *slot) bool { return s.part == p })
 	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p })
 	maps.DeleteFunc(e.trial.members, func(s *slot, _ bool) bool { return s.part == p })
-	p.leaving, p.away = true, true
+	p.leaving, p.away, p.gone = true, true, true
 	return victims
 }

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"sort"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/hop"
@@ -16,8 +18,9 @@ type partition struct {
 	inherited *offsets.Metadata // of the predecessor; nil once everything that it speaks of is admitted
 	pending   []*kgo.Record     // beyond the window
 	ready     queue
-	wants     []*slot          // to be named in the next commit's metadata before they start
-	named     map[int64]*slot  // named in the metadata, at most offsets.MaxEntries with wants
+	wants     []*slot          // to be named in a commit's metadata before they start
+	tried     []*slot          // as wants, but on trial: all else waits for them
+	named     map[int64]*slot  // named in the metadata, at most offsets.MaxEntries
 	tails     map[uint64]*slot // the last task of each key that is held
 	inFlight  map[*slot]struct{}
 	live      int   // tasks admitted and not settled
@@ -32,12 +35,14 @@ type partition struct {
 	unclean   bool  // the last commit reserved something
 	leaving   bool  // being revoked, or lost: nothing starts
 	away      bool  // lost: nothing is committed
+	gone      bool  // for good: its tasks are forgotten
 	closing   bool  // a clean commit is under way: nothing starts
 	paused    bool
 }
 
 func newPartition(a hop.Assignment, suspicion int) *partition {
 	m := a.Metadata
+	m.Reserved, m.Suspects = min(m.Reserved, a.LogEnd), min(m.Suspects, a.LogEnd) // what comes now is nobody's but ours
 	p := &partition{id: a.Partition, tracker: offsets.NewTracker(a.Offset, m.Settled), inherited: &m,
 		named: map[int64]*slot{}, tails: map[uint64]*slot{}, inFlight: map[*slot]struct{}{},
 		highest: a.Offset - 1, wanted: -1, unclean: true, suspects: m.Suspects, suspicion: suspicion}
@@ -49,6 +54,38 @@ func newPartition(a hop.Assignment, suspicion int) *partition {
 
 // open reports whether tasks may start.
 func (p *partition) open() bool { return !p.leaving && !p.closing }
+
+// settle marks a task settled, or takes that back. What retention has overtaken meanwhile has no place any more.
+func (p *partition) settle(s *slot, settled bool) {
+	switch {
+	case s.offset() < p.tracker.Low():
+	case settled:
+		p.tracker.Settle(s.offset())
+	default:
+		p.tracker.Unsettle(s.offset())
+	}
+}
+
+// nameable is who may be named next: room is kept for those on trial, since what is named may wait for their end.
+func (p *partition) nameable() (tried, wants []*slot) {
+	wants = p.wants[:min(len(p.wants), max(offsets.MaxEntries-trialSize-len(p.named), 0))]
+	return p.tried[:min(len(p.tried), offsets.MaxEntries-len(p.named)-len(wants))], wants
+}
+
+// inDoubt reports whether the predecessor left tasks in doubt that haven't been read yet: so far only its own metadata
+// tells of them.
+func (p *partition) inDoubt() bool {
+	return p.inherited != nil && !p.inherited.Clean && p.tracker.Next() < max(p.inherited.Reserved, p.inherited.Suspects, lastEntry(p.inherited)+1)
+}
+
+// inheritedEntries are those of tasks that haven't been read yet.
+func (p *partition) inheritedEntries() []offsets.Entry {
+	if p.inherited == nil {
+		return nil
+	}
+	es := p.inherited.Entries
+	return es[sort.Search(len(es), func(i int) bool { return es[i].Offset >= p.tracker.Next() }):]
+}
 
 // queue is a first-in-first-out of slots.
 type queue struct {

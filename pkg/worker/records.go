@@ -15,8 +15,13 @@ import (
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
-// messageLimit bounds an error's message in headers, in bytes.
-const messageLimit = 4 << 10
+const (
+	// messageLimit bounds an error's message in headers, in bytes.
+	messageLimit = 4 << 10
+	// errorLimit bounds message and traceback in an outcome's value, so that no error is too large to be settled: as JSON
+	// they may take six times as much.
+	errorLimit = 64 << 10
+)
 
 // writer makes the records that settle attempts. One is made for each transaction; memory is taken a batch at a time.
 type writer struct {
@@ -125,7 +130,7 @@ func (w *writer) outcome(s *slot, ref, version []byte) {
 	}
 	value := s.result.Value
 	if s.verdict.Class != "" {
-		message := clip(s.result.Message)
+		message := clip(s.result.Message, messageLimit)
 		add(task.HeaderErrorClass, []byte(s.verdict.Class))
 		add(task.HeaderErrorMessage, []byte(message))
 		add(task.HeaderErrorFingerprint, []byte(Fingerprint(s.verdict.Class, message, w.agent.Version)))
@@ -192,15 +197,15 @@ func errorJSON(s *slot) []byte {
 		Type      string     `json:"error_type,omitempty"`
 		Traceback string     `json:"traceback,omitempty"`
 		Derived   bool       `json:"derived,omitempty"`
-	}{s.result.Message, s.verdict.Class, s.result.Type, s.result.Traceback, s.verdict.Derived})
+	}{clip(s.result.Message, errorLimit), s.verdict.Class, clip(s.result.Type, messageLimit), clip(s.result.Traceback, errorLimit), s.verdict.Derived})
 	return b
 }
 
-func clip(message string) string {
-	if len(message) <= messageLimit {
-		return message
+func clip(text string, limit int) string {
+	if len(text) <= limit {
+		return text
 	}
-	return strings.ToValidUTF8(message[:messageLimit], "")
+	return strings.ToValidUTF8(text[:limit], "")
 }
 
 // carried copies the record's headers but those that are named, which the caller writes anew.
@@ -227,7 +232,7 @@ func (w *writer) failure(s *slot, hs []kgo.RecordHeader) []kgo.RecordHeader {
 	if first == nil {
 		first = last
 	}
-	message := clip(s.result.Message)
+	message := clip(s.result.Message, messageLimit)
 	return append(hs,
 		kgo.RecordHeader{Key: task.HeaderErrorClass, Value: []byte(s.verdict.Class)},
 		kgo.RecordHeader{Key: task.HeaderErrorMessage, Value: []byte(message)},

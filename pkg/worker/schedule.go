@@ -171,7 +171,7 @@ func (e *Engine) openTrial() {
 		s := e.suspects[0]
 		e.suspects = e.suspects[1:]
 		e.trial.members[s] = false
-		s.part.wants = append(s.part.wants, s)
+		s.part.tried = append(s.part.tried, s)
 	}
 	signal(e.wakeCommit)
 }
