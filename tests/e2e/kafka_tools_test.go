@@ -14,6 +14,7 @@ import (
 // Kafka's own tools are enough: its console producer publishes, its consumer-groups shows the agent's groups with
 // members, and no lag when all is done.
 func TestKafkasOwnToolsSeeTheGroupsAndPublish(t *testing.T) {
+	t.Parallel()
 	sys := onShared(t)
 	topic := sys.Prefix + "-in"
 	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {

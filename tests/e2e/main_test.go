@@ -35,10 +35,13 @@ func run(m *testing.M) int {
 
 // onEachKafka runs a body on kfake and on the test run's Kafka where that is another.
 func onEachKafka(t *testing.T, body func(t *testing.T, sys *harness.System)) {
+	t.Parallel()
 	t.Run("kfake", func(t *testing.T) {
+		t.Parallel()
 		body(t, system(t, testenv.Kfake(t), testenv.Unique()))
 	})
 	t.Run("shared", func(t *testing.T) {
+		t.Parallel()
 		body(t, onShared(t))
 	})
 }

@@ -163,6 +163,7 @@ func TestAServiceThatCantStartSaysWhatToDo(t *testing.T) {
 
 // A supervisor that is killed, guard and all, leaves no process of an agent, even while it is starting them.
 func TestAKilledSupervisorLeavesNoProcess(t *testing.T) {
+	t.Parallel()
 	sys := system(t, testenv.Kfake(t), testenv.Unique())
 	topic := sys.Prefix + "-in"
 	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
