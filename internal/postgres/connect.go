@@ -2,23 +2,11 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"time"
 
 	"github.com/lib/pq"
-)
-
-// What a broken connection looks like through database/sql.
-var (
-	errBadConn       = driver.ErrBadConn
-	errEOF           = io.EOF
-	errUnexpectedEOF = io.ErrUnexpectedEOF
-	errConnDone      = sql.ErrConnDone
 )
 
 // dialer bounds every dial, so that a host which swallows packets can't hold a request.
@@ -34,8 +22,7 @@ func (d dialer) DialTimeout(network, address string, limit time.Duration) (net.C
 	return d.DialContext(ctx, network, address)
 }
 
-func openDB(c driver.Connector) *sql.DB { return sql.OpenDB(c) }
-
+// connectorFor reads the URL, and gives the part of it that may be shown.
 func connectorFor(databaseURL string) (driver.Connector, string, error) {
 	at, err := where(databaseURL)
 	if err != nil {
@@ -43,7 +30,7 @@ func connectorFor(databaseURL string) (driver.Connector, string, error) {
 	}
 	c, err := pq.NewConnector(databaseURL)
 	if err != nil {
-		return nil, "", fmt.Errorf("read REEVE_DATABASE_URL: %w", errors.New("it is no Postgres URL: write postgres://user:password@host:5432/database"))
+		return nil, "", errURL // the driver's error may quote the URL
 	}
 	c.Dialer(dialer{net.Dialer{Timeout: dialLimit, KeepAlive: 15 * time.Second}})
 	return c, at, nil

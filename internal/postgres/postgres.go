@@ -4,8 +4,11 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"time"
@@ -70,7 +73,7 @@ func Open(ctx context.Context, databaseURL string, o Options) (*sqlx.DB, error) 
 	if err != nil {
 		return nil, err
 	}
-	db := sqlx.NewDb(openDB(connector), "postgres")
+	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	db.SetMaxOpenConns(o.MaxConns)
 	db.SetMaxIdleConns(o.MaxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -122,7 +125,8 @@ func Down(err error) bool {
 		return answer.Code == "57P03" || answer.Code.Class() == "57" && answer.Code != "57014" || answer.Code.Class() == "53" || answer.Code.Class() == "08"
 	}
 	var netErr net.Error
-	return errors.As(err, &netErr) || errors.Is(err, errBadConn) || errors.Is(err, errEOF) || errors.Is(err, errUnexpectedEOF) || errors.Is(err, errConnDone)
+	return errors.As(err, &netErr) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, sql.ErrConnDone)
 }
 
 // Plain makes a driver's error short: without the driver's prefix and without connection strings.
@@ -138,11 +142,13 @@ func Plain(err error) error {
 	return err
 }
 
+var errURL = errors.New("read REEVE_DATABASE_URL: it is no Postgres URL: write postgres://user:password@host:5432/database")
+
 // where is the part of the URL that may be shown.
 func where(databaseURL string) (string, error) {
 	u, err := url.Parse(databaseURL)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		return "", errors.New("read REEVE_DATABASE_URL: it is no Postgres URL: write postgres://user:password@host:5432/database")
+		return "", errURL
 	}
 	host := u.Host
 	if host == "" {

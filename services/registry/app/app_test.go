@@ -427,6 +427,22 @@ func TestTheKey(t *testing.T) {
 	r.want(200, "GET", "/v1/agents", "", "Authorization", "Bearer s3cret")
 }
 
+func TestTwoRegistriesSideBySide(t *testing.T) {
+	cfg := configuration(t)
+	one := start(t, cfg)
+	cfg.Node = "r2"
+	two := start(t, cfg) // migrates a database that is migrated
+	two.want(201, "POST", "/v1/agents", agent)
+	two.controlHas("active") // published by whichever leads
+	two.produce(two.outcome(0, 1, 1, "completed", "done", `{}`))
+	for _, r := range []*registry{one, two} {
+		r.waitFor("the outcome", func() bool { return r.want(200, "GET", "/v1/agents/orders/a/metrics", "")["completed"] == 1.0 })
+		if task := r.want(200, "GET", "/v1/tasks/orders/a/0/1", ""); task["status"] != "completed" {
+			t.Errorf("%v", task)
+		}
+	}
+}
+
 func TestWithoutKafkaTheSystemIsDownAndSaysSo(t *testing.T) {
 	cfg := configuration(t)
 	broker, err := testenv.StartKfake(t.Context())
