@@ -192,6 +192,7 @@ func (e *Engine) describe(t *transaction, p *partition, clean bool) part {
 		d.tried, d.wants = p.nameable()
 		m.Entries = e.entries(p, slices.Concat(d.tried, d.wants))
 	}
+	p.changed = false // what changes from now on is for the next
 	t.tx.Offsets[p.id] = hop.Position{Offset: low, Metadata: m.Encode(low)}
 	return d
 }
@@ -270,7 +271,7 @@ func (e *Engine) committed(t *transaction) {
 	for _, d := range t.parts {
 		p := d.partition
 		p.tracker.Advance()
-		p.changed, p.unclean, p.closing = false, !d.clean, false
+		p.unclean, p.closing = !d.clean, false
 		p.reserved = d.reserved
 		if p.wanted < p.reserved {
 			p.wanted = -1
@@ -279,9 +280,7 @@ func (e *Engine) committed(t *transaction) {
 		for _, s := range slices.Concat(d.tried, d.wants) {
 			e.nowNamed(s)
 		}
-		if len(p.pending) > 0 {
-			e.refill(p)
-		}
+		e.refill(p)
 	}
 	if e.delivery.succeeded(t.route) {
 		e.resolved("what waited for its destination is written")

@@ -116,6 +116,7 @@ func (o *ownership) Overtaken(id int32, from, to int64) {
 	e.mu.Lock()
 	if p := e.parts[id]; p != nil {
 		p.tracker.Jump(to)
+		p.changed = true
 	}
 	e.mu.Unlock()
 	e.cfg.Alert(Alert{Kind: "records_lost", Severity: "critical", Message: fmt.Sprintf("%s/%d: the tasks from offset %d to %d were deleted before they were run",

@@ -133,6 +133,7 @@ func (e *Engine) admit(fs kgo.Fetches) {
 				slots = slots[1:]
 			}
 		}
+		e.refill(p)
 		if len(p.pending) > holdLimit && !p.paused {
 			p.paused = true
 			e.member.Pause(p.id)
@@ -141,13 +142,21 @@ func (e *Engine) admit(fs kgo.Fetches) {
 	signal(e.wakeCommit)
 }
 
-// refill admits pending records that fit since the window has moved.
+// refill admits pending records that fit since the window has moved. Where nothing is unsettled before the next of them,
+// only offsets lie between that hold no record (an aborted transaction's), and the window moves there.
 func (e *Engine) refill(p *partition) {
-	n := 0
-	for ; n < len(p.pending) && p.tracker.Fits(p.pending[n].Offset); n++ {
-		e.place(p, p.pending[n], new(slot))
+	for len(p.pending) > 0 {
+		next := p.pending[0]
+		if !p.tracker.Fits(next.Offset) {
+			if p.tracker.Low() < p.tracker.Next() {
+				break
+			}
+			p.tracker.Jump(next.Offset)
+		}
+		e.place(p, next, new(slot))
+		p.pending[0] = nil
+		p.pending = p.pending[1:]
 	}
-	p.pending = p.pending[n:]
 	if p.paused && len(p.pending) < holdLimit/8 {
 		p.paused = false
 		e.member.Resume(p.id)

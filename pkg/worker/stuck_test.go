@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
@@ -174,4 +176,32 @@ func TestStopIsTolerant(t *testing.T) {
 		t.Error(err)
 	}
 	stop()
+}
+
+// What a dispatcher's transaction wrote that was aborted leaves a gap in the offsets, however wide.
+func TestGapWiderThanTheWindow(t *testing.T) {
+	s := newStand(t)
+	topic := s.names.Tasks("orders", "biller")
+	cl, err := kgo.NewClient(append(s.opts(), kgo.TransactionalID("gap"), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	s.publish(0, 10)
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	for range 17_000 {
+		cl.Produce(t.Context(), &kgo.Record{Topic: topic, Value: []byte("aborted")}, nil)
+	}
+	if err := cl.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	s.publish(10, 10)
+	s.engine("a", runner(t, 4, ok))
+	s.outcomes(20)
+	s.awaitLag(0)
 }
