@@ -125,6 +125,18 @@ func (m *Member) standsAt(ctx context.Context, ps map[int32]Position) (bool, err
 	}
 }
 
+func (m *Member) inDoubt() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doubt
+}
+
+func (m *Member) doubted() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.doubt = true
+}
+
 func (m *Member) confirmed(ps map[int32]Position) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

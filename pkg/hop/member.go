@@ -21,6 +21,9 @@ var (
 	ErrReplaced = errors.New("a newer process runs under this node's name")
 	// ErrClosed is returned by Poll after Close.
 	ErrClosed = errors.New("the group member is closed")
+	// ErrInDoubt says that a transaction was given up whose end isn't known: this member commits nothing more. Whoever
+	// reads the committed positions next finds out.
+	ErrInDoubt = errors.New("it isn't known whether the last transaction was committed")
 	// ErrNotMember says that the group doesn't count this member at the moment, so nothing may be committed.
 	ErrNotMember = errors.New("not a member of the group")
 )
@@ -96,6 +99,7 @@ type Member struct {
 	mu        sync.Mutex
 	topicID   [16]byte
 	committed map[int32]Position // the last that this process committed and saw confirmed
+	doubt     bool               // a transaction was given up whose end isn't known
 	dropped   error              // why the session has to end: partitions are assigned that the Handler wasn't told of
 }
 

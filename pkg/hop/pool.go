@@ -59,6 +59,8 @@ type Tx struct {
 	Offsets map[int32]Position
 	// Generation is Member.Generation as of when Offsets were taken together, while their partitions were owned.
 	Generation Generation
+
+	caller context.Context // of Commit, without its own limit
 }
 
 // RecordsError says that the broker refused records for what they are or where they go. Nothing was committed.
@@ -139,11 +141,16 @@ func (p *Pool) Close() {
 // Commit runs a transaction, or commits plainly where there is nothing to produce. Transactions of one Member must not
 // overlap. Afterwards either everything is committed and it returns nil, or nothing is. A *RecordsError is for the
 // caller to resolve; after any other error the same work may be committed again later. It returns within about 15 s,
-// unless the end of a transaction is in doubt: then it returns once that is decided, or when the pool is closed.
+// unless the end of a transaction is in doubt: then it returns once that is decided, or with ErrInDoubt a while after
+// the context has ended or when the pool is closed.
 func (p *Pool) Commit(ctx context.Context, tx Tx) error {
 	if len(tx.Offsets) == 0 {
 		return errors.New("commit: no offsets")
 	}
+	if tx.Member.inDoubt() {
+		return ErrInDoubt
+	}
+	tx.caller = ctx
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if len(tx.Records) == 0 {
@@ -346,9 +353,13 @@ func (pr *producer) abort(cause error) {
 // committed positions tell. It waits as long as that takes: to go on in doubt would be to repeat what is finished.
 func (pr *producer) decide(tx Tx, cause error) error {
 	pr.abort(cause)
-	committed, err := tx.Member.standsAt(pr.pool.life, tx.Offsets)
-	if err != nil { // the process ends
-		return fmt.Errorf("end transaction of %s: %w", pr.id, errors.Join(cause, err))
+	ctx, cancel := context.WithCancel(pr.pool.life)
+	defer cancel()
+	defer context.AfterFunc(tx.caller, func() { time.AfterFunc(TransactionTimeout, cancel) })() // a stop is worth a while
+	committed, err := tx.Member.standsAt(ctx, tx.Offsets)
+	if err != nil { // the process or the member ends
+		tx.Member.doubted()
+		return fmt.Errorf("end transaction of %s: %w", pr.id, errors.Join(ErrInDoubt, cause, err))
 	}
 	if committed {
 		tx.Member.confirmed(tx.Offsets)

@@ -1,11 +1,16 @@
 package hop_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/reeve-run/reeve/pkg/hop"
 )
 
 // gate holds the first look at stable offsets until open is closed; there says that it is held.
@@ -87,5 +92,44 @@ func TestCloseDuringAssignment(t *testing.T) {
 	case <-closed:
 	case <-time.After(10 * time.Second):
 		t.Fatal("it hangs")
+	}
+}
+
+// A transaction whose end isn't known, since the brokers are gone, doesn't hold up a stop; and nothing of it is repeated.
+func TestDoubtEndsWithTheCaller(t *testing.T) {
+	s := newStand(t, "in", "out")
+	ending := make(chan struct{})
+	gone := false
+	s.fake.Control(func(r kmsg.Request) (kmsg.Response, error, bool) {
+		s.fake.KeepControl()
+		if _, ok := r.(*kmsg.EndTxnRequest); ok && !gone {
+			gone = true
+			close(ending)
+		}
+		return nil, errors.New("gone"), gone
+	})
+	p := s.pool("a")
+	h := newHandler()
+	m := s.member("a", h)
+	h.last(t)
+	commit := func(ctx context.Context) error {
+		return p.Commit(ctx, hop.Tx{Member: m, Generation: m.Generation(), Offsets: map[int32]hop.Position{0: {Offset: 0}},
+			Records: []*kgo.Record{{Topic: "out", Partition: hop.AnyPartition, Value: []byte("x")}}})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- commit(ctx) }()
+	<-ending
+	cancel()
+	select {
+	case err := <-result:
+		if !errors.Is(err, hop.ErrInDoubt) {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("it waits on")
+	}
+	if err := commit(t.Context()); !errors.Is(err, hop.ErrInDoubt) {
+		t.Errorf("the next transaction: %v", err)
 	}
 }
