@@ -110,6 +110,9 @@ type parts struct {
 	lease  *leader.Lease
 	fleet  *fleet.Fleet
 	pulse  *pulse
+	tasks  *history.Store
+
+	sampled int // the heartbeats of dispatchers that sample has seen; its own
 
 	outcomes, reports *projection.Projection
 }
@@ -118,7 +121,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	gin.SetMode(gin.ReleaseMode)
 	log, names := a.cfg.Logger, a.cfg.Kafka.Names()
 	opts := kafka.Options(a.cfg.Kafka, log)
-	p := &parts{cfg: a.cfg, opts: opts, db: db, client: cl, fleet: fleet.New(), relay: relay.New(db, opts, names, log)}
+	p := &parts{cfg: a.cfg, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, relay: relay.New(db, opts, names, log)}
 	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers}, p.relay.Kick)
 	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node, Logger: log}
 	p.pulse = newPulse(p)
@@ -129,9 +132,8 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 		return err
 	}
 	defer requests.Close()
-	tasks := &history.Store{DB: db}
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(rest.Collector{History: tasks, Fleet: p.fleet}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(rest.Collector{History: p.tasks, Fleet: p.fleet}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -143,7 +145,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	loops.Go(func() { p.pulse.run(ctx) })
 	loops.Go(func() { p.lease.Run(ctx, p.lead) })
 
-	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: tasks, Bus: requests, Names: names,
+	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Bus: requests, Names: names,
 		Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
 	served := make(chan error, 1)
 	loops.Go(func() { served <- httpx.ServeListener(ctx, l, server.Handler()) })

@@ -3,7 +3,6 @@
 package fleet
 
 import (
-	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -22,8 +21,10 @@ const dispatcher = "dispatcher"
 
 // Fleet collects reports. Its methods are safe for concurrent use.
 type Fleet struct {
-	mu    sync.Mutex
-	nodes map[string]*node // by service/node
+	mu       sync.Mutex
+	nodes    map[string]*node // by service/node
+	heard    int              // heartbeats of dispatchers so far
+	finished map[string]int64 // tasks finished, by topic/name, when the latest of them was heard
 }
 
 type node struct {
@@ -64,7 +65,25 @@ func (f *Fleet) heartbeat(n status.Node, seen time.Time) {
 		fresh.reports[r.Topic+"/"+r.AgentName] = r
 	}
 	fresh.beat.Agents = nil
+	if n.Service == dispatcher {
+		f.heard++
+	}
 	f.nodes[n.Service+"/"+n.Node] = fresh
+}
+
+// Heard counts the heartbeats of dispatchers so far.
+func (f *Fleet) Heard() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.heard
+}
+
+// Finished tells how many tasks were finished when the latest heartbeat of a dispatcher was heard, by topic/name: a figure
+// of unsettled tasks means something only beside one of the same moment.
+func (f *Fleet) Finished(then map[string]int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.finished = then
 }
 
 func (f *Fleet) report(r status.AgentReport) {
@@ -86,14 +105,16 @@ type Node struct {
 // Agent is what the live nodes say of an agent, summed up.
 type Agent struct {
 	Workers, Instances int
-	Running            int64
 	Lag                *int64 // events of the user topic that aren't routed; nil where nobody knows
 	TopicMissing       bool
 	Problems           []Problem
 
-	votes   []vote
-	owned   *int64 // unsettled tasks, as the workers count those that they own
-	visible int64  // and as the dispatcher that sees most of them does, each of which looks at all
+	votes     []vote
+	running   int64 // attempts in flight
+	unsettled int64 // tasks on the task topic, as the dispatcher that was heard last counts them; each of them looks at all
+	lookedAt  time.Time
+	finished  int64  // tasks that were finished then
+	whole     *int64 // lag as a dispatcher sees it that doesn't serve the agent: of the whole topic
 }
 
 // Problem is what a live node complains of.
@@ -131,49 +152,50 @@ func (f *Fleet) View(now time.Time) View {
 			if v.Agents[ref] == nil {
 				v.Agents[ref] = &Agent{}
 			}
-			v.Agents[ref].add(n.beat.Service, n.beat.Node, r)
+			v.Agents[ref].add(n, r)
+		}
+	}
+	for ref, a := range v.Agents {
+		a.finished = f.finished[ref]
+		if a.Lag == nil {
+			a.Lag = a.whole
 		}
 	}
 	slices.SortFunc(v.Nodes, func(a, b Node) int { return strings.Compare(a.Service+"/"+a.Node, b.Service+"/"+b.Node) })
 	return v
 }
 
-func (a *Agent) add(service, node string, r status.AgentReport) {
-	a.Running += int64(r.Running)
+func (a *Agent) add(n *node, r status.AgentReport) {
 	a.Instances += r.Instances
+	a.running += int64(r.Running)
 	a.TopicMissing = a.TopicMissing || r.TopicMissing
-	a.Lag = add(a.Lag, r.Lag)
 	if r.Error != nil || r.State == status.ReportError || r.State == status.ReportCircuitOpen {
-		a.Problems = append(a.Problems, Problem{Node: node, State: r.State, Error: r.Error})
+		a.Problems = append(a.Problems, Problem{Node: n.beat.Node, State: r.State, Error: r.Error})
 	}
-	if service == dispatcher {
-		if r.Unsettled != nil {
-			a.visible = max(a.visible, *r.Unsettled)
-		}
+	if n.beat.Service == dispatcher {
+		a.addDispatcher(n, r)
 		return
 	}
-	a.owned = add(a.owned, r.Unsettled)
 	a.votes = append(a.votes, vote{r.Generation, r.State, r.Error})
 	if r.State == status.ReportServing {
 		a.Workers++
 	}
 }
 
-// add sums figures of which any may be unknown.
-func add(sum, n *int64) *int64 {
-	if sum == nil || n == nil {
-		return cmp.Or(sum, n)
+func (a *Agent) addDispatcher(n *node, r status.AgentReport) {
+	switch {
+	case r.Lag == nil:
+	case r.State != status.ReportServing:
+		a.whole = r.Lag
+	case a.Lag == nil:
+		a.Lag = r.Lag
+	default:
+		sum := *a.Lag + *r.Lag
+		a.Lag = &sum
 	}
-	both := *sum + *n
-	return &both
-}
-
-// Unsettled counts the tasks on the task topic that aren't settled.
-func (a *Agent) Unsettled() int64 {
-	if a.owned != nil {
-		return *a.owned
+	if r.Unsettled != nil && n.seen.After(a.lookedAt) {
+		a.unsettled, a.lookedAt = *r.Unsettled, n.seen
 	}
-	return a.visible
 }
 
 // Failed reports whether every live worker that knows an agent's generation can't run it, and why the first of them
@@ -198,13 +220,24 @@ func (a *Agent) Failed(generation int64) (spec.Cause, bool) {
 	return *cause, true
 }
 
-// Waiting counts the tasks that were dispatched and don't run, given how many are between two attempts.
-func (a *Agent) Waiting(between int64) int64 {
+// Open counts the tasks that aren't finished, given how many are by now, and how many of the others have had an attempt:
+// those that wait and those that run. The dispatchers' figure is up to a heartbeat old, so what has been finished since is
+// taken off it.
+func (a *Agent) Open(finished, between int64) (waiting, running int64) {
+	open := max(0, between)
 	if a == nil {
-		return max(0, between)
+		return open, 0
 	}
-	return max(0, a.Unsettled()+between-a.Running)
+	open = max(open, a.finished+a.unsettled-finished)
+	running = min(a.running, open)
+	return open - running, running
 }
+
+// Unsettled counts the tasks on the task topic that aren't settled, as last reported.
+func (a *Agent) Unsettled() int64 { return a.unsettled }
+
+// Running counts attempts in flight, as last reported.
+func (a *Agent) Running() int64 { return a.running }
 
 func floatTime(seconds float64) time.Time {
 	return time.UnixMilli(int64(seconds * 1000)).UTC()

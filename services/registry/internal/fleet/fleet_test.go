@@ -39,18 +39,48 @@ func TestANodeIsDeadTenSecondsAfterItsLastHeartbeat(t *testing.T) {
 func TestFiguresAreSummedUp(t *testing.T) {
 	f, now := New(), time.Unix(1000, 0)
 	heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Lag: ptr(3), Unsettled: ptr(7)})
-	heartbeat(t, f, "dispatcher", "b", now, status.AgentReport{State: status.ReportServing, Lag: ptr(4), Unsettled: ptr(8)}) // sees the same tasks
+	heartbeat(t, f, "dispatcher", "b", now.Add(1), status.AgentReport{State: status.ReportServing, Lag: ptr(4), Unsettled: ptr(8)}) // sees the same tasks
+	heartbeat(t, f, "dispatcher", "c", now, status.AgentReport{State: status.ReportIdle, Lag: ptr(9)})                              // sees the whole topic
 	heartbeat(t, f, "supervisor", "a", now, status.AgentReport{State: status.ReportServing, Running: 2, Instances: 1})
 	heartbeat(t, f, "supervisor", "b", now, status.AgentReport{State: status.ReportIdle})
 	a := f.View(now).Agents["t/n"]
-	if *a.Lag != 7 || a.Unsettled() != 8 || a.Running != 2 || a.Instances != 1 || a.Workers != 1 || a.Waiting(1) != 7 {
-		t.Errorf("%+v, unsettled %d, waiting %d", a, a.Unsettled(), a.Waiting(1))
+	if *a.Lag != 7 || a.Unsettled() != 8 || a.Running() != 2 || a.Instances != 1 || a.Workers != 1 {
+		t.Errorf("%+v", a)
 	}
-	heartbeat(t, f, "supervisor", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: ptr(5)})
-	if a = f.View(now).Agents["t/n"]; a.Unsettled() != 5 {
-		t.Errorf("workers know better, got %d", a.Unsettled())
+}
+
+func TestAnAgentThatNobodyServesHasItsLagOnce(t *testing.T) {
+	f, now := New(), time.Unix(1000, 0)
+	heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportIdle, Lag: ptr(9)})
+	heartbeat(t, f, "dispatcher", "b", now, status.AgentReport{State: status.ReportIdle, Lag: ptr(9)})
+	if a := f.View(now).Agents["t/n"]; *a.Lag != 9 {
+		t.Errorf("lag %d", *a.Lag)
 	}
-	if (*Agent)(nil).Waiting(3) != 3 {
+}
+
+func TestOpenTasksAreThoseOfTheLastLookLessWhatWasFinishedSince(t *testing.T) {
+	for name, c := range map[string]struct {
+		unsettled, then       int64 // when last looked at
+		running               int
+		finished, between     int64 // now
+		wantWaiting, wantRuns int64
+	}{
+		"nothing since":           {8, 100, 3, 100, 0, 5, 3},
+		"some finished since":     {8, 100, 3, 104, 0, 1, 3},
+		"all finished since":      {8, 100, 3, 108, 0, 0, 0},
+		"more finished since":     {8, 100, 3, 120, 0, 0, 0},
+		"all between attempts":    {0, 100, 0, 100, 4, 4, 0},
+		"retries are queued anew": {4, 100, 0, 100, 4, 4, 0},
+	} {
+		f, now := New(), time.Unix(1000, 0)
+		heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: &c.unsettled})
+		heartbeat(t, f, "supervisor", "a", now, status.AgentReport{State: status.ReportServing, Running: c.running})
+		f.Finished(map[string]int64{"t/n": c.then})
+		if waiting, running := f.View(now).Agents["t/n"].Open(c.finished, c.between); waiting != c.wantWaiting || running != c.wantRuns {
+			t.Errorf("%s: %d wait and %d run", name, waiting, running)
+		}
+	}
+	if waiting, running := (*Agent)(nil).Open(9, 3); waiting != 3 || running != 0 {
 		t.Error("nobody alive: what is between attempts waits")
 	}
 }

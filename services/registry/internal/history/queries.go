@@ -239,3 +239,18 @@ func (s *Store) Counters(ctx context.Context, topic, name string) ([]AgentCounte
 	}
 	return out, nil
 }
+
+// Sums gives the figures of agents over all versions, by topic/name; see Counters for which.
+func (s *Store) Sums(ctx context.Context, topic, name string) (map[string]Counters, error) {
+	versions, err := s.Counters(ctx, topic, name)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]Counters{}
+	for _, v := range versions {
+		sum := out[v.Topic+"/"+v.Name]
+		sum.Add(&v.Counters)
+		out[v.Topic+"/"+v.Name] = sum
+	}
+	return out, nil
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+	"github.com/reeve-run/reeve/services/registry/internal/history"
 )
 
 // admin is the one who has the key. There is one key, so there is one name.
@@ -37,25 +38,12 @@ func (s *Server) ListAgents(ctx context.Context, r api.ListAgentsRequestObject) 
 		out.NextPageToken = pageToken([2]string{last.Topic, last.Name})
 	}
 	live := s.Fleet.View(s.Now())
-	between, err := s.between(ctx, r.Params.Topic, "")
+	sums, err := s.History.Sums(ctx, r.Params.Topic, "")
 	if err != nil {
 		return nil, err
 	}
 	for _, row := range rows {
-		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()], between[row.Ref()]))
-	}
-	return out, nil
-}
-
-// between counts the tasks between two attempts, by topic/name.
-func (s *Server) between(ctx context.Context, topic, name string) (map[string]int64, error) {
-	counters, err := s.History.Counters(ctx, topic, name)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]int64{}
-	for _, c := range counters {
-		out[c.Topic+"/"+c.Name] += c.Between()
+		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()], sums[row.Ref()]))
 	}
 	return out, nil
 }
@@ -66,12 +54,12 @@ func (s *Server) GetAgent(ctx context.Context, r api.GetAgentRequestObject) (api
 	if err != nil {
 		return nil, err
 	}
-	between, err := s.between(ctx, r.Topic, r.Name)
+	sums, err := s.History.Sums(ctx, r.Topic, r.Name)
 	if err != nil {
 		return nil, err
 	}
 	tag := etag(row.Agent)
-	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref()), between[row.Ref()]), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
+	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref()), sums[row.Ref()]), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
 }
 
 // RegisterAgent registers what the body says.
@@ -297,7 +285,7 @@ func (s *Server) phaseChange(a *spec.Agent, changed bool, code string) api.Phase
 		code = ""
 	}
 	return api.PhaseChangeJSONResponse{Headers: api.PhaseChangeResponseHeaders{ETag: etag(a)},
-		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()), 0)}}
+		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()), history.Counters{})}}
 }
 
 func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
@@ -305,13 +293,13 @@ func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
 	for _, f := range c.Fields {
 		out.Fields = append(out.Fields, api.FieldChange{Field: f.Field, Old: f.Old, New: f.New})
 	}
-	a := agentOf(agents.Row{Agent: c.After}, s.live(c.After.Ref()), 0)
+	a := agentOf(agents.Row{Agent: c.After}, s.live(c.After.Ref()), history.Counters{})
 	out.Agent = &a
 	return out
 }
 
-// agentOf joins an agent's record with what the live nodes say of it. between counts its tasks between two attempts.
-func agentOf(row agents.Row, live *fleet.Agent, between int64) api.Agent {
+// agentOf joins an agent's record with what the live nodes say of it, and with its counters.
+func agentOf(row agents.Row, live *fleet.Agent, sum history.Counters) api.Agent {
 	a := row.Agent
 	out := api.Agent{Topic: a.Topic, Name: a.Name, Id: a.ID, Type: a.Type, Phase: a.Phase, Cause: a.Cause, Hold: a.Hold, Description: a.Description,
 		Version: a.Version, Tags: a.Tags, Runtime: a.Runtime, Dir: a.Dir, Callback: a.Callback, Command: a.Command, Env: a.Env, Config: a.Config,
@@ -324,11 +312,11 @@ func agentOf(row agents.Row, live *fleet.Agent, between int64) api.Agent {
 	if out.Tags == nil {
 		out.Tags = []string{}
 	}
-	out.Waiting = live.Waiting(between)
+	out.Waiting, out.Running = live.Open(sum.Finished(), sum.Between())
 	if live == nil {
 		return out
 	}
-	out.Workers, out.Instances, out.Running, out.Lag, out.TopicMissing = live.Workers, live.Instances, live.Running, live.Lag, live.TopicMissing
+	out.Workers, out.Instances, out.Lag, out.TopicMissing = live.Workers, live.Instances, live.Lag, live.TopicMissing
 	for _, p := range live.Problems {
 		out.Problems = append(out.Problems, api.AgentProblem{Node: p.Node, State: p.State, Error: p.Error})
 	}

@@ -72,9 +72,9 @@ func metricsOf(topic, name string, versions []history.AgentCounters, live *fleet
 			Rejected: v.Rejected, Cancelled: v.Cancelled, Discarded: v.Discarded}
 	}
 	if live != nil {
-		m.Running, m.Lag = live.Running, live.Lag
+		m.Lag = live.Lag
 	}
-	m.Waiting = live.Waiting(sum.Between())
+	m.Waiting, m.Running = live.Open(sum.Finished(), sum.Between())
 	m.Received = sum.Finished() + m.Waiting + m.Running
 	m.Completed, m.Failed, m.Retried, m.DeadLettered = sum.Completed, sum.Failed, sum.Retried, sum.DeadLettered
 	m.Rejected, m.Cancelled, m.Discarded = sum.Rejected, sum.Cancelled, sum.Discarded
@@ -171,7 +171,7 @@ func (k Collector) live(out chan<- prometheus.Metric) {
 	for ref, a := range view.Agents {
 		topic, name, _ := strings.Cut(ref, "/")
 		of := []string{"topic", "agent"}
-		gauge("reeve_agent_running", "Attempts in flight.", float64(a.Running), of, topic, name)
+		gauge("reeve_agent_running", "Attempts in flight.", float64(a.Running()), of, topic, name)
 		gauge("reeve_agent_unsettled", "Tasks on the task topic that are not settled.", float64(a.Unsettled()), of, topic, name)
 		gauge("reeve_agent_instances", "Processes that run.", float64(a.Instances), of, topic, name)
 		gauge("reeve_agent_workers", "Live nodes that serve the agent.", float64(a.Workers), of, topic, name)

@@ -191,7 +191,7 @@ func (s *Server) unsettledTask(ctx context.Context, r api.GetTaskRequestObject) 
 		return nil, notFound("there is no event at "+id, "see what POST /v1/events answered; an event that Kafka has deleted, and whose history is dropped, is gone")
 	}
 	t := api.Task{Id: id, Agent: r.Topic + "/" + r.Name, Topic: r.Topic, Name: r.Name, Partition: r.Partition, Offset: r.Offset, Status: api.TaskStatus(history.Queued)}
-	if live := s.live(t.Agent); dispatched && live != nil && live.Running > 0 && live.Waiting(0) == 0 {
+	if live := s.live(t.Agent); dispatched && live != nil && live.Running() > 0 && live.Running() >= live.Unsettled() {
 		t.Status = api.TaskStatus(history.Running)
 	}
 	return api.GetTask200JSONResponse(detail(t)), nil
