@@ -130,16 +130,12 @@ func (p *pulse) health(ctx context.Context) (health.Inputs, health.Report) {
 }
 
 // askAlerts gives the open alerts; none where the database went away this moment, which the next look shows.
-func (p *pulse) askAlerts(ctx context.Context) []health.Alert {
+func (p *pulse) askAlerts(ctx context.Context) []fleet.Alert {
 	rows, err := fleet.Store{DB: p.parts.db}.Alerts(ctx)
 	if err != nil {
 		return nil
 	}
-	out := make([]health.Alert, len(rows))
-	for i, a := range rows {
-		out[i] = health.Alert(a)
-	}
-	return out
+	return rows
 }
 
 // ready is why requests can't be carried out, or nil.

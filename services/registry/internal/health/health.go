@@ -35,13 +35,7 @@ type Inputs struct {
 	Stalled  bool  // a projection makes no progress though there is something to read
 	Fleet    fleet.View
 	Agents   []*spec.Agent // not deleted; as last read where the database is away
-	Alerts   []Alert       // open ones
-}
-
-// Alert asks for a person.
-type Alert struct {
-	Topic, Name, Kind, Subject, Severity, Message string
-	Since                                         time.Time
+	Alerts   []fleet.Alert // open ones
 }
 
 // Report is the answer.
