@@ -60,6 +60,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer func() { _ = b.postgres.Stop() }()
 	c.Say("on %s and %s", b.kafka.About, b.postgres.About)
+	if err := b.warmUp(ctx); err != nil {
+		return err
+	}
 	all := b.contestants()
 	for round := range c.Rounds {
 		for _, x := range all {
@@ -69,6 +72,19 @@ func Run(ctx context.Context, c Config) error {
 		}
 	}
 	b.print(all)
+	return nil
+}
+
+// warmUp lets everybody run once uncounted: a broker that has just started still compiles its code.
+func (b *bench) warmUp(ctx context.Context) error {
+	b.Say("warming up")
+	quick := *b
+	quick.Rates, quick.Say = nil, func(string, ...any) {}
+	for _, x := range quick.contestants() {
+		if err := quick.round(ctx, 0, x); err != nil {
+			return fmt.Errorf("warm up %s: %w", x.name, err)
+		}
+	}
 	return nil
 }
 
@@ -103,7 +119,7 @@ func (b *bench) round(ctx context.Context, n int, x *contestant) (err error) {
 			return fmt.Errorf("%w\n%s", err, logs(s))
 		}
 		x.times[perSecond] = append(x.times[perSecond], l)
-		b.Say("round %d: %-24s at %d/s p50 %s p99 %s", n+1, x.name, perSecond, tenths(l.P50), tenths(l.P99))
+		b.Say("round %d: %-24s at %d/s p50 %s p99 %s%s", n+1, x.name, perSecond, tenths(l.P50), tenths(l.P99), l.stages())
 	}
 	return nil
 }
@@ -178,4 +194,17 @@ func (r rate) parts() string {
 		parts = append(parts, fmt.Sprintf("%s %.1f", name, r.Each[name]))
 	}
 	return "(" + strings.Join(parts, ", ") + ")"
+}
+
+// stages writes the medians of the stages.
+func (l latency) stages() string {
+	if l.Stages == nil {
+		return ""
+	}
+	names := []string{"dispatched", "started", "ended", "seen"}
+	var parts []string
+	for i, d := range l.Stages {
+		parts = append(parts, fmt.Sprintf("%s +%s", names[i], tenths(d)))
+	}
+	return " (medians of the stages: " + strings.Join(parts, ", ") + ")"
 }

@@ -123,7 +123,12 @@ func event(i int) *kgo.Record {
 }
 
 // A latency is one measurement of the time from Produce to the outcome at a read_committed reader.
-type latency struct{ P50, P99 time.Duration }
+type latency struct {
+	P50, P99 time.Duration
+	// Stages are the medians from publish over dispatch, start and end of the attempt to the reader, to the millisecond;
+	// nil where the subject doesn't tell them.
+	Stages []time.Duration
+}
 
 // latency publishes at an even rate, after a warm-up, and joins each event with its outcome.
 func (b *bench) latency(ctx context.Context, s *subject, perSecond int, during time.Duration) (latency, error) {
@@ -133,8 +138,8 @@ func (b *bench) latency(ctx context.Context, s *subject, perSecond int, during t
 	read := make(chan error, 1)
 	go func() {
 		read <- harness.Follow(reading, s.sys.Brokers, []string{s.outcomes}, func(r *kgo.Record) {
-			if id, err := s.origin(r); err == nil {
-				j.outcome(id, time.Now())
+			if id, stages, err := s.origin(r); err == nil {
+				j.outcome(id, time.Now(), stages)
 			}
 		})
 	}()
@@ -142,6 +147,9 @@ func (b *bench) latency(ctx context.Context, s *subject, perSecond int, during t
 	if err := b.pace(ctx, s.input(), perSecond, warm, nil); err != nil {
 		return latency{}, err
 	}
+	j.mu.Lock()
+	j.begun = time.Now()
+	j.mu.Unlock()
 	if err := b.pace(ctx, s.input(), perSecond, during, j); err != nil {
 		return latency{}, err
 	}
@@ -196,7 +204,9 @@ type joiner struct {
 	mu         sync.Mutex
 	sent, seen map[string]time.Time
 	took       []time.Duration
+	stages     [][]time.Duration // by stage
 	joined     chan struct{}
+	begun      time.Time // stages of what was published before don't count
 }
 
 func (j *joiner) event(id string, at time.Time) {
@@ -209,9 +219,16 @@ func (j *joiner) event(id string, at time.Time) {
 	j.sent[id] = at
 }
 
-func (j *joiner) outcome(id string, at time.Time) {
+func (j *joiner) outcome(id string, at time.Time, points []time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if len(points) > 0 && points[0].After(j.begun) {
+		points = append(points, at)
+		j.stages = append(j.stages, make([][]time.Duration, max(0, len(points)-1-len(j.stages)))...)
+		for i := range j.stages {
+			j.stages[i] = append(j.stages[i], points[i+1].Sub(points[i]))
+		}
+	}
 	if sent, ok := j.sent[id]; ok {
 		j.pair(at.Sub(sent))
 		return
@@ -237,7 +254,12 @@ func (j *joiner) quantiles() latency {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	slices.Sort(j.took)
-	return latency{j.took[len(j.took)/2], j.took[min(len(j.took)-1, len(j.took)*99/100)]}
+	l := latency{P50: j.took[len(j.took)/2], P99: j.took[min(len(j.took)-1, len(j.took)*99/100)]}
+	for _, stage := range j.stages {
+		slices.Sort(stage)
+		l.Stages = append(l.Stages, stage[len(stage)/2])
+	}
+	return l
 }
 
 func wait(ctx context.Context, c <-chan time.Time, limit time.Duration) (time.Time, error) {

@@ -14,7 +14,6 @@ import (
 	"github.com/reeve-run/reeve/tests/harness"
 
 	"github.com/reeve-run/reeve/internal/testenv"
-	"github.com/reeve-run/reeve/pkg/task"
 )
 
 // A subject is something that moves records from a user's topic to outcomes.
@@ -23,8 +22,9 @@ type subject struct {
 	outcomes string // topic
 	// begin starts it on the topic; what it starts belongs to the System.
 	begin func(ctx context.Context) error
-	// origin is the event of an outcome's record, topic/partition/offset.
-	origin func(*kgo.Record) (string, error)
+	// origin is the event of an outcome's record, topic/partition/offset, with when it was published, dispatched, started
+	// and ended, where the record says that.
+	origin func(*kgo.Record) (string, []time.Time, error)
 	// movers are the processes whose processor time counts; apart is listed by itself, nil where there is none.
 	movers []*harness.Process
 	apart  *harness.Process
@@ -70,7 +70,7 @@ func (b *bench) bare(ctx context.Context, stdio bool) (*subject, error) {
 			return nil, errors.Join(err, s.close())
 		}
 	}
-	s.origin = func(r *kgo.Record) (string, error) { return string(r.Key), nil }
+	s.origin = func(r *kgo.Record) (string, []time.Time, error) { return string(r.Key), nil, nil }
 	s.begin = func(context.Context) error {
 		args := []string{"-broker", b.kafka.Address, "-in", s.input(), "-tasks", tasks, "-out", s.outcomes}
 		if stdio {
@@ -90,14 +90,9 @@ func (b *bench) reeve(ctx context.Context, stdio bool) (*subject, error) {
 		return nil, err
 	}
 	s.outcomes = s.sys.Names().Outcomes()
-	s.origin = func(r *kgo.Record) (string, error) {
-		for _, h := range r.Headers {
-			if h.Key == task.HeaderOrigin {
-				o, err := task.ParseOrigin(string(h.Value))
-				return o.ID(), err
-			}
-		}
-		return "", errors.New("an outcome has no origin")
+	s.origin = func(r *kgo.Record) (string, []time.Time, error) {
+		o, err := harness.ParseOutcome(r)
+		return o.Origin, []time.Time{o.Published, o.Dispatched, o.Started, o.Ended}, err
 	}
 	if s.sys.Database, b.dropSchema, err = testenv.NewSchema(ctx, b.postgres.Address); err != nil {
 		return nil, errors.Join(err, s.close())

@@ -27,8 +27,8 @@ type Outcome struct {
 	Node     string // that ran it
 	Value    []byte
 	Seen     time.Time // when a read_committed reader had it
-	// Published and Ended are by the clocks of producer and worker, to the millisecond.
-	Published, Ended time.Time
+	// By the clocks of producer, dispatcher and worker, to the millisecond. Started and Ended are of this attempt.
+	Published, Dispatched, Started, Ended time.Time
 }
 
 // ParseOutcome reads a record of the outcomes topic.
@@ -57,7 +57,7 @@ func ParseOutcome(r *kgo.Record) (Outcome, error) {
 		case task.HeaderRunner:
 			o.Node, _, _ = strings.Cut(v, " ")
 		case task.HeaderTimes:
-			o.Published, o.Ended, err = times(v)
+			err = o.readTimes(v)
 		}
 		if err != nil {
 			return Outcome{}, fmt.Errorf("read outcome at %s/%d/%d: header %s: %w", r.Topic, r.Partition, r.Offset, h.Key, err)
@@ -69,12 +69,15 @@ func ParseOutcome(r *kgo.Record) (Outcome, error) {
 	return o, nil
 }
 
-func times(v string) (published, ended time.Time, err error) {
-	var p, d, s, e int64
-	if _, err := fmt.Sscan(v, &p, &d, &s, &e); err != nil {
-		return time.Time{}, time.Time{}, err
+func (o *Outcome) readTimes(v string) error {
+	var ms [4]int64
+	if _, err := fmt.Sscan(v, &ms[0], &ms[1], &ms[2], &ms[3]); err != nil {
+		return err
 	}
-	return time.UnixMilli(p), time.UnixMilli(e), nil
+	for i, at := range []*time.Time{&o.Published, &o.Dispatched, &o.Started, &o.Ended} {
+		*at = time.UnixMilli(ms[i])
+	}
+	return nil
 }
 
 // Follow reads topics from their start, read_committed, and hands every record on until the context ends. Topics that
