@@ -147,6 +147,7 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 			break
 		}
 		if s.part.away {
+			e.uncount(s)
 			kept, all = append(kept, s), false
 			continue
 		}
@@ -158,6 +159,7 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 			routes[r] = true
 		}
 		if why != handOver && !e.delivery.admits(r, now) || e.delivery.apart && len(batch) > 0 && r != route {
+			e.uncount(s)
 			kept = append(kept, s)
 			continue
 		}
@@ -265,6 +267,7 @@ func (e *Engine) committed(t *transaction) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range t.batch {
+		e.uncount(s)
 		delete(s.part.named, s.offset())
 		s.part.live--
 	}
@@ -307,6 +310,7 @@ func (e *Engine) rolledBack(t *transaction, err error) bool {
 	defer e.mu.Unlock()
 	for _, s := range t.batch {
 		s.part.settle(s, false)
+		e.uncount(s)
 	}
 	for _, d := range t.parts {
 		d.changed, d.closing = true, false

@@ -89,6 +89,8 @@ type Engine struct {
 	suspicion int
 	finished  []*slot
 	running   int
+	// unsettled counts the finished tasks that are worth not repeating and wait for the next transaction.
+	unsettled int
 	draining  bool
 	delivery  delivery
 }

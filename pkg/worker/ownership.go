@@ -138,7 +138,12 @@ func (e *Engine) abandon(p *partition) []*Attempt {
 		e.zombies[p.id]++
 		victims = append(victims, &s.attempt)
 	}
-	e.finished = slices.DeleteFunc(e.finished, func(s *slot) bool { return s.part == p })
+	e.finished = slices.DeleteFunc(e.finished, func(s *slot) bool {
+		if s.part == p {
+			e.uncount(s)
+		}
+		return s.part == p
+	})
 	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p })
 	maps.DeleteFunc(e.trial.members, func(s *slot, _ bool) bool { return s.part == p })
 	p.leaving, p.away, p.gone = true, true, true

@@ -77,6 +77,7 @@ func (e *Engine) pick(n int) []*Attempt {
 	if e.underTrial(now) {
 		return e.pickSuspects(n, now)
 	}
+	n = min(n, n+e.running-e.unsettled)
 	var batch []*Attempt
 	blocked := false
 	for turns := len(e.order); turns > 0 && len(batch) < n; {
@@ -205,6 +206,10 @@ func (e *Engine) finish(s *slot, r Result) {
 		e.enqueue(s)
 	default:
 		s.result, s.state = r, finished
+		if s.ended.Sub(s.attempt.started) >= worthwhile {
+			s.counted = true
+			e.unsettled++
+		}
 		e.endTrial(s)
 		if r.Outcome == task.Crashed && s.suspect() {
 			e.clearSuspects()
@@ -218,6 +223,19 @@ func (e *Engine) finish(s *slot, r Result) {
 	}
 	e.mu.Unlock()
 	signal(e.wakeSchedule)
+}
+
+// worthwhile is how long an attempt takes that should not be repeated for nothing. Of those, no more start than there
+// are attempts in flight while as many have finished and aren't settled, so that a kill repeats at most about twice the
+// concurrency. Shorter ones may run ahead of the transactions, which is what makes them fast.
+const worthwhile = 5 * time.Millisecond
+
+// uncount takes a finished task off the count: it is settled, or waits for something else than the next transaction.
+func (e *Engine) uncount(s *slot) {
+	if s.counted {
+		s.counted = false
+		e.unsettled--
+	}
 }
 
 func (e *Engine) endTrial(s *slot) { delete(e.trial.members, s) }

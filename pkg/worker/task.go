@@ -95,6 +95,7 @@ type slot struct {
 	solo      bool // as a suspect it has to run alone
 	state     state
 	keyed     bool
+	counted   bool // in the engine's unsettled
 	noReply   bool // the reply topic can't be used
 }
 
