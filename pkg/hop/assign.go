@@ -100,7 +100,11 @@ func (m *Member) takeOver(ctx context.Context, parts []int32) ([]Assignment, err
 	as := make([]Assignment, 0, len(parts))
 	claims := map[int32]Position{}
 	for _, p := range parts {
-		a, claim := m.position(p, stable, logs[p], id)
+		log, ok := logs[p]
+		if !ok { // a broker that is behind: without this a partition would look as if it had been made again
+			return nil, fmt.Errorf("the range of %s/%d isn't known yet", m.cfg.Topic, p)
+		}
+		a, claim := m.position(p, stable, log, id)
 		as = append(as, a)
 		if claim != nil {
 			claims[p] = *claim

@@ -219,6 +219,8 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 			s.result = Result{Outcome: task.Failed, Class: task.ClassResultTooLarge, Instance: s.result.Instance,
 				Message: fmt.Sprintf("the result has %d bytes, the topic %s takes no record of that size: return less, or a reference", len(s.result.Value), r.Topic)}
 			s.verdict = e.judge(s)
+		case s.verdict.Settled == task.SettledRetry && r.Topic == e.routeOf(s) && errors.Is(err, kerr.MessageTooLarge):
+			s.verdict = s.verdict.dead(e.policy) // its tier won't ever take it
 		default:
 			held[r.Topic] = err
 		}

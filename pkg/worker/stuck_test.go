@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -204,4 +205,26 @@ func TestGapWiderThanTheWindow(t *testing.T) {
 	s.engine("a", runner(t, 4, ok))
 	s.outcomes(20)
 	s.awaitLag(0)
+}
+
+// An event that a retry topic doesn't take, for its size, is dead-lettered; other retries go their way.
+func TestTooLargeForItsRetry(t *testing.T) {
+	s := newStand(t)
+	if _, err := s.adm.DeleteTopics(t.Context(), s.names.Retry(tiers[0])); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.adm.CreateTopic(t.Context(), 1, 1, map[string]*string{"max.message.bytes": kadm.StringPtr("2000")}, s.names.Retry(tiers[0])); err != nil {
+		t.Fatal(err)
+	}
+	s.publish(0, 10)
+	s.publish(10, 1, kgo.RecordHeader{Key: "user", Value: bytes.Repeat([]byte("x"), 3000)})
+	s.publish(11, 10)
+	s.engine("a", runner(t, 4, func(context.Context, *worker.Attempt) worker.Result {
+		return worker.Result{Outcome: task.Failed, Class: task.ClassNetwork, Message: "reset"}
+	}))
+	for _, o := range s.outcomes(21) {
+		if large := o.origin == "orders/0/10"; large != (o.settled == "dlq") {
+			t.Errorf("%+v", o)
+		}
+	}
 }
