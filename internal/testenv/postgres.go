@@ -249,7 +249,17 @@ func reachable(bin, dir string, owner *syscall.Credential) (string, error) {
 	if err := os.CopyFS(to, os.DirFS(filepath.Dir(bin))); err != nil {
 		return "", fmt.Errorf("copy Postgres to where an unprivileged user can run it: %w", err)
 	}
-	return filepath.Join(to, "bin"), openPath(to)
+	return filepath.Join(to, "bin"), errors.Join(openPath(to), give(to, owner))
+}
+
+// give makes dir and what is below it the owner's, so that he can remove it.
+func give(dir string, owner *syscall.Credential) error {
+	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+	})
 }
 
 func pingPostgres(ctx context.Context, url string) error {
