@@ -39,8 +39,11 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 		p.leaving, p.away = false, false
 		e.parts[a.Partition] = p
 		e.order = append(e.order, p)
-		e.log.Info("partition assigned", slog.Int("partition", int(a.Partition)), slog.Int64("offset", a.Offset),
+		e.log.Debug("partition assigned", slog.Int("partition", int(a.Partition)), slog.Int64("offset", a.Offset),
 			slog.Int("settled_beyond", a.Metadata.Settled.Len()), slog.Bool("clean", a.Metadata.Clean), slog.String("last_owner", a.Metadata.Node), slog.Bool("kept", p == old))
+	}
+	if len(as) > 0 {
+		e.log.Info("partitions assigned", slog.Int("partitions", len(as)), slog.Int("owned", len(e.parts)))
 	}
 	delete(e.delivery.waits, offsetsOnly) // the group's answer may be another now
 	for id, p := range e.lost {           // they went to somebody else
