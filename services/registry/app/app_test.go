@@ -443,6 +443,23 @@ func TestTwoRegistriesSideBySide(t *testing.T) {
 	}
 }
 
+func TestResultsGoWithTheOutcomesThatAreKeptNoLonger(t *testing.T) {
+	cfg := configuration(t)
+	r := start(t, cfg)
+	r.want(201, "POST", "/v1/agents", agent)
+	r.produce(r.outcome(0, 1, 1, "completed", "done", `{"n":1}`))
+	r.waitFor("the outcome", func() bool { return r.want(200, "GET", "/v1/agents/orders/a/metrics", "")["completed"] == 1.0 })
+	if task := r.want(200, "GET", "/v1/tasks/orders/a/0/1", ""); task["result_state"] != "available" {
+		t.Errorf("%v", task)
+	}
+	cfg.OutcomesKeep = time.Nanosecond
+	short := start(t, cfg) // a new life of the same name takes over, and tidies up
+	short.waitFor("the outcome to go", func() bool { return short.want(200, "GET", "/v1/tasks/orders/a/0/1", "")["result_state"] == "expired" })
+	if task := short.want(200, "GET", "/v1/tasks/orders/a/0/1", ""); task["status"] != "completed" || task["result"] != nil {
+		t.Errorf("%v", task)
+	}
+}
+
 func TestWithoutKafkaTheSystemIsDownAndSaysSo(t *testing.T) {
 	cfg := configuration(t)
 	broker, err := testenv.StartKfake(t.Context())
