@@ -215,7 +215,7 @@ func (a *Agent) Failed(generation int64) (spec.Cause, bool) {
 	}
 	if cause == nil {
 		cause = &spec.Cause{Type: "AgentCrashedError", Message: "every instance's circuit is open: its processes end again and again",
-			Remediation: "see the agent's log for the cause, then reset it: reeve agent reset"}
+			Remediation: "see the agent's log (the agent_log records on the status topic) for the cause, then reset it: reeve agent reset"}
 	}
 	return *cause, true
 }
