@@ -222,7 +222,7 @@ func (j *joiner) event(id string, at time.Time) {
 func (j *joiner) outcome(id string, at time.Time, points []time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(points) > 0 && points[0].After(j.begun) {
+	if len(points) > 0 && !j.begun.IsZero() && points[0].After(j.begun) {
 		points = append(points, at)
 		j.stages = append(j.stages, make([][]time.Duration, max(0, len(points)-1-len(j.stages)))...)
 		for i := range j.stages {
