@@ -2,15 +2,19 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -294,6 +298,195 @@ func TestKafkaGoesAndComesAgain(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// A Postgres that goes costs nothing but the view: events are run meanwhile, requests say what is missing, and history
+// and counters catch up exactly.
+func TestPostgresGoesAndComesAgain(t *testing.T) {
+	needPython(t)
+	kafka := testenv.Kfake(t)
+	wire := newWire(t, testenv.Schema(t))
+	sys, err := harness.New(harness.Config{Brokers: strings.Split(kafka.Address, ","), Prefix: testenv.Unique(), Database: wire.url, Bin: bin, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sys.Close() })
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 2, nil); err != nil {
+		t.Fatal(err)
+	}
+	start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerStock(t, sys, topic)
+	all := batch("before", 30)
+	for _, e := range all {
+		e.publish(t, sys, topic)
+	}
+	wire.cut()
+	for _, e := range batch("meanwhile", 30) {
+		e.publish(t, sys, topic)
+		all = append(all, e)
+	}
+	awaitFinals(t, sys, len(all))
+	err = sys.Call(t.Context(), http.MethodGet, "/v1/agents", nil, nil)
+	if refusal := (*harness.StatusError)(nil); !errors.As(err, &refusal) || refusal.Code != http.StatusServiceUnavailable || !strings.Contains(refusal.Body, "database_unavailable") {
+		t.Errorf("without its database the registry says %v", err)
+	}
+	wire.join()
+	for _, e := range all {
+		e.await(t, sys, topic)
+	}
+	eventually(t, 10*time.Second, func() string {
+		var m struct{ Completed, Retried int }
+		if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/stock/metrics", nil, &m); err != nil || m.Completed != 60 || m.Retried != 6 {
+			return fmt.Sprintf("counted are %+v, %v", m, err)
+		}
+		return ""
+	})
+}
+
+// awaitFinals waits for the final outcomes of n tasks, on Kafka itself.
+func awaitFinals(t *testing.T, sys *harness.System, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	done := map[string]bool{}
+	err := harness.Follow(ctx, sys.Brokers, []string{sys.Names().Outcomes()}, func(r *kgo.Record) {
+		o, err := harness.ParseOutcome(r)
+		if err != nil {
+			t.Error(err)
+		}
+		if done[o.Origin] = done[o.Origin] || o.Final; o.Final && finals(done) == n {
+			cancel()
+		}
+	})
+	if err != nil || finals(done) < n {
+		t.Fatalf("%d of %d tasks are finished, %v", finals(done), n, err)
+	}
+}
+
+func finals(done map[string]bool) int {
+	n := 0
+	for _, final := range done {
+		if final {
+			n++
+		}
+	}
+	return n
+}
+
+// A wire leads to a database and can be cut.
+type wire struct {
+	t        *testing.T
+	url      string // of the near end
+	near     string
+	far      string
+	mu       sync.Mutex
+	listener net.Listener // nil while it is cut
+	ends     []net.Conn
+	work     sync.WaitGroup
+}
+
+func newWire(t *testing.T, databaseURL string) *wire {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil || u.Host == "" {
+		t.Skip("the test run's Postgres isn't reached by TCP")
+	}
+	w := &wire{t: t, far: u.Host, near: "127.0.0.1:0"}
+	w.join()
+	u.Host = w.near
+	w.url = u.String()
+	t.Cleanup(w.cut)
+	return w
+}
+
+// join lets connections through.
+func (w *wire) join() {
+	l, err := net.Listen("tcp", w.near)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.near = l.Addr().String()
+	w.mu.Lock()
+	w.listener = l
+	w.mu.Unlock()
+	w.work.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.pass(c)
+		}
+	})
+}
+
+// pass leads one connection to the far end.
+func (w *wire) pass(near net.Conn) {
+	far, err := net.Dial("tcp", w.far)
+	if err != nil {
+		near.Close()
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.listener == nil {
+		near.Close()
+		far.Close()
+		return
+	}
+	w.ends = append(w.ends, near, far)
+	for _, ends := range [][2]net.Conn{{near, far}, {far, near}} {
+		w.work.Go(func() {
+			_, _ = io.Copy(ends[0], ends[1]) // the end of one side is the end of the other
+			near.Close()
+			far.Close()
+		})
+	}
+}
+
+// cut ends every connection and lets none through.
+func (w *wire) cut() {
+	w.mu.Lock()
+	if w.listener != nil {
+		w.listener.Close()
+	}
+	for _, c := range w.ends {
+		c.Close()
+	}
+	w.listener, w.ends = nil, nil
+	w.mu.Unlock()
+	w.work.Wait()
+}
+
+// Two of `reeve dev` never write into one data directory: the second names the first, which goes on.
+func TestADataDirectoryHasOneHolder(t *testing.T) {
+	sys := system(t, testenv.Kfake(t), testenv.Unique())
+	addrs, err := testenv.FreeAddrs(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := func(listen string) *exec.Cmd {
+		cmd := exec.Command(filepath.Join(bin, "reeve"), "dev", "--listen", listen, "--kafka-listen", "127.0.0.1:0", "--data", filepath.Join(sys.Dir, "data"),
+			"--agents-dir", sys.AgentsDir(), "--database-url", sys.Database)
+		cmd.Dir, cmd.Env = sys.Dir, harness.Environ()
+		return cmd
+	}
+	first, err := sys.Run(dev(addrs[0]), "first", "http://"+addrs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	out, err := dev(addrs[1]).CombinedOutput()
+	if want := fmt.Sprintf("is in use by a reeve dev with process id %d", first.PID); err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("the second ended with %v:\n%s", err, out)
+	}
+	if err := first.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	stop(t, first)
 }
 
 // batch is events that need a retry now and then.
