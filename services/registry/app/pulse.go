@@ -116,26 +116,29 @@ func (p *pulse) health(ctx context.Context) (health.Inputs, health.Report) {
 	in := health.Inputs{Now: time.Now(), Kafka: p.kafka, Postgres: p.postgres, Agents: p.agents, Behind: p.behind,
 		Stalled: p.behind > 0 && time.Since(p.progress) > stalled}
 	p.mu.Unlock()
+	in.Fleet = p.parts.fleet.View(in.Now)
 	if in.Postgres == nil {
 		short, cancel := context.WithTimeout(ctx, beatLimit)
 		defer cancel()
 		registered, err := p.askPostgres(short)
 		if in.Postgres = err; err == nil {
 			in.Agents = registered
-			in.Alerts = p.askAlerts(short)
+			p.askReports(short, &in)
 		}
 	}
-	in.Fleet = p.parts.fleet.View(in.Now)
 	return in, health.Compute(in)
 }
 
-// askAlerts gives the open alerts; none where the database went away this moment, which the next look shows.
-func (p *pulse) askAlerts(ctx context.Context) []fleet.Alert {
-	rows, err := fleet.Store{DB: p.parts.db}.Alerts(ctx)
-	if err != nil {
-		return nil
+// askReports adds what only the database knows: open alerts, and nodes that died before this registry began. Where the
+// database went away this moment they are left out, and the next look shows that.
+func (p *pulse) askReports(ctx context.Context, in *health.Inputs) {
+	reports := fleet.Store{DB: p.parts.db}
+	if alerts, err := reports.Alerts(ctx); err == nil {
+		in.Alerts = alerts
 	}
-	return rows
+	if missing, err := reports.Missing(ctx, in.Fleet); err == nil {
+		in.Fleet.Nodes = append(in.Fleet.Nodes, missing...)
+	}
 }
 
 // ready is why requests can't be carried out, or nil.

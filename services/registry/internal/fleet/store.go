@@ -186,6 +186,27 @@ func (s Store) Alerts(ctx context.Context) ([]Alert, error) {
 	return out, nil
 }
 
+// Missing lists the nodes that were heard of in the last day and aren't in a view: they died before this registry began.
+func (s Store) Missing(ctx context.Context, live View) ([]Node, error) {
+	var rows []struct {
+		Service, Node, Host string
+		PID                 int
+		StartedAt           time.Time `db:"started_at"`
+		LastSeenAt          time.Time `db:"last_seen_at"`
+	}
+	err := s.DB.SelectContext(ctx, &rows, `SELECT service, node, host, pid, started_at, last_seen_at FROM nodes WHERE NOT leaving ORDER BY service, node LIMIT 1000`)
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	var out []Node
+	for _, r := range rows {
+		if !slices.ContainsFunc(live.Nodes, func(n Node) bool { return n.Service == r.Service && n.Node == r.Node }) {
+			out = append(out, Node{Service: r.Service, Node: r.Node, Host: r.Host, PID: r.PID, StartedAt: r.StartedAt.UTC(), SeenAt: r.LastSeenAt.UTC()})
+		}
+	}
+	return out, nil
+}
+
 // Prune forgets instances and nodes that weren't heard of for a day, and the alerts of agents that are deleted.
 func (s Store) Prune(ctx context.Context, now time.Time) error {
 	for _, statement := range []string{

@@ -37,7 +37,7 @@ function uptime(s) {
 }
 
 const mood = { running: "good", ready: "good", active: "good", completed: "good", up: "good", paused: "warn", stopped: "warn", degraded: "warn", retrying: "warn",
-  behind: "warn", initialized: "warn", created: "warn", cancelled: "warn", discarded: "warn", absent: "warn", down: "bad", error: "bad", failed: "bad", dead_lettered: "bad", rejected: "bad" };
+  behind: "warn", initialized: "warn", created: "warn", cancelled: "warn", discarded: "warn", absent: "warn", down: "bad", error: "bad", failed: "bad", dead_lettered: "bad", rejected: "bad", timed_out: "bad", crashed: "bad" };
 const words = (s) => s.replaceAll("_", " ");
 const tag = (s) => el("span", { className: `tag ${mood[s] || "muted"}` }, words(s));
 
@@ -88,10 +88,14 @@ function agentRow(a, at) {
   return { row, now: r.now };
 }
 
-const taskLink = (t) => el("a", { href: `/v1/tasks/${encodeURIComponent(t.topic)}/${encodeURIComponent(t.name)}/${t.partition}/${t.offset}` }, t.id);
+const taskPath = (t) => `/v1/tasks/${encodeURIComponent(t.topic)}/${encodeURIComponent(t.name)}/${t.partition}/${t.offset}`;
+const taskLink = (t) => el("a", { href: taskPath(t), onclick: (e) => { e.preventDefault(); show(t); } }, t.id);
 
 function fill(id, rows) {
+  // Whoever stands on a link with the keyboard stays there when the rows are drawn anew.
+  const at = $(id).contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   $(id).replaceChildren(...rows);
+  if (at) [...$(id).querySelectorAll("a")].find((a) => a.getAttribute("href") === at)?.focus();
   const empty = $(`${id}-empty`);
   empty.hidden = rows.length > 0;
   $(id).closest("table").hidden = rows.length === 0;
@@ -119,7 +123,7 @@ function draw(o) {
   fill("tasks", o.tasks.map((t) => el("tr", {}, el("td", {}, taskLink(t)), el("td", {}, t.name),
     el("td", { className: t.error_message ? "wrap" : "" }, tag(t.status), t.error_message ? el("small", {}, t.error_message) : null),
     el("td", { className: "n" }, number(t.attempts)), el("td", { className: "n" }, took(t.duration_ms)), el("td", { className: "n" }, ago(t.settled_at, at)))));
-  fill("dead", o.dead_letters.map((t) => el("tr", {}, el("td", {}, taskLink(t)), el("td", {}, t.name),
+  fill("dead", o.dead_letters.map((t) => el("tr", {}, el("td", {}, taskLink(t), el("small", {}, t.name)),
     el("td", { className: "wrap" }, words(t.error_class || "error"), el("small", {}, t.error_message || "")), el("td", { className: "n" }, ago(t.settled_at, at)))));
 
   $("parts").replaceChildren(...Object.entries(h.components).sort().map(([name, c]) => el("li", {}, name, " ", tag(c.status),
@@ -127,16 +131,49 @@ function draw(o) {
   $("alerts").replaceChildren(...(h.alerts || []).map((a) => el("li", {}, tag(a.severity === "critical" ? "error" : "degraded"), ` ${a.topic}/${a.name}: ${a.message}`)));
 }
 
+const clock = (iso) => iso ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "–";
+
+// show opens a task with its attempts and its result.
+async function show(t) {
+  setText("task-title", `${t.agent} · ${t.id}`);
+  $("task-body").replaceChildren(el("p", { className: "muted" }, "reading…"));
+  $("task").showModal();
+  try {
+    const answer = await ask(taskPath(t)), body = await answer.json();
+    if (!answer.ok) throw new Error(body.detail);
+    $("task-body").replaceChildren(...detail(body));
+  } catch (e) {
+    $("task-body").replaceChildren(el("p", { className: "bad" }, e instanceof TypeError ? "The registry does not answer." : e.message));
+  }
+}
+
+function detail(t) {
+  const head = el("p", {}, tag(t.status), ` published ${clock(t.published_at)}, settled ${clock(t.settled_at)}${t.correlation_id ? `, correlation ${t.correlation_id}` : ""}`);
+  const attempts = el("div", { className: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, ...["Attempt", "Outcome", "Then", "Version", "Where", "Started", "Took"].map((h) => el("th", { scope: "col" }, h)))),
+    el("tbody", {}, ...t.history.map((a) => el("tr", {}, el("th", { scope: "row" }, String(a.attempt)),
+      el("td", { className: a.error_message ? "wrap" : "" }, tag(a.outcome), a.error_message ? el("small", {}, `${a.error_class}: ${a.error_message}`) : null),
+      el("td", {}, words(a.settled)), el("td", {}, a.version || "–"), el("td", {}, [a.node, a.instance].filter(Boolean).join(" ") || "–"), el("td", {}, clock(a.started_at)),
+      el("td", {}, took(a.started_at ? Date.parse(a.settled_at) - Date.parse(a.started_at) : null)))))));
+  const parts = [head, attempts];
+  if (t.result_state === "available") parts.push(el("p", {}, "Result"), el("pre", { tabIndex: 0 }, JSON.stringify(t.result, null, 2)));
+  if (t.result_state === "expired") parts.push(el("p", { className: "muted" }, "Its result is kept no longer."));
+  if (t.error_message && t.status !== "completed") parts.push(el("p", {}, "Error"), el("pre", { tabIndex: 0 }, t.traceback || t.error_message));
+  return parts;
+}
+
 function notice(text) {
   $("notice").hidden = !text;
   setText("notice", text);
 }
 
+const ask = (path) => fetch(path, { headers: key ? { Authorization: `Bearer ${key}` } : {}, cache: "no-store" });
+
 async function look() {
   if (busy) return;
   busy = true;
   try {
-    const answer = await fetch("/v1/overview", { headers: key ? { Authorization: `Bearer ${key}` } : {}, cache: "no-store" });
+    const answer = await ask("/v1/overview");
     if (answer.status === 401) {
       setText("ask-wrong", key ? "That key is not the right one." : "");
       if (!$("ask").open) $("ask").showModal();
