@@ -31,7 +31,7 @@ func (f *Fleet) Follow(ctx context.Context, opts []kgo.Opt, topic string, ready 
 	caughtUp := time.Now().Add(2 * time.Second)
 	ended := false
 	for {
-		wait, cancel := context.WithDeadline(ctx, time.Now().Add(time.Second))
+		wait, cancel := context.WithTimeout(ctx, patience(ended))
 		fetches := cl.PollFetches(wait)
 		cancel()
 		if ctx.Err() != nil {
@@ -51,4 +51,12 @@ func (f *Fleet) Follow(ctx context.Context, opts []kgo.Opt, topic string, ready 
 		}
 		changed()
 	}
+}
+
+// patience is how long a poll waits: shortly until what stood on the topic is read, since the start waits for that.
+func patience(ended bool) time.Duration {
+	if ended {
+		return time.Second
+	}
+	return 250 * time.Millisecond
 }
