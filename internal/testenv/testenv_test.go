@@ -137,3 +137,24 @@ func waitFor(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+func TestTheNextProviderStepsInUnlessOneIsNamed(t *testing.T) {
+	can := func() string { return "" }
+	providers := []provider{
+		{name: "absent", missing: func() string { return "not installed" }},
+		{name: "broken", missing: can, start: func(context.Context, Say) (*Server, error) { return nil, fmt.Errorf("no network") }},
+		{name: "good", missing: can, start: func(context.Context, Say) (*Server, error) { return &Server{About: "good"}, nil }},
+	}
+	var said []string
+	say := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
+	s, err := first(t.Context(), say, "Kafka", "", providers)
+	if err != nil || s.About != "good" || len(said) != 1 || !strings.Contains(said[0], "no network") {
+		t.Errorf("%v, %v, said %q", s, err, said)
+	}
+	if _, err := first(t.Context(), say, "Kafka", "broken", providers); err == nil || !strings.Contains(err.Error(), "no network") {
+		t.Errorf("the named one: %v", err)
+	}
+	if _, err := first(t.Context(), say, "Kafka", "", providers[:2]); err == nil || !strings.Contains(err.Error(), "not installed") {
+		t.Errorf("none left: %v", err)
+	}
+}
