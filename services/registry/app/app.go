@@ -140,6 +140,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	var loops sync.WaitGroup
 	defer loops.Wait()
 	defer stop()
+	p.pulse.look(ctx) // or the first to ask would hear that nobody has looked yet
 	caughtUp := make(chan struct{})
 	loops.Go(func() { p.follow(ctx, caughtUp) })
 	loops.Go(func() { p.pulse.run(ctx) })

@@ -53,7 +53,7 @@ func (p *parts) follow(ctx context.Context, caughtUp chan struct{}) {
 	var once sync.Once
 	topic := p.cfg.Kafka.Names().Status()
 	again(ctx, p.cfg.Logger, "the reader of "+topic, func(ctx context.Context) error {
-		return p.fleet.Follow(ctx, p.opts, topic, func() { once.Do(func() { close(caughtUp) }) }, func() { p.sample(ctx) })
+		return p.fleet.Follow(ctx, p.client, p.opts, topic, func() { once.Do(func() { close(caughtUp) }) }, func() { p.sample(ctx) })
 	})
 }
 
