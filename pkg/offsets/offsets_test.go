@@ -190,3 +190,25 @@ func BenchmarkTracker(b *testing.B) {
 		tr.Advance()
 	}
 }
+
+// A marker that is read again after Low has passed it must not settle the record that takes its place in the ring.
+func TestWhatIsBelowLowIsLeftAlone(t *testing.T) {
+	tr := NewTracker(0, nil)
+	const span = 1000
+	for o := range int64(span) {
+		tr.Deliver(o)
+		tr.Settle(o)
+	}
+	tr.Advance()
+	for o := range int64(span) {
+		tr.Deliver(o)
+		tr.Settle(o)
+	}
+	for o := int64(span); o < 20*span; o++ {
+		if !tr.Deliver(o) {
+			t.Fatalf("the record at %d is dropped as settled", o)
+		}
+		tr.Settle(o)
+		tr.Advance()
+	}
+}

@@ -48,10 +48,19 @@ func (t *Tracker) Deliver(offset int64) bool {
 
 // Settle marks a delivered offset, Unsettle takes that back after a failed transaction. Neither moves Low: that is for
 // Advance, once the transaction is committed.
-func (t *Tracker) Settle(offset int64) { t.set(t.settled, offset, true) }
+//
+// An offset below Low is left alone. What is read again after a lost partition came back may lie there, and its bit in
+// the ring is that of a later offset, whose record would be dropped as settled.
+func (t *Tracker) Settle(offset int64) { t.mark(offset, true) }
 
 // Unsettle takes back a Settle.
-func (t *Tracker) Unsettle(offset int64) { t.set(t.settled, offset, false) }
+func (t *Tracker) Unsettle(offset int64) { t.mark(offset, false) }
+
+func (t *Tracker) mark(offset int64, settled bool) {
+	if offset >= t.low {
+		t.set(t.settled, offset, settled)
+	}
+}
 
 // Settled reports whether an offset at or above Low is settled.
 func (t *Tracker) Settled(offset int64) bool {
