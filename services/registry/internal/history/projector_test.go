@@ -77,8 +77,17 @@ func (b *bench) projection() *projection.Projection {
 	return &projection.Projection{Name: "outcomes", Topic: outcomesTopic, DB: b.db, Client: b.cl, Opts: b.opts, Target: NewProjector(b.db, quiet), Logger: quiet}
 }
 
-// project runs a projection until it has read all, or count times over.
+// project runs a projection until it has read all.
 func (b *bench) project(p *projection.Projection) {
+	b.Helper()
+	b.projectWhile(p, func() bool {
+		behind, err := p.Behind(b.Context())
+		return err == nil && behind == 0
+	})
+}
+
+// projectWhile runs a projection until done says so.
+func (b *bench) projectWhile(p *projection.Projection, enough func() bool) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
 	defer cancel()
@@ -87,7 +96,7 @@ func (b *bench) project(p *projection.Projection) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if behind, err := p.Behind(ctx); err == nil && behind == 0 {
+		if enough() {
 			cancel()
 		}
 		select {
@@ -176,6 +185,15 @@ func (b *bench) waitFor(ok func() bool) {
 			b.Fatal("waited in vain")
 		}
 	}
+}
+
+func TestATopicThatWasMadeAgainIsProjectedFromItsStart(t *testing.T) {
+	b := newBench(t)
+	if _, err := b.db.ExecContext(t.Context(), `INSERT INTO projections (name, partition, next_offset) VALUES ('outcomes', 0, 99), ('outcomes', 1, 99), ('outcomes', 2, 99)`); err != nil {
+		t.Fatal(err)
+	}
+	b.settle(1, 1, "completed", "done", 0)
+	b.projectWhile(b.projection(), func() bool { return b.counters().Completed == 1 })
 }
 
 func TestTasksAreListedByTheirLatestAttempt(t *testing.T) {

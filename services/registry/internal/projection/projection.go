@@ -75,7 +75,7 @@ func (p *Projection) Run(ctx context.Context) error {
 }
 
 // load reads the stored offsets; partitions that have none get the log's start. An offset that retention has overtaken
-// is reported with the range that is lost, and moved up.
+// is reported with the range that is lost; one beyond the log's end belongs to a topic that is gone.
 func (p *Projection) load(ctx context.Context) (map[int32]int64, error) {
 	bounds, err := peek.PartitionBounds(ctx, p.Client, p.Topic)
 	if err != nil {
@@ -95,11 +95,17 @@ func (p *Projection) load(ctx context.Context) (map[int32]int64, error) {
 	}
 	for partition, next := range stored {
 		b, ok := bounds[partition]
-		if !ok {
+		switch where := slog.Group("at", slog.String("topic", p.Topic), slog.Int("partition", int(partition)), slog.Int64("offset", next)); {
+		case !ok:
 			delete(stored, partition)
-		} else if next < b.Start {
-			p.Logger.Error("records were deleted before they were projected", slog.String("topic", p.Topic), slog.Int("partition", int(partition)),
-				slog.Int64("from", next), slog.Int64("to", b.Start-1))
+		case next < b.Start:
+			p.Logger.Error("records were deleted before they were projected", where, slog.Int64("log_starts", b.Start))
+		case next > b.End:
+			p.Logger.Warn("the topic was made again and is projected from its start", where, slog.Int64("log_ends", b.End))
+			if _, err := p.DB.ExecContext(ctx, `UPDATE projections SET next_offset = $4 WHERE name = $1 AND partition = $2 AND next_offset = $3`, p.Name, partition, next, b.Start); err != nil {
+				return nil, fmt.Errorf("store the offsets of %s: %w", p.Topic, err)
+			}
+			stored[partition] = b.Start
 		}
 	}
 	return stored, nil
