@@ -189,7 +189,8 @@ func (b *bench) waitFor(ok func() bool) {
 
 func TestATopicThatWasMadeAgainIsProjectedFromItsStart(t *testing.T) {
 	b := newBench(t)
-	if _, err := b.db.ExecContext(t.Context(), `INSERT INTO projections (name, partition, next_offset) VALUES ('outcomes', 0, 99), ('outcomes', 1, 99), ('outcomes', 2, 99)`); err != nil {
+	if _, err := b.db.ExecContext(t.Context(), `INSERT INTO projections (name, partition, topic_id, next_offset)
+		VALUES ('outcomes', 0, 'other', 99), ('outcomes', 1, 'other', 99), ('outcomes', 2, 'other', 99)`); err != nil {
 		t.Fatal(err)
 	}
 	b.settle(1, 1, "completed", "done", 0)

@@ -99,11 +99,11 @@ func (s *Store) Tasks(ctx context.Context, f Filter) ([]Attempt, error) {
 
 // packedPart lists what a filter finds in packs: nothing that is rare.
 func (s *Store) packedPart(ctx context.Context, f Filter) ([]Attempt, error) {
-	switch {
-	case f.ErrorClass != "" || f.CorrelationID != "" || f.Status != "" && f.Status != Completed:
-		return nil, nil
-	case f.Origin == nil:
+	if f.Origin == nil && !f.rare() {
 		return s.packedTasks(ctx, f)
+	}
+	if f.Origin == nil || f.ErrorClass != "" || f.CorrelationID != "" || f.Status != "" && f.Status != Completed {
+		return nil, nil
 	}
 	sources, err := s.sources(ctx, f.Origin.Topic, f.Name)
 	if err != nil {
@@ -153,26 +153,60 @@ func (s *Store) rowTasks(ctx context.Context, f Filter) ([]Attempt, error) {
 	if f.Below > 0 {
 		q.and(`a.id < ?`, f.Below)
 	}
+	if f.rare() {
+		return s.rareRows(ctx, f, q)
+	}
+	return s.latestRows(ctx, f, q)
+}
+
+// rare reports whether a filter asks for what has an index of its own.
+func (f Filter) rare() bool {
+	return f.ErrorClass != "" || f.CorrelationID != "" || f.Origin != nil || f.Status != "" && f.Status != Completed
+}
+
+// latestRows lets each source give its latest, by its index; the sources are few.
+func (s *Store) latestRows(ctx context.Context, f Filter, q query) ([]Attempt, error) {
+	q.and(latest)
 	var out []Attempt
-	if err := s.sel(ctx, &out, f, &q); err != nil {
+	err := s.DB.SelectContext(ctx, &out, s.DB.Rebind(`SELECT a.* FROM sources s CROSS JOIN LATERAL
+		(SELECT `+selected+` FROM attempts a WHERE a.source_id = s.id AND `+q.where()+` ORDER BY a.id DESC LIMIT ?) a ORDER BY a.id DESC LIMIT ?`),
+		append(q.args, f.Limit, f.Limit)...)
+	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
 	return out, nil
 }
 
-// sel picks the plan: what is rare is found by its own index; else each source gives its latest, by its index, and the
-// sources are few.
-func (s *Store) sel(ctx context.Context, out *[]Attempt, f Filter, q *query) error {
-	rare := f.ErrorClass != "" || f.CorrelationID != "" || f.Origin != nil || f.Status != "" && f.Status != Completed
-	q.and(latest)
-	where := q.where()
-	if rare {
-		return s.DB.SelectContext(ctx, out, s.DB.Rebind(`SELECT `+selected+` FROM attempts a JOIN sources s ON s.id = a.source_id WHERE `+where+
-			` ORDER BY a.id DESC LIMIT ?`), append(q.args, f.Limit)...)
+const (
+	window  = 2_000 // rows that a search for something rare looks at at a time
+	windows = 10    // and how many times at most
+)
+
+// rareRows finds what is rare by its own index, and then leaves out the tasks that have gone on since: of retries that is
+// nearly all. It looks at the latest 20,000 rows at most, so that no question takes long; what is older and still
+// the task's latest is found with another filter, or page by page.
+func (s *Store) rareRows(ctx context.Context, f Filter, q query) ([]Attempt, error) {
+	var out []Attempt
+	below := int64(1 << 62)
+	text := s.DB.Rebind(`SELECT ` + selected + ` FROM attempts a JOIN sources s ON s.id = a.source_id WHERE ` + q.where() + ` AND a.id < ? ORDER BY a.id DESC LIMIT ?`)
+	for range windows {
+		var rows []Attempt
+		if err := s.DB.SelectContext(ctx, &rows, text, append(q.args[:len(q.args):len(q.args)], below, window)...); err != nil {
+			return nil, fmt.Errorf("list tasks: %w", err)
+		}
+		more := len(rows) == window
+		if more {
+			below = rows[window-1].ID
+		}
+		rows, err := s.unsuperseded(ctx, rows)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, rows...); !more || len(out) >= f.Limit {
+			break
+		}
 	}
-	return s.DB.SelectContext(ctx, out, s.DB.Rebind(`SELECT a.* FROM sources s CROSS JOIN LATERAL
-		(SELECT `+selected+` FROM attempts a WHERE a.source_id = s.id AND `+where+` ORDER BY a.id DESC LIMIT ?) a ORDER BY a.id DESC LIMIT ?`),
-		append(q.args, f.Limit, f.Limit)...)
+	return out[:min(len(out), f.Limit)], nil
 }
 
 // query collects conditions with their arguments.
@@ -185,7 +219,7 @@ func (q *query) and(condition string, args ...any) {
 	q.conditions, q.args = append(q.conditions, condition), append(q.args, args...)
 }
 
-func (q *query) where() string { return strings.Join(q.conditions, " AND ") }
+func (q *query) where() string { return strings.Join(append(q.conditions, "true"), " AND ") }
 
 // Task gives the attempts of an agent's task, the earliest first, at most 1000. Where the topic was made again, it is the
 // task of the topic that the latest attempt belongs to.

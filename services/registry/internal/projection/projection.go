@@ -17,6 +17,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/services/registry/internal/peek"
@@ -56,59 +57,68 @@ type Projection struct {
 
 // Run projects until ctx ends, or returns why it can't go on; it may be called again.
 func (p *Projection) Run(ctx context.Context) error {
-	stored, err := p.load(ctx)
+	stored, from, err := p.load(ctx)
 	if err != nil {
 		return err
 	}
-	from := make(map[int32]kgo.Offset, len(stored))
-	for partition, next := range stored {
-		from[partition] = kgo.NewOffset().At(next)
+	start := make(map[int32]kgo.Offset, len(from))
+	for partition, offset := range from {
+		start[partition] = kgo.NewOffset().At(offset)
 	}
-	cl, err := kgo.NewClient(append(p.Opts[:len(p.Opts):len(p.Opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: from}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(time.Second))...)
+	// Without a reset: an offset that the log doesn't have is for load to judge, not for the client to replace.
+	cl, err := kgo.NewClient(append(p.Opts[:len(p.Opts):len(p.Opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: start}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(time.Second))...)
 	if err != nil {
 		return fmt.Errorf("configure the reader of %s: %w", p.Topic, err)
 	}
 	defer cl.Close()
-	r := run{Projection: p, stored: stored, seen: maps.Clone(stored)}
+	r := run{Projection: p, stored: stored, seen: from}
 	return r.loop(ctx, cl)
 }
 
-// load reads the stored offsets; partitions that have none get the log's start. An offset that retention has overtaken
-// is reported with the range that is lost; one beyond the log's end belongs to a topic that is gone.
-func (p *Projection) load(ctx context.Context) (map[int32]int64, error) {
+// load reads what is stored, and from where to read on. Which topic an offset belongs to is told by the topic's UUID: one
+// that was made again is read from its start. What retention has overtaken is reported.
+func (p *Projection) load(ctx context.Context) (stored, from map[int32]int64, err error) {
+	id, err := p.topicID(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	bounds, err := peek.PartitionBounds(ctx, p.Client, p.Topic)
 	if err != nil {
-		return nil, err
-	}
-	if len(bounds) == 0 {
-		return nil, fmt.Errorf("project %s: the topic does not exist", p.Topic)
+		return nil, nil, err
 	}
 	for partition, b := range bounds {
-		if _, err := p.DB.ExecContext(ctx, `INSERT INTO projections (name, partition, next_offset) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, p.Name, partition, b.Start); err != nil {
-			return nil, fmt.Errorf("store the first offset of %s: %w", p.Topic, err)
+		_, err := p.DB.ExecContext(ctx, `INSERT INTO projections AS p (name, partition, topic_id, next_offset) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (name, partition) DO UPDATE SET topic_id = excluded.topic_id, next_offset = excluded.next_offset WHERE p.topic_id <> excluded.topic_id`,
+			p.Name, partition, id, b.Start)
+		if err != nil {
+			return nil, nil, fmt.Errorf("store the first offset of %s: %w", p.Topic, err)
 		}
 	}
-	stored, err := p.Stored(ctx)
+	if stored, err = p.Stored(ctx); err != nil {
+		return nil, nil, err
+	}
+	maps.DeleteFunc(stored, func(partition int32, _ int64) bool { _, ok := bounds[partition]; return !ok })
+	from = make(map[int32]int64, len(stored))
+	for partition, b := range bounds {
+		if from[partition] = max(stored[partition], b.Start); stored[partition] < b.Start {
+			p.Logger.Error("records were deleted before they were projected", slog.String("topic", p.Topic), slog.Int("partition", int(partition)),
+				slog.Int64("from", stored[partition]), slog.Int64("to", b.Start-1))
+		}
+	}
+	return stored, from, nil
+}
+
+// topicID is the topic's UUID.
+func (p *Projection) topicID(ctx context.Context) (string, error) {
+	listed, err := kadm.NewClient(p.Client).ListTopics(ctx, p.Topic)
+	if err == nil {
+		err = listed[p.Topic].Err
+	}
 	if err != nil {
-		return nil, err
+		return "", fmt.Errorf("look at topic %s: %w", p.Topic, err)
 	}
-	for partition, next := range stored {
-		b, ok := bounds[partition]
-		switch where := slog.Group("at", slog.String("topic", p.Topic), slog.Int("partition", int(partition)), slog.Int64("offset", next)); {
-		case !ok:
-			delete(stored, partition)
-		case next < b.Start:
-			p.Logger.Error("records were deleted before they were projected", where, slog.Int64("log_starts", b.Start))
-		case next > b.End:
-			p.Logger.Warn("the topic was made again and is projected from its start", where, slog.Int64("log_ends", b.End))
-			if _, err := p.DB.ExecContext(ctx, `UPDATE projections SET next_offset = $4 WHERE name = $1 AND partition = $2 AND next_offset = $3`, p.Name, partition, next, b.Start); err != nil {
-				return nil, fmt.Errorf("store the offsets of %s: %w", p.Topic, err)
-			}
-			stored[partition] = b.Start
-		}
-	}
-	return stored, nil
+	return listed[p.Topic].ID.String(), nil
 }
 
 // Stored reads up to where each partition is projected.
