@@ -54,7 +54,9 @@ func (d *delivery) doubt(route string) {
 	if d.waits == nil {
 		d.waits = map[string]wait{}
 	}
-	d.waits[route] = d.waits[route]
+	if _, known := d.waits[route]; !known {
+		d.waits[route] = wait{}
+	}
 }
 
 // postpone lets a destination wait, longer each time.

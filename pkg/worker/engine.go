@@ -154,7 +154,7 @@ func (e *Engine) Kick() { signal(e.wakeSchedule) }
 
 // Figures is what the engine knows of itself.
 type Figures struct {
-	Partitions int // owned
+	Partitions int // owned, those included that were lost and not yet given to anybody else
 	Running    int // attempts in flight
 	Held       int // tasks read and not settled, the running ones included
 }
@@ -163,7 +163,7 @@ type Figures struct {
 func (e *Engine) Figures() Figures {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	f := Figures{Partitions: len(e.parts), Running: e.running}
+	f := Figures{Partitions: len(e.parts) + len(e.lost), Running: e.running}
 	for _, p := range e.order {
 		f.Held += p.live + len(p.pending)
 	}

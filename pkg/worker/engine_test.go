@@ -38,29 +38,36 @@ func TestMain(m *testing.M) {
 
 func newBroker(t testing.TB) (seeds []string) {
 	t.Helper()
+	return newCluster(t).ListenAddrs()
+}
+
+func newCluster(t testing.TB) *kfake.Cluster {
+	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "300"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return c.ListenAddrs()
+	return c
 }
 
 var tiers = []time.Duration{10 * time.Millisecond, 5 * time.Second}
 
 // stand is a broker with an agent's topics.
 type stand struct {
-	t     testing.TB
-	seeds []string
-	names topics.Names
-	spec  *spec.Agent
-	cl    *kgo.Client
-	adm   *kadm.Client
+	t       testing.TB
+	cluster *kfake.Cluster
+	seeds   []string
+	names   topics.Names
+	spec    *spec.Agent
+	cl      *kgo.Client
+	adm     *kadm.Client
 }
 
 func newStand(t testing.TB) *stand {
 	t.Helper()
-	s := &stand{t: t, seeds: newBroker(t), spec: &spec.Agent{Topic: "orders", Name: "biller", Version: "1.0.0", Runtime: spec.SDK, Partitions: 2,
+	c := newCluster(t)
+	s := &stand{t: t, cluster: c, seeds: c.ListenAddrs(), spec: &spec.Agent{Topic: "orders", Name: "biller", Version: "1.0.0", Runtime: spec.SDK, Partitions: 2,
 		Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess(), Phase: spec.Active}}
 	s.spec.Config.RetryDelays = []string{"10ms"}
 	var err error

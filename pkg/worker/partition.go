@@ -165,10 +165,12 @@ func (e *Engine) refill(p *partition) {
 
 // place admits one record; it reports whether the slot was used.
 func (e *Engine) place(p *partition, r *kgo.Record, s *slot) bool {
+	// What a kept partition reads again was delivered before, a marker as well: it may lie below what is settled by now.
 	fresh := p.tracker.Deliver(r.Offset)
-	if r.Attrs.IsControl() {
+	if fresh && r.Attrs.IsControl() {
 		p.tracker.Settle(r.Offset)
-		fresh = false
+		p.changed = true
+		return false
 	}
 	p.changed = true
 	if !fresh {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
@@ -144,4 +147,64 @@ func TestUnwritableDestinationHoldsOnlyItsOwn(t *testing.T) {
 	s.create(s.names.Retry(tiers[0]), 1)
 	s.read(s.names.Retry(tiers[0]), func(rs []*kgo.Record) bool { return len(rs) == 1 })
 	s.outcomes(100)
+}
+
+// A worker that the group drops again and again, and that comes back to partitions which nobody touched meanwhile, goes
+// on where it was: nothing is lost among the markers that it reads again, and nothing is repeated.
+func TestLostAndKeptPartitionsLoseNothing(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	const rounds, each = 200, 40
+	var drops atomic.Int32
+	s.cluster.ControlKey(heartbeat, func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		if drops.Add(1)%4 != 0 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.UnknownMemberID.Code
+		return resp, nil, true
+	})
+	e, _ := s.engine("a", runner(t, 8, func(ctx context.Context, a *worker.Attempt) worker.Result {
+		<-time.After(time.Duration(rand.N(4_000)) * time.Microsecond)
+		return ok(ctx, a)
+	}), func(c *worker.Config) { c.Session = 500 * time.Millisecond })
+	pace := time.NewTicker(15 * time.Millisecond) // so that the window stays small and moves on
+	defer pace.Stop()
+	for i := range rounds {
+		<-pace.C
+		s.publishInTransaction(i*each, each)
+	}
+	got := map[string]int{}
+	for _, o := range s.outcomes(rounds * each) {
+		got[o.origin]++
+	}
+	if len(got) != rounds*each {
+		t.Errorf("%d of %d tasks were settled", len(got), rounds*each)
+	}
+	if f := e.Figures(); f.Partitions != 2 {
+		t.Errorf("%d partitions are owned", f.Partitions)
+	}
+	t.Logf("%d heartbeats", drops.Load())
+}
+
+const heartbeat = 12
+
+// publishInTransaction is publish as a dispatcher does it: with a marker behind.
+func (s *stand) publishInTransaction(from, n int) {
+	s.t.Helper()
+	manual := s.cl
+	defer func() { s.cl = manual }()
+	var err error
+	if s.cl, err = kgo.NewClient(append(s.opts(), kgo.TransactionalID("publisher"), kgo.RecordPartitioner(kgo.ManualPartitioner()))...); err != nil {
+		s.t.Fatal(err)
+	}
+	defer s.cl.Close()
+	if err := s.cl.BeginTransaction(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.publish(from, n)
+	if err := s.cl.EndTransaction(s.t.Context(), kgo.TryCommit); err != nil {
+		s.t.Fatal(err)
+	}
 }
