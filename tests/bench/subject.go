@@ -129,7 +129,7 @@ func (b *bench) beginReeve(ctx context.Context, s *subject, stdio bool) error {
 	s.apart, s.movers = registry, []*harness.Process{dispatcher, worker}
 	return s.sys.Register(ctx, map[string]any{
 		"topic": s.input(), "name": "noop", "runtime": "command", "dir": "noop", "command": []string{"./child"},
-		"config": map[string]any{"concurrency": 256, "ordering": "none"},
+		"config": map[string]any{"concurrency": 1024, "ordering": "none"},
 		"pool":   map[string]any{"min": 4, "max": 4},
 	})
 }
