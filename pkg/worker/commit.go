@@ -59,13 +59,12 @@ func (e *Engine) untidy() bool {
 
 // transaction is what one commit is about.
 type transaction struct {
-	tx      hop.Tx
-	batch   []*slot
-	parts   []part
-	route   string // the batch's common destination, while destinations are kept apart
-	owners  []*slot
-	mixed   bool
-	purpose purpose
+	tx     hop.Tx
+	batch  []*slot
+	parts  []part
+	route  string // the batch's common destination, while destinations are kept apart
+	owners []*slot
+	mixed  bool
 }
 
 // part is what a transaction says of one partition.
@@ -102,7 +101,7 @@ func (e *Engine) commit(ctx context.Context, why purpose) bool {
 func (e *Engine) prepare(why purpose) *transaction {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t := &transaction{purpose: why, tx: hop.Tx{Member: e.member, Generation: e.member.Generation()}}
+	t := &transaction{tx: hop.Tx{Member: e.member, Generation: e.member.Generation()}}
 	t.batch, t.route, t.mixed = e.takeFinished(why)
 	for _, s := range t.batch {
 		s.part.settle(s, true)
