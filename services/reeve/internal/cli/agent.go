@@ -37,7 +37,10 @@ func (c *command) agentList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeList(c, list, []string{"TOPIC", "NAME", "PHASE", "VERSION", "RUNTIME", "WORKERS", "INSTANCES", "RUNNING", "WAITING", "LAG"}, agentRow)
+			return writeListing(c, list, listing[client.Agent]{
+				columns: []string{"TOPIC", "NAME", "PHASE", "VERSION", "RUNTIME", "WORKERS", "INSTANCES", "RUNNING", "WAITING", "LAG"}, row: agentRow,
+				more: []string{"RUNS", "DIR", "ORDERING", "CONCURRENCY", "RETRIES", "PARTITIONS", "TAGS", "REGISTERED", "ATTENTION"}, moreRow: agentMore,
+			})
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
@@ -47,6 +50,36 @@ func (c *command) agentList() *cobra.Command {
 
 func agentRow(a client.Agent) []string {
 	return []string{a.Topic, a.Name, phase(a), a.Version, a.Runtime, number(a.Workers), number(a.Instances), number(a.Running), number(a.Waiting), maybe(a.Lag)}
+}
+
+func agentMore(a client.Agent) []string {
+	return []string{orDash(runs(a)), orDash(a.Dir), a.Config.Ordering, number(a.Config.Concurrency), number(a.Config.MaxRetries), number(a.Partitions),
+		orDash(strings.Join(a.Tags, ",")), moment(&a.RegisteredAt), orDash(short(attention(a), 100))}
+}
+
+// runs is what an agent's process runs.
+func runs(a client.Agent) string {
+	if a.Runtime == spec.Command {
+		return strings.Join(a.Command, " ")
+	}
+	return a.Callback
+}
+
+// attention is the first thing that keeps an agent from its work, or "".
+func attention(a client.Agent) string {
+	switch {
+	case a.Cause != nil:
+		return a.Cause.Type + ": " + a.Cause.Message
+	case a.TopicMissing:
+		return "the topic doesn't exist"
+	}
+	for _, p := range a.Problems {
+		if p.Error != nil {
+			return p.State + " on " + p.Node + ": " + p.Error.Type + ": " + p.Error.Message
+		}
+		return p.State + " on " + p.Node
+	}
+	return ""
 }
 
 func phase(a client.Agent) string {
@@ -80,10 +113,6 @@ func (c *command) agentGet() *cobra.Command {
 }
 
 func (c *command) describe(a client.Agent) {
-	runs := a.Callback
-	if a.Runtime == spec.Command {
-		runs = strings.Join(a.Command, " ")
-	}
 	missing := ""
 	if a.TopicMissing {
 		missing = "the topic doesn't exist"
@@ -93,11 +122,15 @@ func (c *command) describe(a client.Agent) {
 		description = *a.Description
 	}
 	c.facts("Agent", a.Topic+"/"+a.Name, "Description", description, "Phase", phase(a), "Version", a.Version, "Tags", strings.Join(a.Tags, ", "),
-		"Runtime", a.Runtime, "Runs", runs, "Directory", a.Dir, "Workers", number(a.Workers), "Instances", number(a.Instances),
+		"Runtime", a.Runtime, "Runs", runs(a), "Directory", a.Dir, "Workers", number(a.Workers), "Instances", number(a.Instances),
 		"Running", number(a.Running), "Waiting", number(a.Waiting), "Lag", maybe(a.Lag), "Attention", missing,
 		"Retries", fmt.Sprintf("%d, after %s", a.Config.MaxRetries, strings.Join(a.Config.RetryDelays, ", ")),
 		"Ordering", a.Config.Ordering, "Concurrency", number(a.Config.Concurrency), "Partitions", number(a.Partitions),
 		"Registered", moment(&a.RegisteredAt), "Generation", number(a.Generation), "Terminated", moment(a.TerminatedAt))
+	if c.wide() {
+		c.facts("Id", a.Id, "Type", a.Type, "Dead letters kept", yesNo(a.Config.DLQEnabled), "Request timeout", seconds(a.Process.RequestTimeout),
+			"Restart policy", a.Process.RestartPolicy, "Environment", strings.Join(sorted(a.Env), ", "), "Created", moment(&a.CreatedAt), "Updated", moment(&a.UpdatedAt))
+	}
 	if a.Cause != nil {
 		c.facts("Error", a.Cause.Type+": "+a.Cause.Message, "Remedy", a.Cause.Remediation)
 	}

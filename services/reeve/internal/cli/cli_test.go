@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -33,6 +34,7 @@ type fake struct {
 	held      bool
 	task      api.TaskStatus
 	asked     int // how often a task was asked for
+	parts     map[string]api.Component
 }
 
 func problem(status int, code string) api.Problem {
@@ -116,6 +118,7 @@ func (f *fake) GetTask(_ context.Context, r api.GetTaskRequestObject) (api.GetTa
 
 func (f *fake) GetHealth(context.Context, api.GetHealthRequestObject) (api.GetHealthResponseObject, error) {
 	h := api.Health{Status: f.health, RegisteredAgents: 3, ActiveConsumers: 2, UptimeSeconds: 8100, Components: map[string]api.Component{"postgres": {Status: "down", Detail: "no answer"}}}
+	maps.Copy(h.Components, f.parts)
 	if f.health == "running" || f.health == "ready" {
 		return api.GetHealth200JSONResponse(h), nil
 	}
@@ -187,9 +190,9 @@ func TestExitCodes(t *testing.T) {
 		"agent scale t/a":                     {2, `"scale" is no command of reeve agent`},
 		"helth":                               {2, "did you mean health?"},
 		"doctor":                              {2, `"doctor" is no command of reeve`},
-		"agent list -o wide":                  {2, "-o wide is not available in this version"},
-		"agent list -o jsonl":                 {2, "-o jsonl is not available in this version"},
-		"agent list -o xml":                   {2, "use table, json or yaml"},
+		"agent list -o wide":                  {0, ""},
+		"agent list -o jsonl":                 {0, ""},
+		"agent list -o xml":                   {2, "use table, wide, json, jsonl, yaml"},
 		"agent list --colour":                 {2, "unknown flag: --colour"},
 		"agent list extra":                    {2, "takes no arguments"},
 		"agent delete t/a --cleanup":          {2, "1 waiting tasks"},

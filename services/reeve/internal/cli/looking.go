@@ -53,7 +53,7 @@ func (c *command) condition(h client.Health) {
 		line("Detail", "%s", h.Detail)
 	}
 	for _, name := range sorted(h.Components) {
-		if part := h.Components[name]; part.Status != "up" {
+		if part := h.Components[name]; part.Status != "up" || c.wide() {
 			line(name, "%s", strings.TrimSpace(string(part.Status)+" "+part.Detail))
 		}
 	}
@@ -61,6 +61,13 @@ func (c *command) condition(h client.Health) {
 		if a := h.Agents[name]; !a.Healthy && a.Detail != "" {
 			line(name, "%s", a.Detail)
 		}
+	}
+	if c.wide() && len(h.Nodes) > 0 {
+		rows := make([][]string, len(h.Nodes))
+		for i, n := range h.Nodes {
+			rows[i] = []string{n.Service, n.Node, n.Host, number(n.Pid), yesNo(n.Alive), orDash(moment(n.StartedAt)), moment(&n.LastSeenAt)}
+		}
+		c.table([]string{"SERVICE", "NODE", "HOST", "PID", "ALIVE", "STARTED", "LAST SEEN"}, rows)
 	}
 	for _, a := range h.Alerts {
 		line("Alert", "%s (%s/%s, since %s)", a.Message, a.Topic, a.Name, moment(&a.Since))
@@ -95,15 +102,30 @@ func (c *command) metrics() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeList(c, list, []string{"TOPIC", "NAME", "RECEIVED", "COMPLETED", "FAILED", "RETRIED", "DEAD-LETTERED", "REJECTED", "WAITING", "RUNNING", "LAG", "P50", "P99"},
-				func(m client.AgentMetrics) []string {
-					return []string{m.Topic, m.Name, number(m.Received), number(m.Completed), number(m.Failed), number(m.Retried), number(m.DeadLettered), number(m.Rejected),
-						number(m.Waiting), number(m.Running), maybe(m.Lag), milliseconds(m.Timings.P50Ms), milliseconds(m.Timings.P99Ms)}
-				})
+			return writeListing(c, list, metricsListing())
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
 	return c.outputFlag(cmd)
+}
+
+func metricsListing() listing[client.AgentMetrics] {
+	return listing[client.AgentMetrics]{
+		columns: []string{"TOPIC", "NAME", "RECEIVED", "COMPLETED", "FAILED", "RETRIED", "DEAD-LETTERED", "REJECTED", "WAITING", "RUNNING", "LAG", "P50", "P99"},
+		row: func(m client.AgentMetrics) []string {
+			return []string{m.Topic, m.Name, number(m.Received), number(m.Completed), number(m.Failed), number(m.Retried), number(m.DeadLettered), number(m.Rejected),
+				number(m.Waiting), number(m.Running), maybe(m.Lag), milliseconds(m.Timings.P50Ms), milliseconds(m.Timings.P99Ms)}
+		},
+		more: []string{"CANCELLED", "DISCARDED", "MEAN", "P90", "MAX", "COMPLETED BY VERSION"},
+		moreRow: func(m client.AgentMetrics) []string {
+			var versions []string
+			for _, v := range sorted(m.ByVersion) {
+				versions = append(versions, fmt.Sprintf("%s: %d", v, m.ByVersion[v].Completed))
+			}
+			return []string{number(m.Cancelled), number(m.Discarded), milliseconds(m.Timings.MeanMs), milliseconds(m.Timings.P90Ms), milliseconds(m.Timings.MaxMs),
+				orDash(strings.Join(versions, ", "))}
+		},
+	}
 }
 
 func (c *command) bus() *cobra.Command {
@@ -177,7 +199,7 @@ func (c *command) busDLQ() *cobra.Command {
 				}
 				all = append(all, list...)
 			}
-			return writeList(c, all, deadLetterHeader(), deadLetterRow)
+			return writeListing(c, all, c.deadLetterListing())
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "the topic")

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -10,42 +12,78 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"github.com/reeve-run/reeve/pkg/spec"
 )
+
+// formats are the values of -o.
+func formats() []string { return []string{"table", "wide", "json", "jsonl", "yaml"} }
 
 // outputFlag gives a command -o.
 func (c *command) outputFlag(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVarP(&c.format, "output", "o", "table", "how to write: table, json or yaml")
+	cmd.Flags().StringVarP(&c.format, "output", "o", "table", "how to write: "+strings.Join(formats(), ", "))
 	before := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		switch c.format {
-		case "table", "json", "yaml":
-			return before(cmd, args)
-		case "wide", "jsonl":
-			return usage("-o %s is not available in this version: use table, json or yaml", c.format)
+		if !slices.Contains(formats(), c.format) {
+			return usage("-o %s is unknown: use %s", c.format, strings.Join(formats(), ", "))
 		}
-		return usage("-o %s is unknown: use table, json or yaml", c.format)
+		return before(cmd, args)
 	}
 	return cmd
 }
 
+// forPeople reports whether tables are asked for.
+func (c *command) forPeople() bool { return c.format == "table" || c.wide() }
+
+// wide reports whether people asked for all there is.
+func (c *command) wide() bool { return c.format == "wide" }
+
 // write writes a value in the format that was asked for; table writes it for people. The value is JSON, as the registry
-// gave it.
+// gave it; in jsonl a list is a line an item, and anything else one line.
 func (c *command) write(value any, table func()) error {
-	if c.format == "table" {
+	if c.forPeople() {
 		table()
 		return nil
 	}
-	b, err := json.MarshalIndent(value, "", "  ")
+	b, err := encode(value, c.format)
 	if err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
-	if c.format == "yaml" {
-		if b, err = yaml.JSONToYAML(b); err != nil {
-			return fmt.Errorf("write answer: %w", err)
-		}
-	}
-	_, err = fmt.Fprintln(c.Out, strings.TrimRight(string(b), "\n"))
+	_, err = c.Out.Write(b)
 	return err
+}
+
+// encode gives a value in one of the formats for programs, with a line's end behind it unless it is empty.
+func encode(value any, format string) ([]byte, error) {
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	switch format {
+	case "yaml":
+		b, err := yaml.JSONToYAML(plain.Bytes())
+		return append(bytes.TrimRight(b, "\n"), '\n'), err
+	case "jsonl":
+		var list struct {
+			Items *[]json.RawMessage `json:"items"`
+		}
+		if json.Unmarshal(plain.Bytes(), &list) != nil || list.Items == nil {
+			list.Items = &[]json.RawMessage{plain.Bytes()}
+		}
+		for _, item := range *list.Items {
+			if err := json.Compact(&out, item); err != nil {
+				return nil, err
+			}
+			out.WriteByte('\n')
+		}
+		return out.Bytes(), nil
+	}
+	err := json.Indent(&out, bytes.TrimSpace(plain.Bytes()), "", "  ")
+	out.WriteByte('\n')
+	return out.Bytes(), err
 }
 
 // items is a list as the registry gives it.
@@ -53,10 +91,28 @@ type items struct {
 	Items []json.RawMessage `json:"items"`
 }
 
+// A listing is how things of a kind look as rows of a table.
+type listing[T any] struct {
+	columns []string
+	row     func(T) []string
+	// more are further columns, of -o wide.
+	more    []string
+	moreRow func(T) []string
+}
+
 // writeList writes a list, for people as a table of one row an item.
 func writeList[T any](c *command, list []json.RawMessage, header []string, row func(T) []string) error {
+	return writeListing(c, list, listing[T]{columns: header, row: row})
+}
+
+// writeListing writes a list whose table has further columns.
+func writeListing[T any](c *command, list []json.RawMessage, l listing[T]) error {
 	if list == nil {
 		list = []json.RawMessage{}
+	}
+	header := l.columns
+	if c.wide() {
+		header = slices.Concat(header, l.more)
 	}
 	rows := make([][]string, 0, len(list))
 	for _, raw := range list {
@@ -64,7 +120,11 @@ func writeList[T any](c *command, list []json.RawMessage, header []string, row f
 		if err := json.Unmarshal(raw, &item); err != nil {
 			return fmt.Errorf("read answer: %w", err)
 		}
-		rows = append(rows, row(item))
+		row := l.row(item)
+		if c.wide() && l.moreRow != nil {
+			row = append(row, l.moreRow(item)...)
+		}
+		rows = append(rows, row)
 	}
 	return c.write(items{list}, func() { c.table(header, rows) })
 }
@@ -142,6 +202,36 @@ func moment(t *time.Time) string {
 		return ""
 	}
 	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+func seconds(s spec.Seconds) string {
+	if s.Infinite() {
+		return "none"
+	}
+	return s.Duration().String()
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// orDash keeps a table's cell from being empty.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// clip shortens a text for a table, and hardly for a wide one.
+func (c *command) clip(s string, n int) string {
+	if c.wide() {
+		n = 1000
+	}
+	return short(s, n)
 }
 
 // short cuts a text to one line of a table.

@@ -40,9 +40,7 @@ func (c *command) taskList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeList(c, list, []string{"TASK", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "SETTLED", "ERROR"}, func(t client.Task) []string {
-				return []string{t.Id, t.Agent, string(t.Status), number(t.Attempts), milliseconds(t.DurationMs), moment(t.SettledAt), short(strings.TrimPrefix(t.ErrorClass+": "+t.ErrorMessage, ": "), 60)}
-			})
+			return writeListing(c, list, c.taskListing())
 		},
 	}
 	f := cmd.Flags()
@@ -53,6 +51,21 @@ func (c *command) taskList() *cobra.Command {
 	f.StringVar(&p.Since, "since", "", "only those since a time (RFC 3339) or a duration back from now (15m)")
 	f.IntVar(&limit, "limit", 100, "at most so many, 0 for all")
 	return c.outputFlag(cmd)
+}
+
+func (c *command) taskListing() listing[client.Task] {
+	return listing[client.Task]{
+		columns: []string{"TASK", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "SETTLED", "ERROR"},
+		row: func(t client.Task) []string {
+			return []string{t.Id, t.Agent, string(t.Status), number(t.Attempts), milliseconds(t.DurationMs), moment(t.SettledAt),
+				c.clip(strings.TrimPrefix(t.ErrorClass+": "+t.ErrorMessage, ": "), 60)}
+		},
+		more: []string{"EVENT", "CORRELATION", "VERSION", "NODE", "INSTANCE", "PUBLISHED", "STARTED", "REDRIVES", "FINGERPRINT"},
+		moreRow: func(t client.Task) []string {
+			return []string{orDash(t.EventId), orDash(t.CorrelationId), orDash(t.Version), orDash(t.Node), orDash(t.Instance), orDash(moment(t.PublishedAt)),
+				orDash(moment(t.StartedAt)), number(t.Redrives), orDash(t.Fingerprint)}
+		},
+	}
 }
 
 func (c *command) taskGet() *cobra.Command {
@@ -192,7 +205,7 @@ func (c *command) dlqList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeList(c, list, deadLetterHeader(), deadLetterRow)
+			return writeListing(c, list, c.deadLetterListing())
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many, 0 for all")
@@ -227,14 +240,23 @@ func deadLetters(ctx context.Context, cl *client.ClientWithResponses, r ref, lim
 	})
 }
 
-func deadLetterHeader() []string {
-	return []string{"ORIGIN", "AGENT", "CLASS", "ATTEMPTS", "LAST FAILED", "KEY", "ERROR"}
+func (c *command) deadLetterListing() listing[client.DeadLetter] {
+	return listing[client.DeadLetter]{
+		columns: []string{"ORIGIN", "AGENT", "CLASS", "ATTEMPTS", "LAST FAILED", "KEY", "ERROR"},
+		row: func(d client.DeadLetter) []string {
+			return []string{d.Origin, d.Name, d.ErrorClass, number(d.Attempts), moment(d.LastFailedAt), short(orDash(text(d.Key)), 24), c.clip(d.ErrorMessage, 60)}
+		},
+		more: []string{"FINGERPRINT", "FIRST FAILED", "REDRIVES", "AT", "VALUE"},
+		moreRow: func(d client.DeadLetter) []string {
+			return []string{orDash(d.Fingerprint), orDash(moment(d.FirstFailedAt)), number(d.Redrives), number(d.Partition) + "/" + number(d.Offset), orDash(short(text(d.Value), 80))}
+		},
+	}
 }
 
-func deadLetterRow(d client.DeadLetter) []string {
-	key := "-"
-	if d.Key != nil {
-		key = *d.Key
+// text is a value that may be null.
+func text(s *string) string {
+	if s == nil {
+		return ""
 	}
-	return []string{d.Origin, d.Name, d.ErrorClass, number(d.Attempts), moment(d.LastFailedAt), short(key, 24), short(d.ErrorMessage, 60)}
+	return *s
 }
