@@ -65,7 +65,7 @@ func (e *entry) object(field string, raw []byte, given *map[string]bool, what st
 		target, known := targets[key]
 		switch {
 		case slices.Contains(later, key):
-			e.fault(prefix+key, "is not carried out by this version: leave it out")
+			e.fault(prefix+key, "%s", notCarriedOut(key))
 		case !known:
 			e.fault(prefix+key, "%s", unknownKey(key, what, targets))
 		case string(values[key]) != "null":
@@ -219,6 +219,13 @@ func (e *entry) processPart() {
 	case !given["restart_policy"]:
 		p.RestartPolicy = RestartNever
 	}
+}
+
+func notCarriedOut(key string) string {
+	if key == "when" || key == "requires" {
+		return "is decided by `reeve apply` and `reeve dev`, where they run: leave it out here"
+	}
+	return "is not carried out by this version: leave it out"
 }
 
 func unknownKey(key, what string, targets map[string]any) string {

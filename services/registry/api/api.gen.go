@@ -1005,6 +1005,9 @@ type UnsubscribeAgentParams struct {
 type ApplyAgentsJSONBody struct {
 	Agents []AgentEntry `json:"agents"`
 
+	// Keep Agents, as topic/name, that prune leaves alone though they are not among agents: their entries weren't applied, because a condition didn't hold or a requirement failed.
+	Keep []string `json:"keep,omitempty,omitzero"`
+
 	// Prune Deletes every registered agent that the file does not list (group and DLQ stay).
 	Prune bool `json:"prune,omitempty,omitzero"`
 }

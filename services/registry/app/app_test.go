@@ -253,6 +253,7 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		{"PUT", "/v1/agents/orders/b", agent, 400, "invalid_request"},
 		{"POST", "/v1/apply", `{"agents":[` + agent + `,{"topic":"x","command":"y","dir":"../z"}]}`, 422, "invalid_agent"},
 		{"POST", "/v1/apply", `{"agent":[]}`, 400, "unknown_key"},
+		{"POST", "/v1/apply", `{"agents":[],"keep":["orders/a"]}`, 400, "invalid_request"},
 		{"GET", "/v1/agents?tpic=x", "", 400, "unknown_key"},
 		{"GET", "/v1/tasks?status=lost", "", 400, "invalid_request"},
 		{"GET", "/v1/tasks?since=yesterday", "", 400, "invalid_request"},

@@ -7,6 +7,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/reeve/internal/admission"
 )
 
 // decoder walks a file's tree and gathers faults.
@@ -18,6 +19,7 @@ type decoder struct {
 // entry is an agent as it is written, before anything is inferred.
 type entry struct {
 	agent spec.Agent
+	terms admission.Terms
 	where map[string]*token.Token // of every key that is there, by its full name
 	start *token.Token
 
@@ -127,6 +129,8 @@ func agentKeys() map[string]setter {
 		"process":           section("process", processKeys),
 		"pool":              section("pool", poolKeys),
 		"partitions":        integer(func(e *entry, i int64) { e.agent.Partitions = clamp32(i) }),
+		"when":              when,
+		"requires":          requires,
 	}
 }
 

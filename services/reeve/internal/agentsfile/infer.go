@@ -23,7 +23,7 @@ var nodeExtensions = []string{".js", ".mjs", ".cjs", ".ts"}
 
 // agent reads one entry, fills in what it leaves out and checks the whole. It is nil where that can't be done;
 // the token is where the agent stands.
-func (d *decoder) agent(n ast.Node) (*spec.Agent, *token.Token) {
+func (d *decoder) agent(n ast.Node) (*Listed, *token.Token) {
 	e := &entry{where: map[string]*token.Token{}, start: n.GetToken(), config: func(*spec.Config) {}, process: func(*spec.Process) {}}
 	ps, ok := d.pairs("an agent", n)
 	if !ok {
@@ -42,7 +42,7 @@ func (d *decoder) agent(n ast.Node) (*spec.Agent, *token.Token) {
 	if e.agent.Topic == "" {
 		return nil, e.start
 	}
-	return &e.agent, e.start
+	return &Listed{&e.agent, e.terms}, e.start
 }
 
 // infer fills in what the entry leaves out. In an entry where something couldn't be read, what follows from it

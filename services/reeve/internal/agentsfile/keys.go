@@ -8,7 +8,7 @@ import (
 // later are the keys that a coming version carries out. They are refused by name: what is accepted and ignored
 // would be believed.
 var later = map[string][]string{
-	"": {"resources", "coordination", "init_args", "capabilities", "filter", "when", "requires", "labels", "start", "rate", "state",
+	"": {"resources", "coordination", "init_args", "capabilities", "filter", "labels", "start", "rate", "state",
 		"activate", "env_from", "profile", "canary", "accepts", "history", "store_results", "on_incompatible"},
 	"config":  {"backoff"},
 	"process": {},

@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/reeve/internal/admission"
 )
 
 // maxSize is far above any list of agents that a person keeps, and far below what would exhaust a parser.
@@ -28,8 +29,14 @@ type Options struct {
 	Tiers []time.Duration
 }
 
+// Listed is an agent of a file with the conditions under which it is registered.
+type Listed struct {
+	Agent *spec.Agent
+	Terms admission.Terms
+}
+
 // Read reads and checks a file. An error is a Faults unless the file can't be read.
-func Read(path string, o Options) ([]*spec.Agent, error) {
+func Read(path string, o Options) ([]Listed, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, errors.Unwrap(err))
@@ -41,7 +48,7 @@ func Read(path string, o Options) ([]*spec.Agent, error) {
 }
 
 // Parse checks the content of a file; name is how faults call it. An error is always a Faults.
-func Parse(name string, data []byte, o Options) ([]*spec.Agent, error) {
+func Parse(name string, data []byte, o Options) ([]Listed, error) {
 	d := &decoder{faults: &collector{file: name}, options: o}
 	root := d.root(data)
 	if root == nil {
@@ -96,7 +103,7 @@ func (d *decoder) malformed(err error) {
 }
 
 // file reads the top level.
-func (d *decoder) file(root ast.Node) []*spec.Agent {
+func (d *decoder) file(root ast.Node) []Listed {
 	ps, ok := d.pairs("the file", root)
 	if !ok {
 		return nil
@@ -119,19 +126,20 @@ func (d *decoder) file(root ast.Node) []*spec.Agent {
 	if !ok {
 		return nil
 	}
-	agents := make([]*spec.Agent, 0, len(nodes))
+	agents := make([]Listed, 0, len(nodes))
 	seen := map[string]*token.Token{}
 	for _, n := range nodes {
 		a, at := d.agent(n)
 		if a == nil {
 			continue
 		}
-		if first, twice := seen[a.Ref()]; twice {
-			d.faults.at(at, "the agent %s is listed twice, first on line %d: give one of them another name", a.Ref(), first.Position.Line)
+		ref := a.Agent.Ref()
+		if first, twice := seen[ref]; twice {
+			d.faults.at(at, "the agent %s is listed twice, first on line %d: give one of them another name", ref, first.Position.Line)
 			continue
 		}
-		seen[a.Ref()] = at
-		agents = append(agents, a)
+		seen[ref] = at
+		agents = append(agents, *a)
 	}
 	return agents
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/reeve/internal/admission"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -94,7 +95,7 @@ func TestWhatTheFileLeavesOutIsInferred(t *testing.T) {
 			if want.Runtime == "command" {
 				want.Callback = ""
 			}
-			if diff := cmp.Diff([]*spec.Agent{want}, agents); diff != "" {
+			if diff := cmp.Diff([]Listed{{Agent: want}}, agents); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -113,7 +114,30 @@ func TestAFullEntryIsReadKeyByKey(t *testing.T) {
 		Process: spec.Process{RequestTimeout: 60, DrainTimeout: 20, GracefulTimeoutSec: 4, SigtermTimeoutSec: 3, RestartPolicy: "immediate", MaxRestartAttempts: 7,
 			RestartBackoffSeconds: 1.5, RestartBackoffMaxSeconds: 9, HeartbeatIntervalSeconds: 15, Cwd: "work"},
 		Pool: spec.Pool{Min: 3, Max: 3}, Partitions: 12}
-	if diff := cmp.Diff([]*spec.Agent{want}, agents); diff != "" {
+	if diff := cmp.Diff([]Listed{{Agent: want}}, agents); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTermsAreReadBesideTheAgent(t *testing.T) {
+	const file = `
+agents:
+- topic: a
+  command: ./x
+  when: {env: {ENV: production, REGION: [eu, us], PORT: 0080}}
+  requires: [{tcp: "127.0.0.1:5432"}, {http: "https://a.example/ready", timeout: 0.5}, {env: TOKEN}]
+- {topic: b, command: ./x}
+`
+	agents, err := Parse("agents.yaml", []byte(file), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := admission.Terms{
+		When: []admission.Variable{{Name: "ENV", Values: []string{"production"}}, {Name: "REGION", Values: []string{"eu", "us"}}, {Name: "PORT", Values: []string{"0080"}}},
+		Requires: []admission.Requirement{{Kind: admission.TCP, Target: "127.0.0.1:5432", Timeout: admission.DefaultTimeout},
+			{Kind: admission.HTTP, Target: "https://a.example/ready", Timeout: 500 * time.Millisecond}, {Kind: admission.Env, Target: "TOKEN"}},
+	}
+	if diff := cmp.Diff([]admission.Terms{want, {}}, []admission.Terms{agents[0].Terms, agents[1].Terms}); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -140,7 +164,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("neither agents nor faults, or both: %v, %v", agents, err)
 		}
 		for _, a := range agents {
-			if faults := a.Check(tiers); len(faults) > 0 {
+			if faults := a.Agent.Check(tiers); len(faults) > 0 {
 				t.Fatalf("an accepted agent has faults: %v", faults)
 			}
 		}
@@ -157,7 +181,8 @@ func TestTheRegistryReadsAnEntryAsTheSameAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range append(agents, infinite...) {
+	for _, l := range append(agents, infinite...) {
+		a := l.Agent
 		raw, err := Entry(a)
 		if err != nil {
 			t.Fatal(err)

@@ -25,7 +25,11 @@ func (c *command) apply() *cobra.Command {
 		Short: "Register what a file lists, all of it or nothing",
 		Long: `Register what a file lists, all of it or nothing, and wait up to 10 s for the agents to come up.
 
-A paused agent is resumed where it stopped, unless it was paused with --hold.`,
+A paused agent is resumed where it stopped, unless it was paused with --hold.
+
+An entry with a condition (when) that doesn't hold in this command's environment is skipped. One whose requirements
+(requires) don't answer isn't registered, the others are, and the exit code is 1. In both cases what is registered under
+its name stays as it is, also with --prune.`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agents, err := agentsfile.Read(file, agentsfile.Options{AgentsDir: dir})
@@ -36,7 +40,7 @@ A paused agent is resumed where it stopped, unless it was paused with --hold.`,
 			if err != nil {
 				return err
 			}
-			return c.applyAgents(cmd.Context(), cl, agents, prune, dryRun)
+			return c.applyAgents(cmd.Context(), cl, Select(cmd.Context(), agents, c.Environ), prune, dryRun)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "agents.yaml", "the file")
@@ -55,35 +59,52 @@ func Refused(err error) error {
 	return failure(Failed, "%w: name the file by -f", err)
 }
 
-func (c *command) applyAgents(ctx context.Context, cl *client.ClientWithResponses, agents []*spec.Agent, prune, dryRun bool) error {
-	changes, err := Apply(ctx, cl, agents, prune, dryRun)
+// applied is what an apply did, or would do, as JSON.
+type applied struct {
+	Items   []client.AgentChange `json:"items"`
+	Skipped []Unregistered       `json:"skipped,omitempty"`
+	Failed  []Unregistered       `json:"failed,omitempty"`
+	DryRun  bool                 `json:"dry_run"`
+}
+
+func (c *command) applyAgents(ctx context.Context, cl *client.ClientWithResponses, s Selection, prune, dryRun bool) error {
+	changes, err := Apply(ctx, cl, s, prune, dryRun)
 	if err != nil {
 		return err
 	}
-	if err := c.write(map[string]any{"items": changes, "dry_run": dryRun}, func() { c.changes(changes) }); err != nil {
+	if err := c.write(applied{changes, s.Skipped, s.Failed, dryRun}, func() { c.changes(changes, s) }); err != nil {
 		return err
 	}
 	if dryRun {
-		return nil
+		return s.err()
 	}
 	ok, err := Await(ctx, cl, changes, c.Patience, c.say)
-	if err == nil && !ok {
+	switch {
+	case err != nil:
+		return err
+	case s.err() != nil:
+		return s.err()
+	case !ok:
 		return silent(Failed)
 	}
-	return err
+	return nil
 }
 
-// Apply registers agents in one transaction of the registry.
-func Apply(ctx context.Context, cl *client.ClientWithResponses, agents []*spec.Agent, prune, dryRun bool) ([]client.AgentChange, error) {
-	entries := make([]client.AgentEntry, len(agents))
-	for i, a := range agents {
+// Apply registers a file's agents in one transaction of the registry.
+func Apply(ctx context.Context, cl *client.ClientWithResponses, s Selection, prune, dryRun bool) ([]client.AgentChange, error) {
+	entries := make([]client.AgentEntry, len(s.Agents))
+	for i, a := range s.Agents {
 		entry, err := agentsfile.Entry(a)
 		if err != nil {
 			return nil, err
 		}
 		entries[i] = entry
 	}
-	answer, err := cl.ApplyAgentsWithResponse(ctx, &client.ApplyAgentsParams{DryRun: dryRun}, client.ApplyAgentsJSONRequestBody{Agents: entries, Prune: prune})
+	body := client.ApplyAgentsJSONRequestBody{Agents: entries, Prune: prune}
+	if prune {
+		body.Keep = s.keep()
+	}
+	answer, err := cl.ApplyAgentsWithResponse(ctx, &client.ApplyAgentsParams{DryRun: dryRun}, body)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +115,7 @@ func Apply(ctx context.Context, cl *client.ClientWithResponses, agents []*spec.A
 }
 
 // changes writes what an apply did or would do, as a diff.
-func (c *command) changes(changes []client.AgentChange) {
+func (c *command) changes(changes []client.AgentChange, s Selection) {
 	for _, ch := range changes {
 		sign := map[client.AgentChangeAction]string{client.AgentChangeActionCreate: "+", client.AgentChangeActionDelete: "-",
 			client.AgentChangeActionUpdate: "~", client.AgentChangeActionResume: ">"}[ch.Action]
@@ -110,7 +131,8 @@ func (c *command) changes(changes []client.AgentChange) {
 			_, _ = fmt.Fprintf(c.Out, "    %s: %s → %s\n", f.Field, orNothing(f.Old), orNothing(f.New))
 		}
 	}
-	if len(changes) == 0 {
+	s.Say(func(format string, args ...any) { _, _ = fmt.Fprintf(c.Out, format+"\n", args...) })
+	if len(changes)+len(s.Skipped)+len(s.Failed) == 0 {
 		_, _ = fmt.Fprintln(c.Out, "no agents")
 	}
 }

@@ -29,6 +29,7 @@ type fake struct {
 	published []api.Event
 	applied   []string
 	prune     bool
+	keep      []string
 	deleted   []api.DeleteAgentRequestObject
 	health    api.HealthStatus
 	held      bool
@@ -80,7 +81,7 @@ func (f *fake) ListDLQs(context.Context, api.ListDLQsRequestObject) (api.ListDLQ
 
 func (f *fake) ApplyAgents(_ context.Context, r api.ApplyAgentsRequestObject) (api.ApplyAgentsResponseObject, error) {
 	answer := api.ApplyAgents200JSONResponse{DryRun: r.Params.DryRun, Changes: []api.AgentChange{}}
-	f.prune = r.Body.Prune
+	f.prune, f.keep = r.Body.Prune, r.Body.Keep
 	for _, e := range r.Body.Agents {
 		a, _ := spec.ParseEntry(e)
 		f.applied = append(f.applied, a.Ref())

@@ -70,7 +70,14 @@ async def handle(message):
     return {"got": message["content"]}
 `
 
-// newDev writes an agents file with one agent.
+// listed has one agent that is registered, and two that their conditions hold back.
+const listed = `agents:
+- {topic: t.one, name: a, dir: a, callback: 'callback:handle', requires: [{env: PATH}]}
+- {topic: t.one, name: b, dir: a, callback: 'callback:handle', when: {env: {DEV_TEST_NEVER: 'yes'}}}
+- {topic: t.one, name: c, dir: a, callback: 'callback:handle', requires: [{env: DEV_TEST_NEVER}]}
+`
+
+// newDev writes the agents file.
 func newDev(t *testing.T) *dev {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
@@ -78,7 +85,7 @@ func newDev(t *testing.T) *dev {
 	}
 	d := &dev{t: t, dir: t.TempDir(), listen: free(t), kafka: free(t)}
 	d.url = "http://" + d.listen
-	for name, content := range map[string]string{"agents.yaml": "agents:\n- {topic: t.one, name: a, dir: a, callback: 'callback:handle'}\n", "a/callback.py": handler} {
+	for name, content := range map[string]string{"agents.yaml": listed, "a/callback.py": handler} {
 		path := filepath.Join(d.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -189,6 +196,11 @@ func TestItStopsInOrderAndGoesOnWhereItStopped(t *testing.T) {
 		t.Fatalf("%v\n%s", err, d.log)
 	}
 	gone(t, 0, pids)
+	for _, said := range []string{"· t.one/b skipped: the environment variable DEV_TEST_NEVER is not set", "! t.one/c not registered, its requirement failed: env DEV_TEST_NEVER"} {
+		if !strings.Contains(d.log.String(), said) {
+			t.Errorf("it didn't say %q:\n%s", said, d.log)
+		}
+	}
 
 	d.start()
 	defer d.kill()

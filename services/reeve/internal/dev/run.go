@@ -16,7 +16,6 @@ import (
 	"github.com/reeve-run/reeve/internal/lifecycle"
 	"github.com/reeve-run/reeve/internal/log"
 	"github.com/reeve-run/reeve/pkg/client"
-	"github.com/reeve-run/reeve/pkg/spec"
 	dispatcher "github.com/reeve-run/reeve/services/dispatcher/app"
 	"github.com/reeve-run/reeve/services/reeve/internal/agentsfile"
 	"github.com/reeve-run/reeve/services/reeve/internal/broker"
@@ -51,7 +50,7 @@ func Run(_ context.Context, o cli.DevOptions) error {
 	}))
 }
 
-func readAgents(s settings) ([]*spec.Agent, error) {
+func readAgents(s settings) ([]agentsfile.Listed, error) {
 	if s.file == "" {
 		return nil, nil
 	}
@@ -65,7 +64,7 @@ func readAgents(s settings) ([]*spec.Agent, error) {
 // runner is the running process.
 type runner struct {
 	settings
-	agents []*spec.Agent
+	agents []agentsfile.Listed
 	child  *guard.Child
 	out    io.Writer
 	errs   io.Writer
@@ -276,7 +275,8 @@ func (r *runner) makeReady(ctx context.Context, services []named) error {
 	return nil
 }
 
-// apply registers what the agents file lists. An agent that doesn't come up is told and doesn't end the rest.
+// apply registers what the agents file lists. An agent that doesn't come up, or isn't registered for its conditions, is
+// told and doesn't end the rest.
 func (r *runner) apply(ctx context.Context) error {
 	if r.file == "" {
 		return nil
@@ -285,7 +285,9 @@ func (r *runner) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changes, err := cli.Apply(ctx, cl, r.agents, false, false)
+	selection := cli.Select(ctx, r.agents, os.Environ())
+	selection.Say(r.say)
+	changes, err := cli.Apply(ctx, cl, selection, false, false)
 	if err != nil {
 		return fmt.Errorf("apply %s: %w", r.file, err)
 	}

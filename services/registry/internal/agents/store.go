@@ -42,7 +42,8 @@ type Match int64
 // ApplyOptions say how entries are applied.
 type ApplyOptions struct {
 	DryRun bool
-	Prune  bool // deletes the agents that aren't listed
+	Prune  bool     // deletes the agents that aren't listed
+	Keep   []string // topic/name of agents that Prune leaves alone all the same
 	Match  Match
 	List   bool // the entries are a list: faults name their places
 	Actor  Actor
@@ -67,7 +68,7 @@ func (s *Store) Apply(ctx context.Context, entries []json.RawMessage, o ApplyOpt
 		if !o.Prune {
 			return nil
 		}
-		pruned, err := tx.prune(ctx, wanted, o.Actor)
+		pruned, err := tx.prune(ctx, wanted, o)
 		changes = append(changes, pruned...)
 		return err
 	})
@@ -92,7 +93,7 @@ func (t *tx) register(ctx context.Context, w Wanted, o ApplyOptions) (Change, er
 	return c, t.put(ctx, before, c.After, string(c.Action), o.Actor)
 }
 
-func (t *tx) prune(ctx context.Context, wanted []Wanted, actor Actor) ([]Change, error) {
+func (t *tx) prune(ctx context.Context, wanted []Wanted, o ApplyOptions) ([]Change, error) {
 	all, err := t.lockAll(ctx, "")
 	if err != nil {
 		return nil, err
@@ -100,11 +101,11 @@ func (t *tx) prune(ctx context.Context, wanted []Wanted, actor Actor) ([]Change,
 	var changes []Change
 	for _, a := range all {
 		listed := slices.ContainsFunc(wanted, func(w Wanted) bool { return w.Spec.Ref() == a.Ref() })
-		if listed {
+		if listed || slices.Contains(o.Keep, a.Ref()) {
 			continue
 		}
 		after := terminate(a, DeleteOptions{}, t.now)
-		if err := t.put(ctx, a, after, string(Deleted), actor); err != nil {
+		if err := t.put(ctx, a, after, string(Deleted), o.Actor); err != nil {
 			return nil, err
 		}
 		changes = append(changes, Change{Action: Deleted, Before: a, After: after})

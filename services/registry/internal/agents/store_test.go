@@ -109,6 +109,12 @@ func TestPruneDeletesWhatIsNotListed(t *testing.T) {
 	if _, err := apply(t, s, ApplyOptions{}, entry, `{"topic":"u","name":"old","command":"x"}`); err != nil {
 		t.Fatal(err)
 	}
+	if changes, err := apply(t, s, ApplyOptions{Prune: true, Keep: []string{"u/old", "u/never-there"}}, entry); err != nil || len(changes) != 1 {
+		t.Fatalf("what is kept isn't pruned: %+v, %v", changes, err)
+	}
+	if _, err := s.Get(t.Context(), "u", "old"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := apply(t, s, ApplyOptions{Prune: true}, entry); err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,10 @@ func (s *Server) ApplyAgents(ctx context.Context, r api.ApplyAgentsRequestObject
 	if len(r.Body.Agents) > 1000 {
 		return nil, badRequest("invalid_request", "apply them in several files, without prune", "%d agents are more than 1000 at once", len(r.Body.Agents))
 	}
-	changes, err := s.apply(ctx, r.Body.Agents, agents.ApplyOptions{DryRun: r.Params.DryRun, Prune: r.Body.Prune, List: true, Actor: admin})
+	if len(r.Body.Keep) > 0 && !r.Body.Prune {
+		return nil, badRequest("invalid_request", "set prune too, or leave keep out", "keep is about prune, which is not set")
+	}
+	changes, err := s.apply(ctx, r.Body.Agents, agents.ApplyOptions{DryRun: r.Params.DryRun, Prune: r.Body.Prune, Keep: r.Body.Keep, List: true, Actor: admin})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/services/reeve/internal/admission"
+	"github.com/reeve-run/reeve/services/reeve/internal/agentsfile"
+)
+
+// Selection is a file's agents, parted by whether they are registered here and now.
+type Selection struct {
+	Agents  []*spec.Agent
+	Skipped []Unregistered // their when doesn't hold
+	Failed  []Unregistered // what they require doesn't answer
+}
+
+// Unregistered is an agent that a file lists and that isn't registered. What is registered under its name stays as it is.
+type Unregistered struct {
+	Topic  string `json:"topic"`
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// Select decides which of a file's agents are registered: it looks at the environment and tries what they require.
+func Select(ctx context.Context, listed []agentsfile.Listed, environ []string) Selection {
+	terms := make([]admission.Terms, len(listed))
+	for n, l := range listed {
+		terms[n] = l.Terms
+	}
+	var s Selection
+	for n, r := range admission.Judge(ctx, terms, environ) {
+		a := listed[n].Agent
+		out := Unregistered{a.Topic, a.Name, r.Reason}
+		switch r.Verdict {
+		case admission.Admitted:
+			s.Agents = append(s.Agents, a)
+		case admission.Skipped:
+			s.Skipped = append(s.Skipped, out)
+		case admission.Failed:
+			s.Failed = append(s.Failed, out)
+		}
+	}
+	return s
+}
+
+// Say tells which agents aren't registered, and why.
+func (s Selection) Say(say func(format string, args ...any)) {
+	for _, u := range s.Skipped {
+		say("· %s/%s skipped: %s", u.Topic, u.Name, u.Reason)
+	}
+	for _, u := range s.Failed {
+		say("! %s/%s not registered, its requirement failed: %s", u.Topic, u.Name, u.Reason)
+	}
+}
+
+// keep are the agents that prune must leave alone.
+func (s Selection) keep() []string {
+	var refs []string
+	for _, list := range [][]Unregistered{s.Skipped, s.Failed} {
+		for _, u := range list {
+			refs = append(refs, u.Topic+"/"+u.Name)
+		}
+	}
+	return refs
+}
+
+// err is the failure that failed requirements are.
+func (s Selection) err() error {
+	if len(s.Failed) == 0 {
+		return nil
+	}
+	what := "1 agent isn't registered, because a requirement failed"
+	if n := len(s.Failed); n > 1 {
+		what = fmt.Sprintf("%d agents aren't registered, because requirements failed", n)
+	}
+	return failure(Failed, "%s: provide what is missing, or mend requires in the file, and apply again", what)
+}
