@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -50,6 +51,15 @@ func CheckName(name string) error {
 func CheckTopic(topic string) error {
 	if topic == "." || topic == ".." || len(topic) > 249 || !topicRule.MatchString(topic) {
 		return fmt.Errorf("the topic %q is illegal: use 1 to 249 of the characters a-z A-Z 0-9 . _ -", topic)
+	}
+	return nil
+}
+
+// CheckWebhook reports why a result couldn't be sent to a URL, or nil.
+func CheckWebhook(webhook string) error {
+	u, err := url.Parse(webhook)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return fmt.Errorf("the webhook %q is no http or https URL: write https://host/path", webhook)
 	}
 	return nil
 }

@@ -79,3 +79,12 @@ func FuzzParseEntry(f *testing.F) {
 		}
 	})
 }
+
+func TestAWebhookIsAnHTTPURL(t *testing.T) {
+	for url, ok := range map[string]bool{"http://h": true, "https://h:8443/p?q=1": true, "": false, "h": false, "ftp://h": false, "https://": false, "http://:80": false,
+		"javascript:alert(1)": false, "file:///etc/passwd": false, "http:/h": false} {
+		if err := CheckWebhook(url); (err == nil) != ok {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/reeve-run/reeve/internal/config"
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/internal/testenv"
+	"github.com/reeve-run/reeve/internal/version"
 	"github.com/reeve-run/reeve/pkg/control"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
@@ -92,6 +93,9 @@ func (r *registry) do(method, path, body string, headers ...string) (int, map[st
 		r.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if says := resp.Header.Get(version.Header); says != version.Number {
+		r.Errorf("%s %s: the answer says version %q", method, path, says)
+	}
 	raw, err := io.ReadAll(resp.Body)
 	if err != nil {
 		r.Fatal(err)
@@ -242,7 +246,7 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		status             int
 		code               string
 	}{
-		{"GET", "/nothing", "", 404, "not_found"},
+		{"GET", "/nothing", "", 404, "route_not_found"},
 		{"PATCH", "/v1/agents", "", 405, "method_not_allowed"},
 		{"POST", "/v1/agents", "", 400, "invalid_json"},
 		{"POST", "/v1/agents", "{", 400, "invalid_json"},
@@ -268,6 +272,7 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		{"POST", "/v1/events", `{"topic":"orders"}`, 422, "invalid_event"},
 		{"POST", "/v1/events", `{"topic":"reeve.tasks.x","payload":{"content":1}}`, 422, "invalid_event"},
 		{"POST", "/v1/events", `{"topic":"orders","payload":{"content":1,"reply_to":"reeve.control"}}`, 422, "invalid_event"},
+		{"POST", "/v1/events", `{"topic":"orders","payload":{"content":1,"webhook":"file:///etc/passwd"}}`, 422, "invalid_event"},
 		{"POST", "/v1/events", strings.Repeat(" ", 33<<20), 413, "too_large"},
 		{"GET", "/v1/bus/groups", "", 400, "invalid_request"},
 	} {

@@ -88,6 +88,11 @@ func (s *Server) eventOf(e api.Event, prefix string) (bus.Event, []api.FieldErro
 			add("payload.reply_to", *reply+" is one of Reeve's own topics: name a topic of yours")
 		}
 	}
+	if webhook := e.Payload.Webhook; webhook != nil {
+		if err := spec.CheckWebhook(*webhook); err != nil {
+			add("payload.webhook", err.Error())
+		}
+	}
 	out := bus.Event{ID: e.Id, Topic: topic, TenantID: e.TenantId, CorrelationID: e.CorrelationId, CausationID: e.CausationId,
 		Source: e.Source, Key: e.Key, DeliveryAttempts: 1, CreatedAt: float64(s.Now().UnixMicro()) / 1e6}
 	out.Payload.Content, out.Payload.Webhook, out.Payload.ReplyTo = e.Payload.Content, e.Payload.Webhook, e.Payload.ReplyTo

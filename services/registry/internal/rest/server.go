@@ -21,6 +21,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/reeve-run/reeve/internal/version"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/services/registry/api"
@@ -62,7 +63,8 @@ func (s *Server) Handler() http.Handler {
 	r.Use(gin.CustomRecoveryWithWriter(io.Discard, func(c *gin.Context, panicked any) { s.fail(c, fmt.Errorf("panic: %v", panicked)) }))
 	r.Use(s.limit, s.authorize)
 	r.NoRoute(func(c *gin.Context) {
-		s.fail(c, notFound("there is nothing at "+c.Request.URL.Path, "see /openapi.yaml for what there is"))
+		s.fail(c, &bad{status: http.StatusNotFound, code: "route_not_found", detail: "there is nothing at " + c.Request.URL.Path,
+			remedy: "see /openapi.yaml for what there is"})
 	})
 	r.NoMethod(func(c *gin.Context) {
 		s.fail(c, &bad{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: c.Request.Method + " is not possible on " + c.Request.URL.Path,
@@ -115,8 +117,9 @@ func (s *Server) authorize(c *gin.Context) {
 // rawBody is the context key of a request's body as it came.
 const rawBody = "raw body"
 
-// limit bounds a request's time and body, and keeps the body's bytes for knownKeys.
+// limit bounds a request's time and body, and keeps the body's bytes for knownKeys. Every answer says the registry's version.
 func (s *Server) limit(c *gin.Context) {
+	c.Header(version.Header, version.Number)
 	ctx, cancel := context.WithTimeout(c.Request.Context(), requestLimit)
 	defer cancel()
 	c.Request = c.Request.WithContext(ctx)
