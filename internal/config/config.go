@@ -109,7 +109,7 @@ func settings() []setting {
 }
 
 // elsewhere are variables that the command line and the SDK read, not a service.
-func elsewhere() []string { return []string{"REEVE_URL", "REEVE_API_KEY"} }
+func elsewhere() []string { return []string{"REEVE_URL", "REEVE_API_KEY", "REEVE_PROFILE"} }
 
 // unavailable are variables of the documented contract that this version doesn't carry out.
 func unavailable() []string {

@@ -44,6 +44,7 @@ func (c *command) agentList() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
+	completeFlag(cmd, "topic", c.completeTopics())
 	cmd.Flags().BoolVar(&all, "all", false, "deleted agents too")
 	return c.outputFlag(cmd)
 }
@@ -73,13 +74,14 @@ func attention(a client.Agent) string {
 	case a.TopicMissing:
 		return "the topic doesn't exist"
 	}
-	for _, p := range a.Problems {
-		if p.Error != nil {
-			return p.State + " on " + p.Node + ": " + p.Error.Type + ": " + p.Error.Message
-		}
+	if len(a.Problems) == 0 {
+		return ""
+	}
+	p := a.Problems[0]
+	if p.Error == nil {
 		return p.State + " on " + p.Node
 	}
-	return ""
+	return p.State + " on " + p.Node + ": " + p.Error.Type + ": " + p.Error.Message
 }
 
 func phase(a client.Agent) string {
@@ -109,7 +111,7 @@ func (c *command) agentGet() *cobra.Command {
 			return c.write(json.RawMessage(answer.Body), func() { c.describe(*answer.JSON200) })
 		},
 	}
-	return c.outputFlag(refFlags(cmd, &r))
+	return c.outputFlag(c.refFlags(cmd, &r))
 }
 
 func (c *command) describe(a client.Agent) {
@@ -171,7 +173,7 @@ func (c *command) move(use, short, done string, ask func(context.Context, *clien
 			})
 		},
 	}
-	return c.outputFlag(refFlags(cmd, &r))
+	return c.outputFlag(c.refFlags(cmd, &r))
 }
 
 func (c *command) agentUnsubscribe() *cobra.Command {
@@ -254,7 +256,7 @@ func (c *command) agentDelete() *cobra.Command {
 			})
 		},
 	}
-	return c.outputFlag(d.flags(refFlags(cmd, &r)))
+	return c.outputFlag(d.flags(c.refFlags(cmd, &r)))
 }
 
 func discarded(n int64) string {
@@ -332,5 +334,6 @@ func (c *command) agentDeleteTopic() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "the topic")
+	completeFlag(cmd, "topic", c.completeTopics())
 	return c.outputFlag(d.flags(cmd))
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/reeve-run/reeve/internal/version"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/api"
 )
@@ -35,7 +36,10 @@ type fake struct {
 	held      bool
 	task      api.TaskStatus
 	asked     int // how often a task was asked for
+	tasks     []api.Task
 	parts     map[string]api.Component
+	version   string   // that the registry says it has
+	keys      []string // every request's Authorization
 }
 
 func problem(status int, code string) api.Problem {
@@ -55,7 +59,9 @@ func (f *fake) ListAgents(_ context.Context, r api.ListAgentsRequestObject) (api
 func (f *fake) GetAgent(_ context.Context, r api.GetAgentRequestObject) (api.GetAgentResponseObject, error) {
 	a, ok := f.agents[r.Topic+"/"+r.Name]
 	if !ok {
-		return api.GetAgentdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "agent_not_found"), StatusCode: 404}, nil
+		p := problem(404, "agent_not_found")
+		p.Instance = "/v1/agents/" + r.Topic + "/" + r.Name
+		return api.GetAgentdefaultApplicationProblemPlusJSONResponse{Body: p, StatusCode: 404}, nil
 	}
 	return api.GetAgent200JSONResponse{Body: a}, nil
 }
@@ -140,8 +146,29 @@ func (f *fake) reeve(t *testing.T, input string, args ...string) result {
 
 func (f *fake) on(t *testing.T, s System, args ...string) result {
 	t.Helper()
+	server := httptest.NewServer(f.handler())
+	defer server.Close()
+	s.Environ = append(s.Environ, "REEVE_URL="+server.URL)
+	return execute(context.Background(), s, args...)
+}
+
+// handler is the fake's interface over HTTP.
+func (f *fake) handler() http.Handler {
 	gin.SetMode(gin.TestMode)
 	engine := gin.New()
+	engine.NoRoute(func(c *gin.Context) {
+		c.Header("Content-Type", "application/problem+json")
+		c.Status(http.StatusNotFound)
+		_ = json.NewEncoder(c.Writer).Encode(problem(http.StatusNotFound, "route_not_found"))
+	})
+	engine.Use(func(c *gin.Context) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.keys = append(f.keys, c.GetHeader("Authorization"))
+		if f.version != "" {
+			c.Header(version.Header, f.version)
+		}
+	})
 	api.RegisterHandlers(engine, api.NewStrictHandler(f, []api.StrictMiddlewareFunc{func(next api.StrictHandlerFunc, _ string) api.StrictHandlerFunc {
 		return func(c *gin.Context, request any) (any, error) {
 			f.mu.Lock()
@@ -149,14 +176,17 @@ func (f *fake) on(t *testing.T, s System, args ...string) result {
 			return next(c, request)
 		}
 	}}))
-	server := httptest.NewServer(engine)
-	defer server.Close()
+	return engine
+}
+
+// execute runs a command line.
+func execute(ctx context.Context, s System, args ...string) result {
 	var out, errs bytes.Buffer
-	s.Out, s.Err, s.Environ = &out, &errs, append(s.Environ, "REEVE_URL="+server.URL)
+	s.Out, s.Err = &out, &errs
 	if s.Patience == 0 {
 		s.Patience = 300 * time.Millisecond
 	}
-	code := Run(context.Background(), s, args)
+	code := Run(ctx, s, args)
 	return result{code, out.String(), errs.String()}
 }
 
@@ -339,7 +369,7 @@ func TestApplyTellsOfATopicThatIsNotThere(t *testing.T) {
 
 func TestPublishSendsEveryFlag(t *testing.T) {
 	f := newFake()
-	got := f.reeve(t, `{"x":1}`, "publish", "t", "--content", "@-", "--key", "k", "--correlation-id", "c", "--causation-id", "ca", "--reply-to", "r", "--webhook", "w",
+	got := f.reeve(t, `{"x":1}`, "publish", "t", "--content", "@-", "--key", "k", "--correlation-id", "c", "--causation-id", "ca", "--reply-to", "r", "--webhook", "https://h/w",
 		"--tenant-id", "te", "--source", "s", "--type", "ty", "--id", "i", "-o", "json")
 	if got.code != 0 {
 		t.Fatalf("%+v", got)
@@ -348,7 +378,7 @@ func TestPublishSendsEveryFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `[{"causation_id":"ca","correlation_id":"c","id":"i","key":"k","payload":{"content":{"x":1},"reply_to":"r","webhook":"w"},"source":"s","tenant_id":"te","topic":"t","type":"ty"}]`
+	want := `[{"causation_id":"ca","correlation_id":"c","id":"i","key":"k","payload":{"content":{"x":1},"reply_to":"r","webhook":"https://h/w"},"source":"s","tenant_id":"te","topic":"t","type":"ty"}]`
 	if string(b) != want {
 		t.Errorf("got\n%s\nwant\n%s", b, want)
 	}

@@ -31,5 +31,5 @@ said. Data stays in --data: after an end of any kind the next start goes on wher
 	f.StringVarP(&o.File, "file", "f", "agents.yaml", "the agents to apply; the default is applied if it is there")
 	f.StringSliceVar(&o.Brokers, "brokers", nil, "a Kafka to use instead of the embedded one, host:port,…")
 	f.StringVar(&o.DatabaseURL, "database-url", "", "a Postgres to use instead of the embedded one")
-	return cmd
+	return alone(cmd)
 }

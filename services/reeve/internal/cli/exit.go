@@ -69,15 +69,18 @@ func exitCode(err error) int {
 	case errors.As(err, &unreachable):
 		return Unreachable
 	case errors.As(err, &problem):
-		return problemCode(problem.Status)
+		return problemCode(problem)
 	case errors.Is(err, context.Canceled):
 		return Failed
 	}
 	return Failed
 }
 
-func problemCode(status int) int {
-	switch status {
+func problemCode(p *client.ProblemError) int {
+	if p.Status == http.StatusNotFound && (p.Code == "route_not_found" || p.Code == "unexpected_answer") {
+		return Failed // it isn't what was asked for that is missing, but whom to ask
+	}
+	switch p.Status {
 	case http.StatusNotFound:
 		return NotFound
 	case http.StatusConflict, http.StatusPreconditionFailed:

@@ -106,6 +106,7 @@ func (c *command) metrics() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
+	completeFlag(cmd, "topic", c.completeTopics())
 	return c.outputFlag(cmd)
 }
 
@@ -160,6 +161,7 @@ func (c *command) busGroups() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&stream, "stream", "", "the topic")
+	completeFlag(cmd, "stream", c.completeTopics())
 	return c.outputFlag(cmd)
 }
 
@@ -203,6 +205,7 @@ func (c *command) busDLQ() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "the topic")
+	completeFlag(cmd, "topic", c.completeTopics())
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many of each agent, 0 for all")
 	return c.outputFlag(cmd)
 }

@@ -22,6 +22,7 @@ func formats() []string { return []string{"table", "wide", "json", "jsonl", "yam
 // outputFlag gives a command -o.
 func (c *command) outputFlag(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVarP(&c.format, "output", "o", "table", "how to write: "+strings.Join(formats(), ", "))
+	completeFlag(cmd, "output", words(formats()...))
 	before := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !slices.Contains(formats(), c.format) {

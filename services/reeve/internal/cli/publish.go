@@ -48,6 +48,8 @@ published, and published in its order.`,
 				return usage("say what to publish: by --content JSON or @FILE, or by --ndjson FILE")
 			case file && wait:
 				return usage("--wait with --ndjson is not available in this version: publish, then see `reeve task list`")
+			case e.webhook != "" && spec.CheckWebhook(e.webhook) != nil:
+				return usage("%w", spec.CheckWebhook(e.webhook))
 			case file && e.id != "":
 				return usage("--id is one event's: leave it out with --ndjson")
 			}
@@ -74,6 +76,7 @@ published, and published in its order.`,
 	f.StringVar(&e.tenant, "tenant-id", "", "whose event it is")
 	f.StringVar(&e.src, "source", "", "where it comes from")
 	f.BoolVar(&wait, "wait", false, "wait for the outcome of every agent of the topic and print it; exit code 0 only if all completed")
+	cmd.ValidArgsFunction = first(c.completeTopics())
 	f.DurationVar(&timeout, "timeout", 5*time.Minute, "how long --wait waits")
 	return c.outputFlag(cmd)
 }

@@ -13,10 +13,13 @@ type ref struct{ topic, name string }
 
 func (r ref) String() string { return r.topic + "/" + r.name }
 
-// refFlags gives a command --topic and --name.
-func refFlags(cmd *cobra.Command, r *ref) *cobra.Command {
+// refFlags gives a command --topic and --name, and completes agents.
+func (c *command) refFlags(cmd *cobra.Command, r *ref) *cobra.Command {
 	cmd.Flags().StringVar(&r.topic, "topic", "", "the agent's topic")
 	cmd.Flags().StringVar(&r.name, "name", "", "the agent's name")
+	completeFlag(cmd, "topic", c.completeTopics())
+	completeFlag(cmd, "name", c.completeNames(&r.topic))
+	cmd.ValidArgsFunction = first(c.completeAgents())
 	return cmd
 }
 

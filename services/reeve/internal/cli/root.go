@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -58,14 +58,17 @@ func Run(ctx context.Context, s System, args []string) int {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
-	c.report(err)
+	c.report(ctx, err)
 	return exitCode(err)
 }
 
 // command is one execution.
 type command struct {
 	System
-	format string // of -o
+	format       string                 // of -o
+	url, profile string                 // of --url and --profile
+	conn         connection             // the one in use
+	theirs       atomic.Pointer[string] // the version that the registry says; nil before its first answer
 }
 
 func (c *command) variable(name string) string {
@@ -77,37 +80,9 @@ func (c *command) variable(name string) string {
 	return ""
 }
 
-// report says an error, and what to do about it.
-func (c *command) report(err error) {
-	var quiet silent
-	if err == nil || errors.As(err, &quiet) {
-		return
-	}
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted")
-	}
-	c.say("error: %s", err)
-	var unreachable *client.UnreachableError
-	switch {
-	case errors.As(err, &unreachable):
-		c.say("start a registry (`reeve dev` runs one), or name it in REEVE_URL")
-	case client.Code(err) == "unauthorized":
-		c.say("give the key in REEVE_API_KEY")
-	}
-}
-
 // say writes a line for people.
 func (c *command) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.Err, format+"\n", args...)
-}
-
-// client connects to the registry that the environment names.
-func (c *command) client() (*client.ClientWithResponses, error) {
-	cl, err := client.New(client.Config{URL: c.variable("REEVE_URL"), Key: c.variable("REEVE_API_KEY")})
-	if err != nil {
-		return nil, usage("REEVE_URL: %w", err)
-	}
-	return cl, nil
 }
 
 func (c *command) root() *cobra.Command {
@@ -116,17 +91,67 @@ func (c *command) root() *cobra.Command {
 		Short: "Run agents on Kafka",
 		Long: `Run agents on Kafka: programs that react to events, supervised, retried, dead-lettered and counted.
 
-REEVE_URL names the registry (default ` + client.DefaultURL + `), REEVE_API_KEY the key.
+Where the registry is says --url, else --profile, REEVE_URL, REEVE_PROFILE, the current profile (` + "`reeve config`" + `), else it is
+` + client.DefaultURL + `. The key is REEVE_API_KEY's or the profile's.
+
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	})
-	root.PersistentPreRun = func(*cobra.Command, []string) { c.warn() }
+	root.PersistentFlags().StringVar(&c.url, "url", "", "the registry's URL")
+	root.PersistentFlags().StringVar(&c.profile, "profile", "", "the profile with the registry's URL and key")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		c.warn()
+		return checkOffline(cmd)
+	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w: see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(c.dev(), c.apply(), c.publish(), c.agent(), c.task(), c.dlq(), c.health(), c.metrics(), c.bus())
+	completeFlag(root, "profile", c.completeProfiles)
+	completeFlag(root, "url", nothing)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(help(root))
+	root.SetHelpCommandGroupID("Set up:")
+	section(root, "Run agents:", c.dev(), c.apply())
+	section(root, "Work with them:", c.publish(), c.agent(), c.task(), c.dlq())
+	section(root, "Look at them:", c.health(), c.metrics(), c.bus())
+	section(root, "Set up:", c.config(), c.completion(), c.version())
 	return root
+}
+
+// help is cobra's, with an exit code for what there is no help on.
+func help(root *cobra.Command) *cobra.Command {
+	return alone(&cobra.Command{
+		Use: "help [COMMAND]", Short: "Show the help of a command",
+		Example: "  reeve help agent list",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 || target == root && len(args) > 0 {
+				return usage("%q is no command: see `reeve --help`", strings.Join(args, " "))
+			}
+			return target.Help()
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			target, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, noFiles
+			}
+			var list []string
+			for _, child := range target.Commands() {
+				list = append(list, child.Name()+"\t"+child.Short)
+			}
+			return list, noFiles
+		},
+	})
+}
+
+// section adds commands under a title of the help.
+func section(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = title
+	}
+	root.AddCommand(commands...)
 }
 
 // warn tells of variables that no part of Reeve reads.
@@ -153,6 +178,27 @@ func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	}
 	cmd.AddCommand(children...)
 	return cmd
+}
+
+// offline marks a command that asks no registry.
+const offline = "offline"
+
+// alone makes a command one that asks no registry, so that it refuses to be told of one.
+func alone(cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = map[string]string{offline: "true"}
+	return cmd
+}
+
+func checkOffline(cmd *cobra.Command) error {
+	if cmd.Annotations[offline] == "" {
+		return nil
+	}
+	for _, name := range []string{"url", "profile"} {
+		if f := cmd.InheritedFlags().Lookup(name); f != nil && f.Changed {
+			return usage("%s asks no registry: leave out --%s", cmd.CommandPath(), name)
+		}
+	}
+	return nil
 }
 
 // exactly is cobra.ExactArgs with an exit code.

@@ -45,12 +45,21 @@ func (c *command) taskList() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&p.Agent, "agent", "", "only those of an agent, TOPIC/NAME")
-	f.StringVar(&status, "status", "", "only those in a status: queued, running, retrying, completed, failed, dead_lettered, cancelled, rejected, discarded")
+	f.StringVar(&status, "status", "", "only those in a status: "+strings.Join(statuses(), ", "))
 	f.StringVar(&p.ErrorClass, "error-class", "", "only those whose latest attempt failed with this class")
 	f.StringVar(&p.CorrelationId, "correlation-id", "", "only those of this correlation id")
 	f.StringVar(&p.Since, "since", "", "only those since a time (RFC 3339) or a duration back from now (15m)")
 	f.IntVar(&limit, "limit", 100, "at most so many, 0 for all")
+	completeFlag(cmd, "agent", c.completeAgents())
+	completeFlag(cmd, "status", words(statuses()...))
+	completeFlag(cmd, "error-class", words("network", "timeout", "rate_limited", "resource", "dependency", "crash", "internal", "invalid_input", "incompatible_task",
+		"permanent", "result_too_large"))
 	return c.outputFlag(cmd)
+}
+
+// statuses are those that a task can be in.
+func statuses() []string {
+	return []string{"queued", "running", "retrying", "completed", "failed", "dead_lettered", "cancelled", "rejected", "discarded"}
 }
 
 func (c *command) taskListing() listing[client.Task] {
@@ -93,6 +102,8 @@ func (c *command) taskGet() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "only the task of this agent")
+	completeFlag(cmd, "name", c.completeNames(new(string)))
+	cmd.ValidArgsFunction = first(c.completeTasks())
 	return c.outputFlag(cmd)
 }
 
@@ -209,7 +220,7 @@ func (c *command) dlqList() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many, 0 for all")
-	return c.outputFlag(refFlags(cmd, &r))
+	return c.outputFlag(c.refFlags(cmd, &r))
 }
 
 func (c *command) queues(ctx context.Context, cl *client.ClientWithResponses, topic string) error {
