@@ -3,6 +3,7 @@ module github.com/reeve-run/reeve/services
 go 1.26.0
 
 require (
+	github.com/creack/pty v1.1.24
 	github.com/fergusstrange/embedded-postgres v1.34.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/goccy/go-yaml v1.19.2

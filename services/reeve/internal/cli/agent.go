@@ -46,7 +46,7 @@ func (c *command) agentList() *cobra.Command {
 	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
 	completeFlag(cmd, "topic", c.completeTopics())
 	cmd.Flags().BoolVar(&all, "all", false, "deleted agents too")
-	return c.outputFlag(cmd)
+	return c.outputFlag(c.watchFlag(cmd))
 }
 
 func agentRow(a client.Agent) []string {
@@ -111,7 +111,7 @@ func (c *command) agentGet() *cobra.Command {
 			return c.write(json.RawMessage(answer.Body), func() { c.describe(*answer.JSON200) })
 		},
 	}
-	return c.outputFlag(c.refFlags(cmd, &r))
+	return c.outputFlag(c.watchFlag(c.refFlags(cmd, &r)))
 }
 
 func (c *command) describe(a client.Agent) {

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,7 +21,10 @@ const asReeve = "RUN_AS_REEVE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asReeve) != "" {
-		os.Exit(Run(context.Background(), OwnSystem(), os.Args[1:]))
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		code := Run(ctx, OwnSystem(), os.Args[1:])
+		stop()
+		os.Exit(code)
 	}
 	os.Exit(m.Run())
 }

@@ -125,8 +125,11 @@ func find(file profile.File, name string) (profile.Profile, error) {
 	return profile.Profile{}, failure(NotFound, "there is no profile %s: %sthere are %s", name, hint, strings.Join(names, ", "))
 }
 
-// client connects to the registry.
+// client connects to the registry, once for a command.
 func (c *command) client() (*client.ClientWithResponses, error) {
+	if c.registry != nil {
+		return c.registry, nil
+	}
 	conn, err := c.connection()
 	if err != nil {
 		return nil, err
@@ -140,6 +143,7 @@ func (c *command) client() (*client.ClientWithResponses, error) {
 	if err != nil {
 		return nil, usage("%s: %w", conn.URLFrom, err)
 	}
+	c.registry = cl
 	return cl, nil
 }
 

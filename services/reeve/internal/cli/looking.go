@@ -39,7 +39,7 @@ func (c *command) health() *cobra.Command {
 			return silent(Failed)
 		},
 	}
-	return c.outputFlag(cmd)
+	return c.outputFlag(c.watchFlag(cmd))
 }
 
 // condition is health for people.
@@ -107,7 +107,7 @@ func (c *command) metrics() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
 	completeFlag(cmd, "topic", c.completeTopics())
-	return c.outputFlag(cmd)
+	return c.outputFlag(c.watchFlag(cmd))
 }
 
 func metricsListing() listing[client.AgentMetrics] {
@@ -162,7 +162,7 @@ func (c *command) busGroups() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&stream, "stream", "", "the topic")
 	completeFlag(cmd, "stream", c.completeTopics())
-	return c.outputFlag(cmd)
+	return c.outputFlag(c.watchFlag(cmd))
 }
 
 func position(p map[string]int64) string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -134,6 +135,9 @@ func (c *command) table(header []string, rows [][]string) {
 	w := tabwriter.NewWriter(c.Out, 0, 0, 3, ' ', 0)
 	_, _ = fmt.Fprintln(w, strings.Join(header, "\t"))
 	for _, r := range rows {
+		for i, cell := range r {
+			r[i] = oneLine(cell)
+		}
 		_, _ = fmt.Fprintln(w, strings.Join(r, "\t"))
 	}
 	_ = w.Flush()
@@ -144,7 +148,7 @@ func (c *command) facts(pairs ...string) {
 	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			_, _ = fmt.Fprintf(w, "%s:\t%s\n", pairs[i], pairs[i+1])
+			_, _ = fmt.Fprintf(w, "%s:\t%s\n", pairs[i], oneLine(pairs[i+1]))
 		}
 	}
 	_ = w.Flush()
@@ -233,6 +237,26 @@ func (c *command) clip(s string, n int) string {
 		n = 1000
 	}
 	return short(s, n)
+}
+
+// oneLine takes out what would end a line or steer a terminal: texts come from agents and their events.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// lines is oneLine for a text of several lines.
+func lines(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // short cuts a text to one line of a table.

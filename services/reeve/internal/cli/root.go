@@ -25,6 +25,9 @@ type System struct {
 	Environ []string // in the form of os.Environ
 	// Terminal reports whether questions can be asked and progress be drawn.
 	Terminal bool
+	// Window says how many rows and columns the terminal behind Out has, 0 where it doesn't know. Nil where Out is no
+	// terminal that can be drawn on.
+	Window func() (rows, columns int)
 	// Patience is how long apply waits for agents to come up. Defaults to 10 s.
 	Patience time.Duration
 	// Dev runs `reeve dev`.
@@ -42,8 +45,12 @@ type DevOptions struct {
 
 // OwnSystem is the process's own.
 func OwnSystem() System {
-	return System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
+	s := System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
 		Terminal: isatty.IsTerminal(os.Stdin.Fd()) && isatty.IsTerminal(os.Stderr.Fd())}
+	if term := os.Getenv("TERM"); term != "" && term != "dumb" && isatty.IsTerminal(os.Stdout.Fd()) {
+		s.Window = func() (int, int) { return window(os.Stdout) }
+	}
+	return s
 }
 
 // Run executes a command line and returns its exit code.
@@ -65,9 +72,10 @@ func Run(ctx context.Context, s System, args []string) int {
 // command is one execution.
 type command struct {
 	System
-	format       string                 // of -o
-	url, profile string                 // of --url and --profile
-	conn         connection             // the one in use
+	format       string     // of -o
+	url, profile string     // of --url and --profile
+	conn         connection // the one in use
+	registry     *client.ClientWithResponses
 	theirs       atomic.Pointer[string] // the version that the registry says; nil before its first answer
 }
 

@@ -54,7 +54,7 @@ func (c *command) taskList() *cobra.Command {
 	completeFlag(cmd, "status", words(statuses()...))
 	completeFlag(cmd, "error-class", words("network", "timeout", "rate_limited", "resource", "dependency", "crash", "internal", "invalid_input", "incompatible_task",
 		"permanent", "result_too_large"))
-	return c.outputFlag(cmd)
+	return c.outputFlag(c.watchFlag(cmd))
 }
 
 // statuses are those that a task can be in.
@@ -178,7 +178,7 @@ func (c *command) taskFacts(t client.TaskDetail) {
 		"Attempts", number(t.Attempts), "Published", moment(t.PublishedAt), "Settled", moment(t.SettledAt), "Took", milliseconds(t.DurationMs),
 		"Error class", t.ErrorClass, "Error", t.ErrorMessage, "Result", result)
 	if t.Traceback != "" {
-		_, _ = fmt.Fprintln(c.Out, t.Traceback)
+		_, _ = fmt.Fprintln(c.Out, lines(t.Traceback))
 	}
 	if len(t.History) == 0 {
 		return
@@ -220,7 +220,7 @@ func (c *command) dlqList() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many, 0 for all")
-	return c.outputFlag(c.refFlags(cmd, &r))
+	return c.outputFlag(c.watchFlag(c.refFlags(cmd, &r)))
 }
 
 func (c *command) queues(ctx context.Context, cl *client.ClientWithResponses, topic string) error {
