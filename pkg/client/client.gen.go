@@ -105,6 +105,21 @@ func (e AttemptSettled) Valid() bool {
 	}
 }
 
+// Defines values for Cleared.
+const (
+	ClearedCleared Cleared = "cleared"
+)
+
+// Valid indicates whether the value is a known member of the Cleared enum.
+func (e Cleared) Valid() bool {
+	switch e {
+	case ClearedCleared:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ComponentStatus.
 const (
 	ComponentStatusAbsent ComponentStatus = "absent"
@@ -234,6 +249,57 @@ func (e InstanceState) Valid() bool {
 	case InstanceStateSTOPPED:
 		return true
 	case InstanceStateSTOPPING:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StorageHealthBackend.
+const (
+	StorageHealthBackendPostgres StorageHealthBackend = "postgres"
+)
+
+// Valid indicates whether the value is a known member of the StorageHealthBackend enum.
+func (e StorageHealthBackend) Valid() bool {
+	switch e {
+	case StorageHealthBackendPostgres:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StorageHealthStatus.
+const (
+	StorageHealthStatusHealthy   StorageHealthStatus = "healthy"
+	StorageHealthStatusUnhealthy StorageHealthStatus = "unhealthy"
+)
+
+// Valid indicates whether the value is a known member of the StorageHealthStatus enum.
+func (e StorageHealthStatus) Valid() bool {
+	switch e {
+	case StorageHealthStatusHealthy:
+		return true
+	case StorageHealthStatusUnhealthy:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StreamRecordKeyEncoding.
+const (
+	StreamRecordKeyEncodingBase64 StreamRecordKeyEncoding = "base64"
+	StreamRecordKeyEncodingUtf8   StreamRecordKeyEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the StreamRecordKeyEncoding enum.
+func (e StreamRecordKeyEncoding) Valid() bool {
+	switch e {
+	case StreamRecordKeyEncodingBase64:
+		return true
+	case StreamRecordKeyEncodingUtf8:
 		return true
 	default:
 		return false
@@ -437,6 +503,9 @@ type AgentMetrics struct {
 	Retried  int64 `json:"retried"`
 	Running  int64 `json:"running"`
 
+	// Since When DELETE /storage/metrics began to count anew; absent where it never did.
+	Since *time.Time `json:"since,omitempty"`
+
 	// Timings Milliseconds from publish to the outcome of finished tasks, at most 5 % off; absent before the first.
 	Timings Timings `json:"timings"`
 	Topic   string  `json:"topic"`
@@ -491,8 +560,29 @@ type AttemptOutcome string
 // AttemptSettled defines model for Attempt.Settled.
 type AttemptSettled string
 
+// BusStats defines model for BusStats.
+type BusStats struct {
+	KafkaInfo struct {
+		Brokers int `json:"brokers"`
+	} `json:"kafka_info"`
+
+	// RedisInfo There is no Redis; the field stands for those who read it.
+	RedisInfo struct {
+		// UsedMemoryHuman Always null.
+		UsedMemoryHuman *string `json:"used_memory_human"`
+	} `json:"redis_info"`
+	Snapshot struct {
+		// Timestamp Unix seconds.
+		Timestamp float64               `json:"timestamp"`
+		Topics    map[string]TopicStats `json:"topics"`
+	} `json:"snapshot"`
+}
+
 // Cause A typed error with its remedy.
 type Cause = spec.Cause
+
+// Cleared defines model for Cleared.
+type Cleared string
 
 // Component defines model for Component.
 type Component struct {
@@ -529,7 +619,7 @@ type DLQ struct {
 	DlqTopic string `json:"dlq_topic"`
 	Name     string `json:"name"`
 
-	// Records Exact up to 10000; above it an upper bound.
+	// Records Exact up to 1000 of a partition; above it an upper bound.
 	Records int64  `json:"records"`
 	Topic   string `json:"topic"`
 }
@@ -569,6 +659,32 @@ type DeadLetterKeyEncoding string
 
 // DeadLetterValueEncoding base64 where the bytes are no UTF-8.
 type DeadLetterValueEncoding string
+
+// DeadLetterData defines model for DeadLetterData.
+type DeadLetterData struct {
+	Agent      string `json:"agent"`
+	Attempts   int    `json:"attempts"`
+	Error      string `json:"error"`
+	ErrorClass string `json:"error_class"`
+
+	// FailedAt Unix seconds of the last failure.
+	FailedAt float64 `json:"failed_at"`
+
+	// FailedMessage The event as the agent was given it; delivery_attempts is that of its last attempt.
+	FailedMessage json.RawMessage `json:"failed_message"`
+	Fingerprint   string          `json:"fingerprint,omitempty,omitzero"`
+
+	// OriginalId partition-offset on the user topic.
+	OriginalId string `json:"original_id"`
+
+	// OriginalStream The user topic.
+	OriginalStream string `json:"original_stream"`
+	Redrives       int    `json:"redrives"`
+
+	// RetryCount Attempts after the first.
+	RetryCount int    `json:"retry_count"`
+	Topic      string `json:"topic"`
+}
 
 // Deletion defines model for Deletion.
 type Deletion struct {
@@ -645,6 +761,25 @@ type Group struct {
 	Position map[string]int64 `json:"position"`
 	State    string           `json:"state"`
 	Stream   string           `json:"stream"`
+}
+
+// GroupStats defines model for GroupStats.
+type GroupStats struct {
+	Agent     string `json:"agent"`
+	Consumers int    `json:"consumers"`
+
+	// Dlq Dead letters of the agent.
+	Dlq int64 `json:"dlq"`
+
+	// LastDeliveredId partition-offset of the last event routed, a partition; comma between them; empty before the first.
+	//
+	// Example: 0-41,1-17
+	LastDeliveredId string `json:"last_delivered_id"`
+	Name            string `json:"name"`
+
+	// Pending Events of the topic that are not routed yet, without transaction markers; more than 1000 of a partition that no dispatcher reports on are not counted one by one.
+	Pending int64  `json:"pending"`
+	State   string `json:"state"`
 }
 
 // Health defines model for Health.
@@ -796,6 +931,83 @@ type Published struct {
 	Topic     string `json:"topic"`
 }
 
+// StorageHealth defines model for StorageHealth.
+type StorageHealth struct {
+	// AgentsCount Registered agents.
+	AgentsCount int64                `json:"agents_count"`
+	Backend     StorageHealthBackend `json:"backend"`
+	Connected   bool                 `json:"connected"`
+
+	// Detail Why
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// LatencyMs How long Postgres took to answer.
+	LatencyMs float64 `json:"latency_ms"`
+
+	// MetricsClearedAt When the counters last began anew.
+	MetricsClearedAt *time.Time `json:"metrics_cleared_at,omitempty"`
+
+	// MetricsCount Rows of counters, one for each agent and version.
+	MetricsCount int64 `json:"metrics_count"`
+
+	// ResultsClearedAt When the results were last deleted.
+	ResultsClearedAt *time.Time `json:"results_cleared_at,omitempty"`
+
+	// ResultsCount Results that are kept; those that go with age, to the minute.
+	ResultsCount int64               `json:"results_count"`
+	Status       StorageHealthStatus `json:"status"`
+}
+
+// StorageHealthBackend defines model for StorageHealth.Backend.
+type StorageHealthBackend string
+
+// StorageHealthStatus defines model for StorageHealth.Status.
+type StorageHealthStatus string
+
+// Stream defines model for Stream.
+type Stream struct {
+	// Length Offsets that the topic holds: its events, and what transactions and compaction have left between them.
+	Length int64  `json:"length"`
+	Stream string `json:"stream"`
+}
+
+// StreamGroup defines model for StreamGroup.
+type StreamGroup struct {
+	Agent     string `json:"agent"`
+	Consumers int    `json:"consumers"`
+
+	// LastDeliveredId partition-offset of the last event routed, a partition; comma between them; empty before the first.
+	//
+	// Example: 0-41,1-17
+	LastDeliveredId string `json:"last_delivered_id"`
+	Name            string `json:"name"`
+
+	// Pending Events of the topic that are not routed yet, without transaction markers; more than 1000 of a partition that no dispatcher reports on are not counted one by one.
+	Pending int64  `json:"pending"`
+	State   string `json:"state"`
+}
+
+// StreamRecord defines model for StreamRecord.
+type StreamRecord struct {
+	// Data The event as an agent is given it: content, task_id, topic, created_at and so on; with error where it claims a format that it is not in.
+	Data json.RawMessage `json:"data"`
+
+	// Id partition-offset.
+	//
+	// Example: 0-41
+	Id string `json:"id"`
+
+	// Key Text, or base64 (see key_encoding); null for a null key.
+	Key         *string                 `json:"key"`
+	KeyEncoding StreamRecordKeyEncoding `json:"key_encoding,omitempty,omitzero"`
+	Offset      int64                   `json:"offset"`
+	Partition   int32                   `json:"partition"`
+	Timestamp   time.Time               `json:"timestamp"`
+}
+
+// StreamRecordKeyEncoding defines model for StreamRecord.KeyEncoding.
+type StreamRecordKeyEncoding string
+
 // Task defines model for Task.
 type Task struct {
 	// Agent topic/name.
@@ -895,6 +1107,22 @@ type Timings struct {
 	P99Ms  float64 `json:"p99_ms,omitempty,omitzero"`
 }
 
+// TopicDeadLetter defines model for TopicDeadLetter.
+type TopicDeadLetter struct {
+	Data DeadLetterData `json:"data"`
+
+	// Id partition-offset on the dead-letter topic.
+	Id string `json:"id"`
+}
+
+// TopicStats defines model for TopicStats.
+type TopicStats struct {
+	// DlqTotal Dead letters of all agents of the topic, deleted ones too; exact up to 1000 of a partition, above it an upper bound.
+	DlqTotal int64        `json:"dlq_total"`
+	Groups   []GroupStats `json:"groups"`
+	Length   int64        `json:"length"`
+}
+
 // DeleteDLQ defines model for DeleteDLQ.
 type DeleteDLQ = bool
 
@@ -907,6 +1135,9 @@ type DryRun = bool
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Last defines model for Last.
+type Last = int
+
 // Name defines model for Name.
 type Name = string
 
@@ -916,11 +1147,59 @@ type PageSize = int
 // PageToken defines model for PageToken.
 type PageToken = string
 
+// StreamPath defines model for StreamPath.
+type StreamPath = string
+
+// StreamQuery defines model for StreamQuery.
+type StreamQuery = string
+
 // Topic defines model for Topic.
 type Topic = string
 
 // UnsubscribeAgentAlias200JSONResponseBodyStatus defines parameters for UnsubscribeAgentAlias.
 type UnsubscribeAgentAlias200JSONResponseBodyStatus string
+
+// ListTopicDLQByQueryParams defines parameters for ListTopicDLQByQuery.
+type ListTopicDLQByQueryParams struct {
+	// Topic The user topic that the agents listen to.
+	Topic string `form:"topic" json:"topic"`
+
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListTopicDLQParams defines parameters for ListTopicDLQ.
+type ListTopicDLQParams struct {
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListStreamGroupsByQueryParams defines parameters for ListStreamGroupsByQuery.
+type ListStreamGroupsByQueryParams struct {
+	// Stream The user topic.
+	Stream StreamQuery `form:"stream" json:"stream"`
+}
+
+// InspectStreamByQueryParams defines parameters for InspectStreamByQuery.
+type InspectStreamByQueryParams struct {
+	// Stream The user topic.
+	Stream StreamQuery `form:"stream" json:"stream"`
+
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// InspectStreamParams defines parameters for InspectStream.
+type InspectStreamParams struct {
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListStreamsParams defines parameters for ListStreams.
+type ListStreamsParams struct {
+	// Limit 1 to 10000.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
 
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
@@ -1185,10 +1464,75 @@ type ClientInterface interface {
 	// Corresponds with POST /agents/{topic}/{name}/unsubscribe (the `UnsubscribeAgentAlias` operationId).
 	UnsubscribeAgentAlias(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListTopicDLQByQuery The same as GET /bus/dlq/{topic}.
+	//
+	// Corresponds with GET /bus/dlq (the `ListTopicDLQByQuery` operationId).
+	ListTopicDLQByQuery(ctx context.Context, params *ListTopicDLQByQueryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTopicDLQ Lists the latest dead letters of all agents of a topic, deleted ones too, the latest first.
+	//
+	// Corresponds with GET /bus/dlq/{topic} (the `ListTopicDLQ` operationId).
+	ListTopicDLQ(ctx context.Context, topic Topic, params *ListTopicDLQParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStreamGroupsByQuery The same as GET /bus/groups/{stream}.
+	//
+	// Corresponds with GET /bus/groups (the `ListStreamGroupsByQuery` operationId).
+	ListStreamGroupsByQuery(ctx context.Context, params *ListStreamGroupsByQueryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStreamGroups Lists the agents' groups on a user topic; none where no agent listens to it.
+	//
+	// Corresponds with GET /bus/groups/{stream} (the `ListStreamGroups` operationId).
+	ListStreamGroups(ctx context.Context, stream StreamPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InspectStreamByQuery The same as GET /bus/inspect/{stream}.
+	//
+	// Corresponds with GET /bus/inspect (the `InspectStreamByQuery` operationId).
+	InspectStreamByQuery(ctx context.Context, params *InspectStreamByQueryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InspectStream Lists the latest events of a user topic, the latest first.
+	//
+	// Corresponds with GET /bus/inspect/{stream} (the `InspectStream` operationId).
+	InspectStream(ctx context.Context, stream StreamPath, params *InspectStreamParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBusStats Gives the length, the dead letters and the groups of every user topic, as GET /bus/streams lists them.
+	//
+	// Corresponds with GET /bus/stats (the `GetBusStats` operationId).
+	GetBusStats(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStreams Lists the user topics that Kafka lets the registry see, by name, with how long they are.
+	//
+	// Corresponds with GET /bus/streams (the `ListStreams` operationId).
+	ListStreams(ctx context.Context, params *ListStreamsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 	//
 	// Corresponds with GET /health (the `GetHealth` operationId).
 	GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClearAgents Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
+	//
+	// Corresponds with DELETE /storage/agents (the `ClearAgents` operationId).
+	ClearAgents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClearStorage Does what DELETE /storage/agents, /storage/results and /storage/metrics do, and deletes what POST /config/{key} has saved.
+	//
+	// Corresponds with DELETE /storage/all (the `ClearStorage` operationId).
+	ClearStorage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStorageHealth Says whether Postgres answers, and how much it and the outcomes topic hold.
+	//
+	// Corresponds with GET /storage/health (the `GetStorageHealth` operationId).
+	GetStorageHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClearMetrics Begins to count anew. What the tasks did before counts no more, neither then nor when they are redriven.
+	//
+	// Corresponds with DELETE /storage/metrics (the `ClearMetrics` operationId).
+	ClearMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClearResults Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
+	//
+	// Corresponds with DELETE /storage/results (the `ClearResults` operationId).
+	ClearResults(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListAgents Lists agents with their phase and live figures.
 	//
@@ -1376,11 +1720,206 @@ func (c *Client) UnsubscribeAgentAlias(ctx context.Context, topic Topic, name Na
 	return c.Client.Do(req)
 }
 
+// ListTopicDLQByQuery The same as GET /bus/dlq/{topic}.
+//
+// Corresponds with GET /bus/dlq (the `ListTopicDLQByQuery` operationId).
+func (c *Client) ListTopicDLQByQuery(ctx context.Context, params *ListTopicDLQByQueryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTopicDLQByQueryRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTopicDLQ Lists the latest dead letters of all agents of a topic, deleted ones too, the latest first.
+//
+// Corresponds with GET /bus/dlq/{topic} (the `ListTopicDLQ` operationId).
+func (c *Client) ListTopicDLQ(ctx context.Context, topic Topic, params *ListTopicDLQParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTopicDLQRequest(c.Server, topic, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStreamGroupsByQuery The same as GET /bus/groups/{stream}.
+//
+// Corresponds with GET /bus/groups (the `ListStreamGroupsByQuery` operationId).
+func (c *Client) ListStreamGroupsByQuery(ctx context.Context, params *ListStreamGroupsByQueryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStreamGroupsByQueryRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStreamGroups Lists the agents' groups on a user topic; none where no agent listens to it.
+//
+// Corresponds with GET /bus/groups/{stream} (the `ListStreamGroups` operationId).
+func (c *Client) ListStreamGroups(ctx context.Context, stream StreamPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStreamGroupsRequest(c.Server, stream)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InspectStreamByQuery The same as GET /bus/inspect/{stream}.
+//
+// Corresponds with GET /bus/inspect (the `InspectStreamByQuery` operationId).
+func (c *Client) InspectStreamByQuery(ctx context.Context, params *InspectStreamByQueryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInspectStreamByQueryRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InspectStream Lists the latest events of a user topic, the latest first.
+//
+// Corresponds with GET /bus/inspect/{stream} (the `InspectStream` operationId).
+func (c *Client) InspectStream(ctx context.Context, stream StreamPath, params *InspectStreamParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInspectStreamRequest(c.Server, stream, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBusStats Gives the length, the dead letters and the groups of every user topic, as GET /bus/streams lists them.
+//
+// Corresponds with GET /bus/stats (the `GetBusStats` operationId).
+func (c *Client) GetBusStats(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBusStatsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStreams Lists the user topics that Kafka lets the registry see, by name, with how long they are.
+//
+// Corresponds with GET /bus/streams (the `ListStreams` operationId).
+func (c *Client) ListStreams(ctx context.Context, params *ListStreamsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStreamsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 //
 // Corresponds with GET /health (the `GetHealth` operationId).
 func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetHealthRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClearAgents Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
+//
+// Corresponds with DELETE /storage/agents (the `ClearAgents` operationId).
+func (c *Client) ClearAgents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClearAgentsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClearStorage Does what DELETE /storage/agents, /storage/results and /storage/metrics do, and deletes what POST /config/{key} has saved.
+//
+// Corresponds with DELETE /storage/all (the `ClearStorage` operationId).
+func (c *Client) ClearStorage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClearStorageRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStorageHealth Says whether Postgres answers, and how much it and the outcomes topic hold.
+//
+// Corresponds with GET /storage/health (the `GetStorageHealth` operationId).
+func (c *Client) GetStorageHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStorageHealthRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClearMetrics Begins to count anew. What the tasks did before counts no more, neither then nor when they are redriven.
+//
+// Corresponds with DELETE /storage/metrics (the `ClearMetrics` operationId).
+func (c *Client) ClearMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClearMetricsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClearResults Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
+//
+// Corresponds with DELETE /storage/results (the `ClearResults` operationId).
+func (c *Client) ClearResults(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClearResultsRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1882,6 +2421,417 @@ func NewUnsubscribeAgentAliasRequest(server string, topic Topic, name Name) (*ht
 	return req, nil
 }
 
+// NewListTopicDLQByQueryRequest constructs an http.Request for the ListTopicDLQByQuery method
+func NewListTopicDLQByQueryRequest(server string, params *ListTopicDLQByQueryParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/dlq")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "topic", params.Topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListTopicDLQRequest constructs an http.Request for the ListTopicDLQ method
+func NewListTopicDLQRequest(server string, topic Topic, params *ListTopicDLQParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/dlq/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListStreamGroupsByQueryRequest constructs an http.Request for the ListStreamGroupsByQuery method
+func NewListStreamGroupsByQueryRequest(server string, params *ListStreamGroupsByQueryParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/groups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "stream", params.Stream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListStreamGroupsRequest constructs an http.Request for the ListStreamGroups method
+func NewListStreamGroupsRequest(server string, stream StreamPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "stream", stream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/groups/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewInspectStreamByQueryRequest constructs an http.Request for the InspectStreamByQuery method
+func NewInspectStreamByQueryRequest(server string, params *InspectStreamByQueryParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/inspect")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "stream", params.Stream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewInspectStreamRequest constructs an http.Request for the InspectStream method
+func NewInspectStreamRequest(server string, stream StreamPath, params *InspectStreamParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "stream", stream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/inspect/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBusStatsRequest constructs an http.Request for the GetBusStats method
+func NewGetBusStatsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/stats")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListStreamsRequest constructs an http.Request for the ListStreams method
+func NewListStreamsRequest(server string, params *ListStreamsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bus/streams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string) (*http.Request, error) {
 	var err error
@@ -1902,6 +2852,141 @@ func NewGetHealthRequest(server string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClearAgentsRequest constructs an http.Request for the ClearAgents method
+func NewClearAgentsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storage/agents")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClearStorageRequest constructs an http.Request for the ClearStorage method
+func NewClearStorageRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storage/all")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStorageHealthRequest constructs an http.Request for the GetStorageHealth method
+func NewGetStorageHealthRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storage/health")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClearMetricsRequest constructs an http.Request for the ClearMetrics method
+func NewClearMetricsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storage/metrics")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClearResultsRequest constructs an http.Request for the ClearResults method
+func NewClearResultsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/storage/results")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -3309,12 +4394,103 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /agents/{topic}/{name}/unsubscribe (the `UnsubscribeAgentAlias` operationId).
 	UnsubscribeAgentAliasWithResponse(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*UnsubscribeAgentAliasResponse, error)
 
+	// ListTopicDLQByQueryWithResponse The same as GET /bus/dlq/{topic}.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/dlq (the `ListTopicDLQByQuery` operationId).
+	ListTopicDLQByQueryWithResponse(ctx context.Context, params *ListTopicDLQByQueryParams, reqEditors ...RequestEditorFn) (*ListTopicDLQByQueryResponse, error)
+
+	// ListTopicDLQWithResponse Lists the latest dead letters of all agents of a topic, deleted ones too, the latest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/dlq/{topic} (the `ListTopicDLQ` operationId).
+	ListTopicDLQWithResponse(ctx context.Context, topic Topic, params *ListTopicDLQParams, reqEditors ...RequestEditorFn) (*ListTopicDLQResponse, error)
+
+	// ListStreamGroupsByQueryWithResponse The same as GET /bus/groups/{stream}.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/groups (the `ListStreamGroupsByQuery` operationId).
+	ListStreamGroupsByQueryWithResponse(ctx context.Context, params *ListStreamGroupsByQueryParams, reqEditors ...RequestEditorFn) (*ListStreamGroupsByQueryResponse, error)
+
+	// ListStreamGroupsWithResponse Lists the agents' groups on a user topic; none where no agent listens to it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/groups/{stream} (the `ListStreamGroups` operationId).
+	ListStreamGroupsWithResponse(ctx context.Context, stream StreamPath, reqEditors ...RequestEditorFn) (*ListStreamGroupsResponse, error)
+
+	// InspectStreamByQueryWithResponse The same as GET /bus/inspect/{stream}.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/inspect (the `InspectStreamByQuery` operationId).
+	InspectStreamByQueryWithResponse(ctx context.Context, params *InspectStreamByQueryParams, reqEditors ...RequestEditorFn) (*InspectStreamByQueryResponse, error)
+
+	// InspectStreamWithResponse Lists the latest events of a user topic, the latest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/inspect/{stream} (the `InspectStream` operationId).
+	InspectStreamWithResponse(ctx context.Context, stream StreamPath, params *InspectStreamParams, reqEditors ...RequestEditorFn) (*InspectStreamResponse, error)
+
+	// GetBusStatsWithResponse Gives the length, the dead letters and the groups of every user topic, as GET /bus/streams lists them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/stats (the `GetBusStats` operationId).
+	GetBusStatsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetBusStatsResponse, error)
+
+	// ListStreamsWithResponse Lists the user topics that Kafka lets the registry see, by name, with how long they are.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bus/streams (the `ListStreams` operationId).
+	ListStreamsWithResponse(ctx context.Context, params *ListStreamsParams, reqEditors ...RequestEditorFn) (*ListStreamsResponse, error)
+
 	// GetHealthWithResponse Says how the system is, computed from live heartbeats. Needs no key.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /health (the `GetHealth` operationId).
 	GetHealthWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHealthResponse, error)
+
+	// ClearAgentsWithResponse Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /storage/agents (the `ClearAgents` operationId).
+	ClearAgentsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearAgentsResponse, error)
+
+	// ClearStorageWithResponse Does what DELETE /storage/agents, /storage/results and /storage/metrics do, and deletes what POST /config/{key} has saved.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /storage/all (the `ClearStorage` operationId).
+	ClearStorageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearStorageResponse, error)
+
+	// GetStorageHealthWithResponse Says whether Postgres answers, and how much it and the outcomes topic hold.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /storage/health (the `GetStorageHealth` operationId).
+	GetStorageHealthWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStorageHealthResponse, error)
+
+	// ClearMetricsWithResponse Begins to count anew. What the tasks did before counts no more, neither then nor when they are redriven.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /storage/metrics (the `ClearMetrics` operationId).
+	ClearMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearMetricsResponse, error)
+
+	// ClearResultsWithResponse Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /storage/results (the `ClearResults` operationId).
+	ClearResultsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearResultsResponse, error)
 
 	// ListAgentsWithResponse Lists agents with their phase and live figures.
 	//
@@ -3577,6 +4753,390 @@ func (r UnsubscribeAgentAliasResponse) ContentType() string {
 	return ""
 }
 
+type ListTopicDLQByQueryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]TopicDeadLetter
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTopicDLQByQueryResponse) GetJSON200() *[]TopicDeadLetter {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTopicDLQByQueryResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTopicDLQByQueryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTopicDLQByQueryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTopicDLQByQueryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTopicDLQByQueryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListTopicDLQResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]TopicDeadLetter
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTopicDLQResponse) GetJSON200() *[]TopicDeadLetter {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTopicDLQResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTopicDLQResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTopicDLQResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTopicDLQResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTopicDLQResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListStreamGroupsByQueryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StreamGroup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStreamGroupsByQueryResponse) GetJSON200() *[]StreamGroup {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListStreamGroupsByQueryResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStreamGroupsByQueryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStreamGroupsByQueryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStreamGroupsByQueryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStreamGroupsByQueryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListStreamGroupsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StreamGroup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStreamGroupsResponse) GetJSON200() *[]StreamGroup {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListStreamGroupsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStreamGroupsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStreamGroupsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStreamGroupsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStreamGroupsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type InspectStreamByQueryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StreamRecord
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InspectStreamByQueryResponse) GetJSON200() *[]StreamRecord {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r InspectStreamByQueryResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r InspectStreamByQueryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InspectStreamByQueryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InspectStreamByQueryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InspectStreamByQueryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type InspectStreamResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StreamRecord
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InspectStreamResponse) GetJSON200() *[]StreamRecord {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r InspectStreamResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r InspectStreamResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InspectStreamResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InspectStreamResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InspectStreamResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBusStatsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BusStats
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBusStatsResponse) GetJSON200() *BusStats {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBusStatsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBusStatsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBusStatsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBusStatsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBusStatsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListStreamsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]Stream
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStreamsResponse) GetJSON200() *[]Stream {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListStreamsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStreamsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStreamsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStreamsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStreamsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3619,6 +5179,287 @@ func (r GetHealthResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetHealthResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClearAgentsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		AgentsDeleted int64   `json:"agents_deleted"`
+		Status        Cleared `json:"status"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClearAgentsResponse) GetJSON200() *struct {
+	AgentsDeleted int64   `json:"agents_deleted"`
+	Status        Cleared `json:"status"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ClearAgentsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ClearAgentsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClearAgentsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClearAgentsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClearAgentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClearStorageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		DeletedCounts struct {
+			Agents  int64 `json:"agents"`
+			Config  int64 `json:"config"`
+			Metrics int64 `json:"metrics"`
+			Results int64 `json:"results"`
+		} `json:"deleted_counts"`
+		Status Cleared `json:"status"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClearStorageResponse) GetJSON200() *struct {
+	DeletedCounts struct {
+		Agents  int64 `json:"agents"`
+		Config  int64 `json:"config"`
+		Metrics int64 `json:"metrics"`
+		Results int64 `json:"results"`
+	} `json:"deleted_counts"`
+	Status Cleared `json:"status"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ClearStorageResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ClearStorageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClearStorageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClearStorageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClearStorageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStorageHealthResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StorageHealth
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *StorageHealth
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStorageHealthResponse) GetJSON200() *StorageHealth {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetStorageHealthResponse) GetJSON503() *StorageHealth {
+	return r.JSON503
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStorageHealthResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStorageHealthResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStorageHealthResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStorageHealthResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStorageHealthResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClearMetricsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		MetricsDeleted int64   `json:"metrics_deleted"`
+		Status         Cleared `json:"status"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClearMetricsResponse) GetJSON200() *struct {
+	MetricsDeleted int64   `json:"metrics_deleted"`
+	Status         Cleared `json:"status"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ClearMetricsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ClearMetricsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClearMetricsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClearMetricsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClearMetricsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClearResultsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		ResultsDeleted int64   `json:"results_deleted"`
+		Status         Cleared `json:"status"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClearResultsResponse) GetJSON200() *struct {
+	ResultsDeleted int64   `json:"results_deleted"`
+	Status         Cleared `json:"status"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ClearResultsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ClearResultsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClearResultsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClearResultsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClearResultsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4806,6 +6647,110 @@ func (c *ClientWithResponses) UnsubscribeAgentAliasWithResponse(ctx context.Cont
 	return ParseUnsubscribeAgentAliasResponse(rsp)
 }
 
+// ListTopicDLQByQueryWithResponse The same as GET /bus/dlq/{topic}.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/dlq (the `ListTopicDLQByQuery` operationId).
+func (c *ClientWithResponses) ListTopicDLQByQueryWithResponse(ctx context.Context, params *ListTopicDLQByQueryParams, reqEditors ...RequestEditorFn) (*ListTopicDLQByQueryResponse, error) {
+	rsp, err := c.ListTopicDLQByQuery(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTopicDLQByQueryResponse(rsp)
+}
+
+// ListTopicDLQWithResponse Lists the latest dead letters of all agents of a topic, deleted ones too, the latest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/dlq/{topic} (the `ListTopicDLQ` operationId).
+func (c *ClientWithResponses) ListTopicDLQWithResponse(ctx context.Context, topic Topic, params *ListTopicDLQParams, reqEditors ...RequestEditorFn) (*ListTopicDLQResponse, error) {
+	rsp, err := c.ListTopicDLQ(ctx, topic, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTopicDLQResponse(rsp)
+}
+
+// ListStreamGroupsByQueryWithResponse The same as GET /bus/groups/{stream}.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/groups (the `ListStreamGroupsByQuery` operationId).
+func (c *ClientWithResponses) ListStreamGroupsByQueryWithResponse(ctx context.Context, params *ListStreamGroupsByQueryParams, reqEditors ...RequestEditorFn) (*ListStreamGroupsByQueryResponse, error) {
+	rsp, err := c.ListStreamGroupsByQuery(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStreamGroupsByQueryResponse(rsp)
+}
+
+// ListStreamGroupsWithResponse Lists the agents' groups on a user topic; none where no agent listens to it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/groups/{stream} (the `ListStreamGroups` operationId).
+func (c *ClientWithResponses) ListStreamGroupsWithResponse(ctx context.Context, stream StreamPath, reqEditors ...RequestEditorFn) (*ListStreamGroupsResponse, error) {
+	rsp, err := c.ListStreamGroups(ctx, stream, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStreamGroupsResponse(rsp)
+}
+
+// InspectStreamByQueryWithResponse The same as GET /bus/inspect/{stream}.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/inspect (the `InspectStreamByQuery` operationId).
+func (c *ClientWithResponses) InspectStreamByQueryWithResponse(ctx context.Context, params *InspectStreamByQueryParams, reqEditors ...RequestEditorFn) (*InspectStreamByQueryResponse, error) {
+	rsp, err := c.InspectStreamByQuery(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInspectStreamByQueryResponse(rsp)
+}
+
+// InspectStreamWithResponse Lists the latest events of a user topic, the latest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/inspect/{stream} (the `InspectStream` operationId).
+func (c *ClientWithResponses) InspectStreamWithResponse(ctx context.Context, stream StreamPath, params *InspectStreamParams, reqEditors ...RequestEditorFn) (*InspectStreamResponse, error) {
+	rsp, err := c.InspectStream(ctx, stream, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInspectStreamResponse(rsp)
+}
+
+// GetBusStatsWithResponse Gives the length, the dead letters and the groups of every user topic, as GET /bus/streams lists them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/stats (the `GetBusStats` operationId).
+func (c *ClientWithResponses) GetBusStatsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetBusStatsResponse, error) {
+	rsp, err := c.GetBusStats(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBusStatsResponse(rsp)
+}
+
+// ListStreamsWithResponse Lists the user topics that Kafka lets the registry see, by name, with how long they are.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bus/streams (the `ListStreams` operationId).
+func (c *ClientWithResponses) ListStreamsWithResponse(ctx context.Context, params *ListStreamsParams, reqEditors ...RequestEditorFn) (*ListStreamsResponse, error) {
+	rsp, err := c.ListStreams(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStreamsResponse(rsp)
+}
+
 // GetHealthWithResponse Says how the system is, computed from live heartbeats. Needs no key.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -4817,6 +6762,71 @@ func (c *ClientWithResponses) GetHealthWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseGetHealthResponse(rsp)
+}
+
+// ClearAgentsWithResponse Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /storage/agents (the `ClearAgents` operationId).
+func (c *ClientWithResponses) ClearAgentsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearAgentsResponse, error) {
+	rsp, err := c.ClearAgents(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClearAgentsResponse(rsp)
+}
+
+// ClearStorageWithResponse Does what DELETE /storage/agents, /storage/results and /storage/metrics do, and deletes what POST /config/{key} has saved.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /storage/all (the `ClearStorage` operationId).
+func (c *ClientWithResponses) ClearStorageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearStorageResponse, error) {
+	rsp, err := c.ClearStorage(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClearStorageResponse(rsp)
+}
+
+// GetStorageHealthWithResponse Says whether Postgres answers, and how much it and the outcomes topic hold.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /storage/health (the `GetStorageHealth` operationId).
+func (c *ClientWithResponses) GetStorageHealthWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStorageHealthResponse, error) {
+	rsp, err := c.GetStorageHealth(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStorageHealthResponse(rsp)
+}
+
+// ClearMetricsWithResponse Begins to count anew. What the tasks did before counts no more, neither then nor when they are redriven.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /storage/metrics (the `ClearMetrics` operationId).
+func (c *ClientWithResponses) ClearMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearMetricsResponse, error) {
+	rsp, err := c.ClearMetrics(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClearMetricsResponse(rsp)
+}
+
+// ClearResultsWithResponse Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /storage/results (the `ClearResults` operationId).
+func (c *ClientWithResponses) ClearResultsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearResultsResponse, error) {
+	rsp, err := c.ClearResults(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClearResultsResponse(rsp)
 }
 
 // ListAgentsWithResponse Lists agents with their phase and live figures.
@@ -5227,6 +7237,270 @@ func ParseUnsubscribeAgentAliasResponse(rsp *http.Response) (*UnsubscribeAgentAl
 	return response, nil
 }
 
+// ParseListTopicDLQByQueryResponse parses an HTTP response from a ListTopicDLQByQueryWithResponse call
+func ParseListTopicDLQByQueryResponse(rsp *http.Response) (*ListTopicDLQByQueryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTopicDLQByQueryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []TopicDeadLetter
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListTopicDLQResponse parses an HTTP response from a ListTopicDLQWithResponse call
+func ParseListTopicDLQResponse(rsp *http.Response) (*ListTopicDLQResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTopicDLQResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []TopicDeadLetter
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListStreamGroupsByQueryResponse parses an HTTP response from a ListStreamGroupsByQueryWithResponse call
+func ParseListStreamGroupsByQueryResponse(rsp *http.Response) (*ListStreamGroupsByQueryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStreamGroupsByQueryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StreamGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListStreamGroupsResponse parses an HTTP response from a ListStreamGroupsWithResponse call
+func ParseListStreamGroupsResponse(rsp *http.Response) (*ListStreamGroupsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStreamGroupsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StreamGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseInspectStreamByQueryResponse parses an HTTP response from a InspectStreamByQueryWithResponse call
+func ParseInspectStreamByQueryResponse(rsp *http.Response) (*InspectStreamByQueryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InspectStreamByQueryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StreamRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseInspectStreamResponse parses an HTTP response from a InspectStreamWithResponse call
+func ParseInspectStreamResponse(rsp *http.Response) (*InspectStreamResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InspectStreamResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StreamRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetBusStatsResponse parses an HTTP response from a GetBusStatsWithResponse call
+func ParseGetBusStatsResponse(rsp *http.Response) (*GetBusStatsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBusStatsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BusStats
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListStreamsResponse parses an HTTP response from a ListStreamsWithResponse call
+func ParseListStreamsResponse(rsp *http.Response) (*ListStreamsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStreamsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []Stream
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetHealthResponse parses an HTTP response from a GetHealthWithResponse call
 func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5254,6 +7528,195 @@ func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 			return nil, err
 		}
 		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClearAgentsResponse parses an HTTP response from a ClearAgentsWithResponse call
+func ParseClearAgentsResponse(rsp *http.Response) (*ClearAgentsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClearAgentsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			AgentsDeleted int64   `json:"agents_deleted"`
+			Status        Cleared `json:"status"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClearStorageResponse parses an HTTP response from a ClearStorageWithResponse call
+func ParseClearStorageResponse(rsp *http.Response) (*ClearStorageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClearStorageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			DeletedCounts struct {
+				Agents  int64 `json:"agents"`
+				Config  int64 `json:"config"`
+				Metrics int64 `json:"metrics"`
+				Results int64 `json:"results"`
+			} `json:"deleted_counts"`
+			Status Cleared `json:"status"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStorageHealthResponse parses an HTTP response from a GetStorageHealthWithResponse call
+func ParseGetStorageHealthResponse(rsp *http.Response) (*GetStorageHealthResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStorageHealthResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StorageHealth
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest StorageHealth
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClearMetricsResponse parses an HTTP response from a ClearMetricsWithResponse call
+func ParseClearMetricsResponse(rsp *http.Response) (*ClearMetricsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClearMetricsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			MetricsDeleted int64   `json:"metrics_deleted"`
+			Status         Cleared `json:"status"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClearResultsResponse parses an HTTP response from a ClearResultsWithResponse call
+func ParseClearResultsResponse(rsp *http.Response) (*ClearResultsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClearResultsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			ResultsDeleted int64   `json:"results_deleted"`
+			Status         Cleared `json:"status"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
 
 	}
 

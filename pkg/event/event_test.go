@@ -175,7 +175,7 @@ func TestThePayloadIsOneFlatObject(t *testing.T) {
 	m := payload(t, record(envelope, task.HeaderEvent, "1701234567891 e1"))
 	want := map[string]any{
 		"content": map[string]any{"n": json.Number("12345678901234567890")}, "topic": topic, "task_id": "e1", "correlation_id": "c1", "causation_id": "c0",
-		"tenant_id": "t1", "source": "s", "reply_to": "answers", "webhook": "http://w", "delivery_attempts": json.Number("2"),
+		"tenant_id": "t1", "source": "s", "reply_to": "answers", "webhook": "http://w", "delivery_attempts": json.Number("4"),
 		"created_at": json.Number("1701234567.891234"), "agent": "triage", "processing_consumer": "n1-1", "variables": map[string]any{},
 	}
 	for k, v := range want {

@@ -15,7 +15,7 @@ type Params struct {
 	Agent string // its name
 	// Consumer names who runs the task.
 	Consumer string
-	// Attempt is the attempt's number, from 1.
+	// Attempt is the attempt's number, from 1. What the envelope says of deliveries before is added to it.
 	Attempt int
 	// Variables is a JSON object on one line; nil means {}.
 	Variables []byte
@@ -48,7 +48,7 @@ func AppendPayload(dst []byte, r *kgo.Record, params Params) ([]byte, error) {
 	dst = appendOptional(append(dst, `,"source":`...), p.source)
 	dst = appendOptional(append(dst, `,"reply_to":`...), p.replyTo)
 	dst = appendOptional(append(dst, `,"webhook":`...), p.webhook)
-	dst = strconv.AppendInt(append(dst, `,"delivery_attempts":`...), int64(params.Attempt), 10)
+	dst = strconv.AppendInt(append(dst, `,"delivery_attempts":`...), int64(params.Attempt)+int64(p.attempts)-1, 10)
 	dst = append(dst, `,"created_at":`...)
 	dst = p.appendCreated(dst, ms)
 	dst = appendString(append(dst, `,"agent":`...), params.Agent)

@@ -106,6 +106,21 @@ func (e AttemptSettled) Valid() bool {
 	}
 }
 
+// Defines values for Cleared.
+const (
+	ClearedCleared Cleared = "cleared"
+)
+
+// Valid indicates whether the value is a known member of the Cleared enum.
+func (e Cleared) Valid() bool {
+	switch e {
+	case ClearedCleared:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ComponentStatus.
 const (
 	ComponentStatusAbsent ComponentStatus = "absent"
@@ -235,6 +250,57 @@ func (e InstanceState) Valid() bool {
 	case STOPPED:
 		return true
 	case STOPPING:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StorageHealthBackend.
+const (
+	Postgres StorageHealthBackend = "postgres"
+)
+
+// Valid indicates whether the value is a known member of the StorageHealthBackend enum.
+func (e StorageHealthBackend) Valid() bool {
+	switch e {
+	case Postgres:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StorageHealthStatus.
+const (
+	Healthy   StorageHealthStatus = "healthy"
+	Unhealthy StorageHealthStatus = "unhealthy"
+)
+
+// Valid indicates whether the value is a known member of the StorageHealthStatus enum.
+func (e StorageHealthStatus) Valid() bool {
+	switch e {
+	case Healthy:
+		return true
+	case Unhealthy:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StreamRecordKeyEncoding.
+const (
+	StreamRecordKeyEncodingBase64 StreamRecordKeyEncoding = "base64"
+	StreamRecordKeyEncodingUtf8   StreamRecordKeyEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the StreamRecordKeyEncoding enum.
+func (e StreamRecordKeyEncoding) Valid() bool {
+	switch e {
+	case StreamRecordKeyEncodingBase64:
+		return true
+	case StreamRecordKeyEncodingUtf8:
 		return true
 	default:
 		return false
@@ -438,6 +504,9 @@ type AgentMetrics struct {
 	Retried  int64 `json:"retried"`
 	Running  int64 `json:"running"`
 
+	// Since When DELETE /storage/metrics began to count anew; absent where it never did.
+	Since *time.Time `json:"since,omitempty"`
+
 	// Timings Milliseconds from publish to the outcome of finished tasks, at most 5 % off; absent before the first.
 	Timings Timings `json:"timings"`
 	Topic   string  `json:"topic"`
@@ -492,8 +561,29 @@ type AttemptOutcome string
 // AttemptSettled defines model for Attempt.Settled.
 type AttemptSettled string
 
+// BusStats defines model for BusStats.
+type BusStats struct {
+	KafkaInfo struct {
+		Brokers int `json:"brokers"`
+	} `json:"kafka_info"`
+
+	// RedisInfo There is no Redis; the field stands for those who read it.
+	RedisInfo struct {
+		// UsedMemoryHuman Always null.
+		UsedMemoryHuman *string `json:"used_memory_human"`
+	} `json:"redis_info"`
+	Snapshot struct {
+		// Timestamp Unix seconds.
+		Timestamp float64               `json:"timestamp"`
+		Topics    map[string]TopicStats `json:"topics"`
+	} `json:"snapshot"`
+}
+
 // Cause A typed error with its remedy.
 type Cause = spec.Cause
+
+// Cleared defines model for Cleared.
+type Cleared string
 
 // Component defines model for Component.
 type Component struct {
@@ -530,7 +620,7 @@ type DLQ struct {
 	DlqTopic string `json:"dlq_topic"`
 	Name     string `json:"name"`
 
-	// Records Exact up to 10000; above it an upper bound.
+	// Records Exact up to 1000 of a partition; above it an upper bound.
 	Records int64  `json:"records"`
 	Topic   string `json:"topic"`
 }
@@ -570,6 +660,32 @@ type DeadLetterKeyEncoding string
 
 // DeadLetterValueEncoding base64 where the bytes are no UTF-8.
 type DeadLetterValueEncoding string
+
+// DeadLetterData defines model for DeadLetterData.
+type DeadLetterData struct {
+	Agent      string `json:"agent"`
+	Attempts   int    `json:"attempts"`
+	Error      string `json:"error"`
+	ErrorClass string `json:"error_class"`
+
+	// FailedAt Unix seconds of the last failure.
+	FailedAt float64 `json:"failed_at"`
+
+	// FailedMessage The event as the agent was given it; delivery_attempts is that of its last attempt.
+	FailedMessage json.RawMessage `json:"failed_message"`
+	Fingerprint   string          `json:"fingerprint,omitempty,omitzero"`
+
+	// OriginalId partition-offset on the user topic.
+	OriginalId string `json:"original_id"`
+
+	// OriginalStream The user topic.
+	OriginalStream string `json:"original_stream"`
+	Redrives       int    `json:"redrives"`
+
+	// RetryCount Attempts after the first.
+	RetryCount int    `json:"retry_count"`
+	Topic      string `json:"topic"`
+}
 
 // Deletion defines model for Deletion.
 type Deletion struct {
@@ -646,6 +762,25 @@ type Group struct {
 	Position map[string]int64 `json:"position"`
 	State    string           `json:"state"`
 	Stream   string           `json:"stream"`
+}
+
+// GroupStats defines model for GroupStats.
+type GroupStats struct {
+	Agent     string `json:"agent"`
+	Consumers int    `json:"consumers"`
+
+	// Dlq Dead letters of the agent.
+	Dlq int64 `json:"dlq"`
+
+	// LastDeliveredId partition-offset of the last event routed, a partition; comma between them; empty before the first.
+	//
+	// Example: 0-41,1-17
+	LastDeliveredId string `json:"last_delivered_id"`
+	Name            string `json:"name"`
+
+	// Pending Events of the topic that are not routed yet, without transaction markers; more than 1000 of a partition that no dispatcher reports on are not counted one by one.
+	Pending int64  `json:"pending"`
+	State   string `json:"state"`
 }
 
 // Health defines model for Health.
@@ -797,6 +932,83 @@ type Published struct {
 	Topic     string `json:"topic"`
 }
 
+// StorageHealth defines model for StorageHealth.
+type StorageHealth struct {
+	// AgentsCount Registered agents.
+	AgentsCount int64                `json:"agents_count"`
+	Backend     StorageHealthBackend `json:"backend"`
+	Connected   bool                 `json:"connected"`
+
+	// Detail Why
+	Detail string `json:"detail,omitempty,omitzero"`
+
+	// LatencyMs How long Postgres took to answer.
+	LatencyMs float64 `json:"latency_ms"`
+
+	// MetricsClearedAt When the counters last began anew.
+	MetricsClearedAt *time.Time `json:"metrics_cleared_at,omitempty"`
+
+	// MetricsCount Rows of counters, one for each agent and version.
+	MetricsCount int64 `json:"metrics_count"`
+
+	// ResultsClearedAt When the results were last deleted.
+	ResultsClearedAt *time.Time `json:"results_cleared_at,omitempty"`
+
+	// ResultsCount Results that are kept; those that go with age, to the minute.
+	ResultsCount int64               `json:"results_count"`
+	Status       StorageHealthStatus `json:"status"`
+}
+
+// StorageHealthBackend defines model for StorageHealth.Backend.
+type StorageHealthBackend string
+
+// StorageHealthStatus defines model for StorageHealth.Status.
+type StorageHealthStatus string
+
+// Stream defines model for Stream.
+type Stream struct {
+	// Length Offsets that the topic holds: its events, and what transactions and compaction have left between them.
+	Length int64  `json:"length"`
+	Stream string `json:"stream"`
+}
+
+// StreamGroup defines model for StreamGroup.
+type StreamGroup struct {
+	Agent     string `json:"agent"`
+	Consumers int    `json:"consumers"`
+
+	// LastDeliveredId partition-offset of the last event routed, a partition; comma between them; empty before the first.
+	//
+	// Example: 0-41,1-17
+	LastDeliveredId string `json:"last_delivered_id"`
+	Name            string `json:"name"`
+
+	// Pending Events of the topic that are not routed yet, without transaction markers; more than 1000 of a partition that no dispatcher reports on are not counted one by one.
+	Pending int64  `json:"pending"`
+	State   string `json:"state"`
+}
+
+// StreamRecord defines model for StreamRecord.
+type StreamRecord struct {
+	// Data The event as an agent is given it: content, task_id, topic, created_at and so on; with error where it claims a format that it is not in.
+	Data json.RawMessage `json:"data"`
+
+	// Id partition-offset.
+	//
+	// Example: 0-41
+	Id string `json:"id"`
+
+	// Key Text, or base64 (see key_encoding); null for a null key.
+	Key         *string                 `json:"key"`
+	KeyEncoding StreamRecordKeyEncoding `json:"key_encoding,omitempty,omitzero"`
+	Offset      int64                   `json:"offset"`
+	Partition   int32                   `json:"partition"`
+	Timestamp   time.Time               `json:"timestamp"`
+}
+
+// StreamRecordKeyEncoding defines model for StreamRecord.KeyEncoding.
+type StreamRecordKeyEncoding string
+
 // Task defines model for Task.
 type Task struct {
 	// Agent topic/name.
@@ -896,6 +1108,22 @@ type Timings struct {
 	P99Ms  float64 `json:"p99_ms,omitempty,omitzero"`
 }
 
+// TopicDeadLetter defines model for TopicDeadLetter.
+type TopicDeadLetter struct {
+	Data DeadLetterData `json:"data"`
+
+	// Id partition-offset on the dead-letter topic.
+	Id string `json:"id"`
+}
+
+// TopicStats defines model for TopicStats.
+type TopicStats struct {
+	// DlqTotal Dead letters of all agents of the topic, deleted ones too; exact up to 1000 of a partition, above it an upper bound.
+	DlqTotal int64        `json:"dlq_total"`
+	Groups   []GroupStats `json:"groups"`
+	Length   int64        `json:"length"`
+}
+
 // DeleteDLQ defines model for DeleteDLQ.
 type DeleteDLQ = bool
 
@@ -908,6 +1136,9 @@ type DryRun = bool
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// Last defines model for Last.
+type Last = int
+
 // Name defines model for Name.
 type Name = string
 
@@ -917,11 +1148,59 @@ type PageSize = int
 // PageToken defines model for PageToken.
 type PageToken = string
 
+// StreamPath defines model for StreamPath.
+type StreamPath = string
+
+// StreamQuery defines model for StreamQuery.
+type StreamQuery = string
+
 // Topic defines model for Topic.
 type Topic = string
 
 // UnsubscribeAgentAlias200JSONResponseBodyStatus defines parameters for UnsubscribeAgentAlias.
 type UnsubscribeAgentAlias200JSONResponseBodyStatus string
+
+// ListTopicDLQByQueryParams defines parameters for ListTopicDLQByQuery.
+type ListTopicDLQByQueryParams struct {
+	// Topic The user topic that the agents listen to.
+	Topic string `form:"topic" json:"topic"`
+
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListTopicDLQParams defines parameters for ListTopicDLQ.
+type ListTopicDLQParams struct {
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListStreamGroupsByQueryParams defines parameters for ListStreamGroupsByQuery.
+type ListStreamGroupsByQueryParams struct {
+	// Stream The user topic.
+	Stream StreamQuery `form:"stream" json:"stream"`
+}
+
+// InspectStreamByQueryParams defines parameters for InspectStreamByQuery.
+type InspectStreamByQueryParams struct {
+	// Stream The user topic.
+	Stream StreamQuery `form:"stream" json:"stream"`
+
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// InspectStreamParams defines parameters for InspectStream.
+type InspectStreamParams struct {
+	// Limit 1 to 1000.
+	Limit *Last `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListStreamsParams defines parameters for ListStreams.
+type ListStreamsParams struct {
+	// Limit 1 to 10000.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
 
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
@@ -1112,9 +1391,48 @@ type ServerInterface interface {
 	// UnsubscribeAgentAlias The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 	// (POST /agents/{topic}/{name}/unsubscribe)
 	UnsubscribeAgentAlias(c *gin.Context, topic Topic, name Name)
+	// ListTopicDLQByQuery The same as GET /bus/dlq/{topic}.
+	// (GET /bus/dlq)
+	ListTopicDLQByQuery(c *gin.Context, params ListTopicDLQByQueryParams)
+	// ListTopicDLQ Lists the latest dead letters of all agents of a topic, deleted ones too, the latest first.
+	// (GET /bus/dlq/{topic})
+	ListTopicDLQ(c *gin.Context, topic Topic, params ListTopicDLQParams)
+	// ListStreamGroupsByQuery The same as GET /bus/groups/{stream}.
+	// (GET /bus/groups)
+	ListStreamGroupsByQuery(c *gin.Context, params ListStreamGroupsByQueryParams)
+	// ListStreamGroups Lists the agents' groups on a user topic; none where no agent listens to it.
+	// (GET /bus/groups/{stream})
+	ListStreamGroups(c *gin.Context, stream StreamPath)
+	// InspectStreamByQuery The same as GET /bus/inspect/{stream}.
+	// (GET /bus/inspect)
+	InspectStreamByQuery(c *gin.Context, params InspectStreamByQueryParams)
+	// InspectStream Lists the latest events of a user topic, the latest first.
+	// (GET /bus/inspect/{stream})
+	InspectStream(c *gin.Context, stream StreamPath, params InspectStreamParams)
+	// GetBusStats Gives the length, the dead letters and the groups of every user topic, as GET /bus/streams lists them.
+	// (GET /bus/stats)
+	GetBusStats(c *gin.Context)
+	// ListStreams Lists the user topics that Kafka lets the registry see, by name, with how long they are.
+	// (GET /bus/streams)
+	ListStreams(c *gin.Context, params ListStreamsParams)
 	// GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 	// (GET /health)
 	GetHealth(c *gin.Context)
+	// ClearAgents Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
+	// (DELETE /storage/agents)
+	ClearAgents(c *gin.Context)
+	// ClearStorage Does what DELETE /storage/agents, /storage/results and /storage/metrics do, and deletes what POST /config/{key} has saved.
+	// (DELETE /storage/all)
+	ClearStorage(c *gin.Context)
+	// GetStorageHealth Says whether Postgres answers, and how much it and the outcomes topic hold.
+	// (GET /storage/health)
+	GetStorageHealth(c *gin.Context)
+	// ClearMetrics Begins to count anew. What the tasks did before counts no more, neither then nor when they are redriven.
+	// (DELETE /storage/metrics)
+	ClearMetrics(c *gin.Context)
+	// ClearResults Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
+	// (DELETE /storage/results)
+	ClearResults(c *gin.Context)
 	// ListAgents Lists agents with their phase and live figures.
 	// (GET /v1/agents)
 	ListAgents(c *gin.Context, params ListAgentsParams)
@@ -1226,6 +1544,240 @@ func (siw *ServerInterfaceWrapper) UnsubscribeAgentAlias(c *gin.Context) {
 	siw.Handler.UnsubscribeAgentAlias(c, topic, name)
 }
 
+// ListTopicDLQByQuery operation middleware
+func (siw *ServerInterfaceWrapper) ListTopicDLQByQuery(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTopicDLQByQueryParams
+
+	// ------------- Required query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "topic", c.Request.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListTopicDLQByQuery(c, params)
+}
+
+// ListTopicDLQ operation middleware
+func (siw *ServerInterfaceWrapper) ListTopicDLQ(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTopicDLQParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListTopicDLQ(c, topic, params)
+}
+
+// ListStreamGroupsByQuery operation middleware
+func (siw *ServerInterfaceWrapper) ListStreamGroupsByQuery(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListStreamGroupsByQueryParams
+
+	// ------------- Required query parameter "stream" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "stream", c.Request.URL.Query(), &params.Stream, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter stream: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListStreamGroupsByQuery(c, params)
+}
+
+// ListStreamGroups operation middleware
+func (siw *ServerInterfaceWrapper) ListStreamGroups(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "stream" -------------
+	var stream StreamPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "stream", c.Param("stream"), &stream, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter stream: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListStreamGroups(c, stream)
+}
+
+// InspectStreamByQuery operation middleware
+func (siw *ServerInterfaceWrapper) InspectStreamByQuery(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params InspectStreamByQueryParams
+
+	// ------------- Required query parameter "stream" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "stream", c.Request.URL.Query(), &params.Stream, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter stream: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.InspectStreamByQuery(c, params)
+}
+
+// InspectStream operation middleware
+func (siw *ServerInterfaceWrapper) InspectStream(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "stream" -------------
+	var stream StreamPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "stream", c.Param("stream"), &stream, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter stream: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params InspectStreamParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.InspectStream(c, stream, params)
+}
+
+// GetBusStats operation middleware
+func (siw *ServerInterfaceWrapper) GetBusStats(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetBusStats(c)
+}
+
+// ListStreams operation middleware
+func (siw *ServerInterfaceWrapper) ListStreams(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListStreamsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListStreams(c, params)
+}
+
 // GetHealth operation middleware
 func (siw *ServerInterfaceWrapper) GetHealth(c *gin.Context) {
 
@@ -1237,6 +1789,71 @@ func (siw *ServerInterfaceWrapper) GetHealth(c *gin.Context) {
 	}
 
 	siw.Handler.GetHealth(c)
+}
+
+// ClearAgents operation middleware
+func (siw *ServerInterfaceWrapper) ClearAgents(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ClearAgents(c)
+}
+
+// ClearStorage operation middleware
+func (siw *ServerInterfaceWrapper) ClearStorage(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ClearStorage(c)
+}
+
+// GetStorageHealth operation middleware
+func (siw *ServerInterfaceWrapper) GetStorageHealth(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetStorageHealth(c)
+}
+
+// ClearMetrics operation middleware
+func (siw *ServerInterfaceWrapper) ClearMetrics(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ClearMetrics(c)
+}
+
+// ClearResults operation middleware
+func (siw *ServerInterfaceWrapper) ClearResults(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ClearResults(c)
 }
 
 // ListAgents operation middleware
@@ -2233,6 +2850,19 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/overview", wrapper.GetOverview)
 	router.GET(options.BaseURL+"/health", wrapper.GetHealth)
 	router.POST(options.BaseURL+"/agents/:topic/:name/unsubscribe", wrapper.UnsubscribeAgentAlias)
+	router.GET(options.BaseURL+"/bus/streams", wrapper.ListStreams)
+	router.GET(options.BaseURL+"/bus/inspect/:stream", wrapper.InspectStream)
+	router.GET(options.BaseURL+"/bus/inspect", wrapper.InspectStreamByQuery)
+	router.GET(options.BaseURL+"/bus/groups/:stream", wrapper.ListStreamGroups)
+	router.GET(options.BaseURL+"/bus/groups", wrapper.ListStreamGroupsByQuery)
+	router.GET(options.BaseURL+"/bus/dlq/:topic", wrapper.ListTopicDLQ)
+	router.GET(options.BaseURL+"/bus/dlq", wrapper.ListTopicDLQByQuery)
+	router.GET(options.BaseURL+"/bus/stats", wrapper.GetBusStats)
+	router.GET(options.BaseURL+"/storage/health", wrapper.GetStorageHealth)
+	router.DELETE(options.BaseURL+"/storage/agents", wrapper.ClearAgents)
+	router.DELETE(options.BaseURL+"/storage/results", wrapper.ClearResults)
+	router.DELETE(options.BaseURL+"/storage/metrics", wrapper.ClearMetrics)
+	router.DELETE(options.BaseURL+"/storage/all", wrapper.ClearStorage)
 }
 
 type PhaseChangeResponseHeaders struct {
@@ -2291,6 +2921,319 @@ func (response UnsubscribeAgentAliasdefaultApplicationProblemPlusJSONResponse) V
 	return err
 }
 
+type ListTopicDLQByQueryRequestObject struct {
+	Params ListTopicDLQByQueryParams
+}
+
+type ListTopicDLQByQueryResponseObject interface {
+	VisitListTopicDLQByQueryResponse(w http.ResponseWriter) error
+}
+
+type ListTopicDLQByQuery200JSONResponse []TopicDeadLetter
+
+func (response ListTopicDLQByQuery200JSONResponse) VisitListTopicDLQByQueryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTopicDLQByQuerydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTopicDLQByQuerydefaultApplicationProblemPlusJSONResponse) VisitListTopicDLQByQueryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTopicDLQRequestObject struct {
+	Topic  Topic `json:"topic"`
+	Params ListTopicDLQParams
+}
+
+type ListTopicDLQResponseObject interface {
+	VisitListTopicDLQResponse(w http.ResponseWriter) error
+}
+
+type ListTopicDLQ200JSONResponse []TopicDeadLetter
+
+func (response ListTopicDLQ200JSONResponse) VisitListTopicDLQResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTopicDLQdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTopicDLQdefaultApplicationProblemPlusJSONResponse) VisitListTopicDLQResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStreamGroupsByQueryRequestObject struct {
+	Params ListStreamGroupsByQueryParams
+}
+
+type ListStreamGroupsByQueryResponseObject interface {
+	VisitListStreamGroupsByQueryResponse(w http.ResponseWriter) error
+}
+
+type ListStreamGroupsByQuery200JSONResponse []StreamGroup
+
+func (response ListStreamGroupsByQuery200JSONResponse) VisitListStreamGroupsByQueryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStreamGroupsByQuerydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListStreamGroupsByQuerydefaultApplicationProblemPlusJSONResponse) VisitListStreamGroupsByQueryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStreamGroupsRequestObject struct {
+	Stream StreamPath `json:"stream"`
+}
+
+type ListStreamGroupsResponseObject interface {
+	VisitListStreamGroupsResponse(w http.ResponseWriter) error
+}
+
+type ListStreamGroups200JSONResponse []StreamGroup
+
+func (response ListStreamGroups200JSONResponse) VisitListStreamGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStreamGroupsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListStreamGroupsdefaultApplicationProblemPlusJSONResponse) VisitListStreamGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type InspectStreamByQueryRequestObject struct {
+	Params InspectStreamByQueryParams
+}
+
+type InspectStreamByQueryResponseObject interface {
+	VisitInspectStreamByQueryResponse(w http.ResponseWriter) error
+}
+
+type InspectStreamByQuery200JSONResponse []StreamRecord
+
+func (response InspectStreamByQuery200JSONResponse) VisitInspectStreamByQueryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type InspectStreamByQuerydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response InspectStreamByQuerydefaultApplicationProblemPlusJSONResponse) VisitInspectStreamByQueryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type InspectStreamRequestObject struct {
+	Stream StreamPath `json:"stream"`
+	Params InspectStreamParams
+}
+
+type InspectStreamResponseObject interface {
+	VisitInspectStreamResponse(w http.ResponseWriter) error
+}
+
+type InspectStream200JSONResponse []StreamRecord
+
+func (response InspectStream200JSONResponse) VisitInspectStreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type InspectStreamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response InspectStreamdefaultApplicationProblemPlusJSONResponse) VisitInspectStreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBusStatsRequestObject struct {
+}
+
+type GetBusStatsResponseObject interface {
+	VisitGetBusStatsResponse(w http.ResponseWriter) error
+}
+
+type GetBusStats200JSONResponse BusStats
+
+func (response GetBusStats200JSONResponse) VisitGetBusStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBusStatsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBusStatsdefaultApplicationProblemPlusJSONResponse) VisitGetBusStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStreamsRequestObject struct {
+	Params ListStreamsParams
+}
+
+type ListStreamsResponseObject interface {
+	VisitListStreamsResponse(w http.ResponseWriter) error
+}
+
+type ListStreams200JSONResponse []Stream
+
+func (response ListStreams200JSONResponse) VisitListStreamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListStreamsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListStreamsdefaultApplicationProblemPlusJSONResponse) VisitListStreamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetHealthRequestObject struct {
 }
 
@@ -2322,6 +3265,227 @@ func (response GetHealth503JSONResponse) VisitGetHealthResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearAgentsRequestObject struct {
+}
+
+type ClearAgentsResponseObject interface {
+	VisitClearAgentsResponse(w http.ResponseWriter) error
+}
+
+type ClearAgents200JSONResponse struct {
+	AgentsDeleted int64   `json:"agents_deleted"`
+	Status        Cleared `json:"status"`
+}
+
+func (response ClearAgents200JSONResponse) VisitClearAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearAgentsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ClearAgentsdefaultApplicationProblemPlusJSONResponse) VisitClearAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearStorageRequestObject struct {
+}
+
+type ClearStorageResponseObject interface {
+	VisitClearStorageResponse(w http.ResponseWriter) error
+}
+
+type ClearStorage200JSONResponse struct {
+	DeletedCounts struct {
+		Agents  int64 `json:"agents"`
+		Config  int64 `json:"config"`
+		Metrics int64 `json:"metrics"`
+		Results int64 `json:"results"`
+	} `json:"deleted_counts"`
+	Status Cleared `json:"status"`
+}
+
+func (response ClearStorage200JSONResponse) VisitClearStorageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearStoragedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ClearStoragedefaultApplicationProblemPlusJSONResponse) VisitClearStorageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStorageHealthRequestObject struct {
+}
+
+type GetStorageHealthResponseObject interface {
+	VisitGetStorageHealthResponse(w http.ResponseWriter) error
+}
+
+type GetStorageHealth200JSONResponse StorageHealth
+
+func (response GetStorageHealth200JSONResponse) VisitGetStorageHealthResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStorageHealth503JSONResponse StorageHealth
+
+func (response GetStorageHealth503JSONResponse) VisitGetStorageHealthResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStorageHealthdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStorageHealthdefaultApplicationProblemPlusJSONResponse) VisitGetStorageHealthResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearMetricsRequestObject struct {
+}
+
+type ClearMetricsResponseObject interface {
+	VisitClearMetricsResponse(w http.ResponseWriter) error
+}
+
+type ClearMetrics200JSONResponse struct {
+	MetricsDeleted int64   `json:"metrics_deleted"`
+	Status         Cleared `json:"status"`
+}
+
+func (response ClearMetrics200JSONResponse) VisitClearMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearMetricsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ClearMetricsdefaultApplicationProblemPlusJSONResponse) VisitClearMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearResultsRequestObject struct {
+}
+
+type ClearResultsResponseObject interface {
+	VisitClearResultsResponse(w http.ResponseWriter) error
+}
+
+type ClearResults200JSONResponse struct {
+	ResultsDeleted int64   `json:"results_deleted"`
+	Status         Cleared `json:"status"`
+}
+
+func (response ClearResults200JSONResponse) VisitClearResultsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClearResultsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ClearResultsdefaultApplicationProblemPlusJSONResponse) VisitClearResultsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3304,9 +4468,48 @@ type StrictServerInterface interface {
 	// UnsubscribeAgentAlias The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 	// (POST /agents/{topic}/{name}/unsubscribe)
 	UnsubscribeAgentAlias(ctx context.Context, request UnsubscribeAgentAliasRequestObject) (UnsubscribeAgentAliasResponseObject, error)
+	// ListTopicDLQByQuery The same as GET /bus/dlq/{topic}.
+	// (GET /bus/dlq)
+	ListTopicDLQByQuery(ctx context.Context, request ListTopicDLQByQueryRequestObject) (ListTopicDLQByQueryResponseObject, error)
+	// ListTopicDLQ Lists the latest dead letters of all agents of a topic, deleted ones too, the latest first.
+	// (GET /bus/dlq/{topic})
+	ListTopicDLQ(ctx context.Context, request ListTopicDLQRequestObject) (ListTopicDLQResponseObject, error)
+	// ListStreamGroupsByQuery The same as GET /bus/groups/{stream}.
+	// (GET /bus/groups)
+	ListStreamGroupsByQuery(ctx context.Context, request ListStreamGroupsByQueryRequestObject) (ListStreamGroupsByQueryResponseObject, error)
+	// ListStreamGroups Lists the agents' groups on a user topic; none where no agent listens to it.
+	// (GET /bus/groups/{stream})
+	ListStreamGroups(ctx context.Context, request ListStreamGroupsRequestObject) (ListStreamGroupsResponseObject, error)
+	// InspectStreamByQuery The same as GET /bus/inspect/{stream}.
+	// (GET /bus/inspect)
+	InspectStreamByQuery(ctx context.Context, request InspectStreamByQueryRequestObject) (InspectStreamByQueryResponseObject, error)
+	// InspectStream Lists the latest events of a user topic, the latest first.
+	// (GET /bus/inspect/{stream})
+	InspectStream(ctx context.Context, request InspectStreamRequestObject) (InspectStreamResponseObject, error)
+	// GetBusStats Gives the length, the dead letters and the groups of every user topic, as GET /bus/streams lists them.
+	// (GET /bus/stats)
+	GetBusStats(ctx context.Context, request GetBusStatsRequestObject) (GetBusStatsResponseObject, error)
+	// ListStreams Lists the user topics that Kafka lets the registry see, by name, with how long they are.
+	// (GET /bus/streams)
+	ListStreams(ctx context.Context, request ListStreamsRequestObject) (ListStreamsResponseObject, error)
 	// GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 	// (GET /health)
 	GetHealth(ctx context.Context, request GetHealthRequestObject) (GetHealthResponseObject, error)
+	// ClearAgents Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
+	// (DELETE /storage/agents)
+	ClearAgents(ctx context.Context, request ClearAgentsRequestObject) (ClearAgentsResponseObject, error)
+	// ClearStorage Does what DELETE /storage/agents, /storage/results and /storage/metrics do, and deletes what POST /config/{key} has saved.
+	// (DELETE /storage/all)
+	ClearStorage(ctx context.Context, request ClearStorageRequestObject) (ClearStorageResponseObject, error)
+	// GetStorageHealth Says whether Postgres answers, and how much it and the outcomes topic hold.
+	// (GET /storage/health)
+	GetStorageHealth(ctx context.Context, request GetStorageHealthRequestObject) (GetStorageHealthResponseObject, error)
+	// ClearMetrics Begins to count anew. What the tasks did before counts no more, neither then nor when they are redriven.
+	// (DELETE /storage/metrics)
+	ClearMetrics(ctx context.Context, request ClearMetricsRequestObject) (ClearMetricsResponseObject, error)
+	// ClearResults Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
+	// (DELETE /storage/results)
+	ClearResults(ctx context.Context, request ClearResultsRequestObject) (ClearResultsResponseObject, error)
 	// ListAgents Lists agents with their phase and live figures.
 	// (GET /v1/agents)
 	ListAgents(ctx context.Context, request ListAgentsRequestObject) (ListAgentsResponseObject, error)
@@ -3459,6 +4662,214 @@ func (sh *strictHandler) UnsubscribeAgentAlias(ctx *gin.Context, topic Topic, na
 	}
 }
 
+// ListTopicDLQByQuery operation middleware
+func (sh *strictHandler) ListTopicDLQByQuery(ctx *gin.Context, params ListTopicDLQByQueryParams) {
+	var request ListTopicDLQByQueryRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTopicDLQByQuery(ctx, request.(ListTopicDLQByQueryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTopicDLQByQuery")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListTopicDLQByQueryResponseObject); ok {
+		if err := validResponse.VisitListTopicDLQByQueryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTopicDLQ operation middleware
+func (sh *strictHandler) ListTopicDLQ(ctx *gin.Context, topic Topic, params ListTopicDLQParams) {
+	var request ListTopicDLQRequestObject
+
+	request.Topic = topic
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTopicDLQ(ctx, request.(ListTopicDLQRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTopicDLQ")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListTopicDLQResponseObject); ok {
+		if err := validResponse.VisitListTopicDLQResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListStreamGroupsByQuery operation middleware
+func (sh *strictHandler) ListStreamGroupsByQuery(ctx *gin.Context, params ListStreamGroupsByQueryParams) {
+	var request ListStreamGroupsByQueryRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStreamGroupsByQuery(ctx, request.(ListStreamGroupsByQueryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStreamGroupsByQuery")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListStreamGroupsByQueryResponseObject); ok {
+		if err := validResponse.VisitListStreamGroupsByQueryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListStreamGroups operation middleware
+func (sh *strictHandler) ListStreamGroups(ctx *gin.Context, stream StreamPath) {
+	var request ListStreamGroupsRequestObject
+
+	request.Stream = stream
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStreamGroups(ctx, request.(ListStreamGroupsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStreamGroups")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListStreamGroupsResponseObject); ok {
+		if err := validResponse.VisitListStreamGroupsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// InspectStreamByQuery operation middleware
+func (sh *strictHandler) InspectStreamByQuery(ctx *gin.Context, params InspectStreamByQueryParams) {
+	var request InspectStreamByQueryRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.InspectStreamByQuery(ctx, request.(InspectStreamByQueryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "InspectStreamByQuery")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(InspectStreamByQueryResponseObject); ok {
+		if err := validResponse.VisitInspectStreamByQueryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// InspectStream operation middleware
+func (sh *strictHandler) InspectStream(ctx *gin.Context, stream StreamPath, params InspectStreamParams) {
+	var request InspectStreamRequestObject
+
+	request.Stream = stream
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.InspectStream(ctx, request.(InspectStreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "InspectStream")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(InspectStreamResponseObject); ok {
+		if err := validResponse.VisitInspectStreamResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBusStats operation middleware
+func (sh *strictHandler) GetBusStats(ctx *gin.Context) {
+	var request GetBusStatsRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBusStats(ctx, request.(GetBusStatsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBusStats")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetBusStatsResponseObject); ok {
+		if err := validResponse.VisitGetBusStatsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListStreams operation middleware
+func (sh *strictHandler) ListStreams(ctx *gin.Context, params ListStreamsParams) {
+	var request ListStreamsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListStreams(ctx, request.(ListStreamsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListStreams")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListStreamsResponseObject); ok {
+		if err := validResponse.VisitListStreamsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetHealth operation middleware
 func (sh *strictHandler) GetHealth(ctx *gin.Context) {
 	var request GetHealthRequestObject
@@ -3476,6 +4887,126 @@ func (sh *strictHandler) GetHealth(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetHealthResponseObject); ok {
 		if err := validResponse.VisitGetHealthResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ClearAgents operation middleware
+func (sh *strictHandler) ClearAgents(ctx *gin.Context) {
+	var request ClearAgentsRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClearAgents(ctx, request.(ClearAgentsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClearAgents")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ClearAgentsResponseObject); ok {
+		if err := validResponse.VisitClearAgentsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ClearStorage operation middleware
+func (sh *strictHandler) ClearStorage(ctx *gin.Context) {
+	var request ClearStorageRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClearStorage(ctx, request.(ClearStorageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClearStorage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ClearStorageResponseObject); ok {
+		if err := validResponse.VisitClearStorageResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStorageHealth operation middleware
+func (sh *strictHandler) GetStorageHealth(ctx *gin.Context) {
+	var request GetStorageHealthRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStorageHealth(ctx, request.(GetStorageHealthRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStorageHealth")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetStorageHealthResponseObject); ok {
+		if err := validResponse.VisitGetStorageHealthResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ClearMetrics operation middleware
+func (sh *strictHandler) ClearMetrics(ctx *gin.Context) {
+	var request ClearMetricsRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClearMetrics(ctx, request.(ClearMetricsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClearMetrics")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ClearMetricsResponseObject); ok {
+		if err := validResponse.VisitClearMetricsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ClearResults operation middleware
+func (sh *strictHandler) ClearResults(ctx *gin.Context) {
+	var request ClearResultsRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClearResults(ctx, request.(ClearResultsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClearResults")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ClearResultsResponseObject); ok {
+		if err := validResponse.VisitClearResultsResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -139,7 +139,7 @@ func (p *parts) tidy(ctx context.Context) {
 	if len(dropped) > 0 {
 		p.cfg.Logger.Info("old attempts dropped", slog.Any("tables", dropped))
 	}
-	err = errors.Join(err, fleet.Store{DB: p.db}.Prune(ctx, time.Now()), p.trimOutcomes(ctx))
+	err = errors.Join(err, history.PruneResults(ctx, p.db, time.Now().Add(-p.cfg.OutcomesKeep)), fleet.Store{DB: p.db}.Prune(ctx, time.Now()), p.trimOutcomes(ctx))
 	if err != nil && ctx.Err() == nil {
 		p.cfg.Logger.Warn("tidying up is tried again", slog.Any("error", err))
 	}

@@ -64,6 +64,15 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Row, error) {
 	return out, nil
 }
 
+// Count counts the agents that aren't deleted.
+func (s *Store) Count(ctx context.Context) (int64, error) {
+	var n int64
+	if err := s.db.GetContext(ctx, &n, `SELECT count(*) FROM agents WHERE phase <> 'terminated'`); err != nil {
+		return 0, fmt.Errorf("count agents: %w", err)
+	}
+	return n, nil
+}
+
 // Move is one line of an agent's history.
 type Move struct {
 	ID         int64

@@ -148,7 +148,7 @@ func (s *Store) Delete(ctx context.Context, topic, name string, o DeleteOptions,
 	return a, err
 }
 
-// DeleteTopic terminates all agents of a topic.
+// DeleteTopic terminates all agents of a topic, or with "" of all topics.
 func (s *Store) DeleteTopic(ctx context.Context, topic string, o DeleteOptions, by Actor) ([]*spec.Agent, error) {
 	var gone []*spec.Agent
 	err := s.transact(ctx, false, func(tx *tx) error {

@@ -10,8 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/services/registry/internal/peek"
 )
+
+// exactCount is how many records of a partition are counted one by one.
+const exactCount = 1000
 
 // Group is an agent's group on its user topic.
 type Group struct {
@@ -19,41 +23,61 @@ type Group struct {
 	State     string
 	Consumers int
 	Position  map[int32]int64 // committed offsets
-	Behind    int64           // end minus committed over all partitions, transaction markers included
+	Behind    Range           // what is still to be routed
 }
 
-// Groups describes agents' groups on a user topic, in the order of the agents.
-func (b *Bus) Groups(ctx context.Context, topic string, agents []string) ([]Group, error) {
-	adm := kadm.NewClient(b.client)
-	names := make([]string, len(agents))
-	for i, agent := range agents {
-		names[i] = b.names.Group(topic, agent)
+// Range is a part of a topic.
+type Range struct{ ranges peek.Ranges }
+
+// Groups describes the groups of agents (topic and name) on their user topics, in the order of the agents.
+func (b *Bus) Groups(ctx context.Context, agents [][2]string) ([]Group, error) {
+	if len(agents) == 0 {
+		return nil, nil
 	}
-	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
+	names, of := make([]string, len(agents)), make([]string, len(agents))
+	for i, a := range agents {
+		names[i], of[i] = b.names.Group(a[0], a[1]), a[0]
+	}
+	slices.Sort(of)
+	bounds, err := peek.TopicBounds(ctx, b.client, slices.Compact(of)...)
 	if err != nil {
 		return nil, err
 	}
+	adm := kadm.NewClient(b.client)
 	described, err := adm.DescribeGroups(ctx, names...)
 	if err != nil && len(described) == 0 {
-		return nil, fmt.Errorf("describe the groups of %s: %w", topic, err)
+		return nil, fmt.Errorf("describe %d groups: %w", len(names), err)
 	}
+	committed := adm.FetchManyOffsets(ctx, names...)
 	out := make([]Group, len(names))
 	for i, name := range names {
-		out[i] = Group{Name: name, State: described[name].State, Consumers: len(described[name].Members), Position: map[int32]int64{}}
-		offsets, err := b.offsets(ctx, name)
-		if err != nil {
-			return nil, err
+		topic := agents[i][0]
+		if err := committed[name].Err; err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+			return nil, fmt.Errorf("read the offsets of group %s: %w", name, err)
 		}
-		for partition, at := range bounds {
-			next := at.Start
-			if o, ok := offsets.Lookup(topic, partition); ok && o.At >= 0 {
-				next = max(o.At, at.Start)
+		out[i] = Group{Name: name, State: described[name].State, Consumers: len(described[name].Members), Position: map[int32]int64{}}
+		behind := map[int32]peek.Bounds{}
+		for partition, at := range bounds[topic] {
+			if o, ok := committed[name].Fetched.Lookup(topic, partition); ok && o.At >= 0 {
+				at.Start = max(o.At, at.Start)
 				out[i].Position[partition] = o.At
 			}
-			out[i].Behind += max(0, at.End-next)
+			behind[partition] = at
 		}
+		out[i].Behind.ranges = peek.Ranges{topic: behind}
 	}
 	return out, nil
+}
+
+// Count counts the events of a range without transaction markers; those of a partition that has more than 1,000 offsets
+// in it are not told from markers.
+func (b *Bus) Count(ctx context.Context, r Range) (int64, error) {
+	counts, err := peek.Count(ctx, b.opts, r.ranges, exactCount)
+	var n int64
+	for _, c := range counts {
+		n += c
+	}
+	return n, err
 }
 
 // Dispatched reports whether an agent's group has passed an event; exists is whether the topic has reached the offset and
@@ -84,9 +108,6 @@ func (b *Bus) offsets(ctx context.Context, group string) (kadm.OffsetResponses, 
 	return offsets, nil
 }
 
-// exactCount is how many records of a dead-letter topic are counted one by one.
-const exactCount = 1000
-
 // DLQ is an agent's dead-letter topic.
 type DLQ struct {
 	Topic   string
@@ -100,45 +121,21 @@ func (b *Bus) DLQs(ctx context.Context, agents [][2]string) (map[[2]string]DLQ, 
 	for i, a := range agents {
 		names[i] = b.names.DLQ(a[0], a[1])
 	}
-	out := map[[2]string]DLQ{}
-	if len(names) == 0 {
-		return out, nil
-	}
-	listed, err := kadm.NewClient(b.client).ListTopics(ctx, names...)
+	bounds, err := peek.TopicBounds(ctx, b.client, names...)
 	if err != nil {
-		return nil, fmt.Errorf("list dead-letter topics: %w", err)
+		return nil, err
 	}
+	counts, err := peek.Count(ctx, b.opts, bounds, exactCount)
+	if err != nil {
+		return nil, err
+	}
+	out := map[[2]string]DLQ{}
 	for i, a := range agents {
-		if t := listed[names[i]]; t.Err != nil || len(t.Partitions) == 0 {
-			continue
+		if n, ok := counts[names[i]]; ok {
+			out[a] = DLQ{Topic: names[i], Records: n}
 		}
-		n, err := b.count(ctx, names[i])
-		if err != nil {
-			return nil, err
-		}
-		out[a] = DLQ{Topic: names[i], Records: n}
 	}
 	return out, nil
-}
-
-func (b *Bus) count(ctx context.Context, topic string) (int64, error) {
-	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
-	if err != nil {
-		return 0, err
-	}
-	var n int64
-	for partition, at := range bounds {
-		if at.End-at.Start > exactCount {
-			n += at.End - at.Start
-			continue
-		}
-		records, _, err := peek.Read(ctx, b.opts, topic, partition, at.Start, at.End, exactCount)
-		if err != nil {
-			return 0, err
-		}
-		n += int64(len(records))
-	}
-	return n, nil
 }
 
 // Place is where a page of dead letters ended.
@@ -204,4 +201,21 @@ func (b *Bus) Outcome(ctx context.Context, partition int32, offset int64) (*kgo.
 		return nil, ErrGone
 	}
 	return records[0], nil
+}
+
+// ForgetOutcomes deletes the outcomes below offsets, by partition.
+func (b *Bus) ForgetOutcomes(ctx context.Context, below map[int32]int64) error {
+	topic := b.names.Outcomes()
+	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
+	if err != nil {
+		return err
+	}
+	for partition, offset := range below {
+		if at, ok := bounds[partition]; ok && offset > at.Start {
+			below[partition] = min(offset, at.End)
+		} else {
+			delete(below, partition)
+		}
+	}
+	return kafka.Trim(ctx, b.client, map[string]map[int32]int64{topic: below})
 }

@@ -222,13 +222,13 @@ func (a *Agent) Failed(generation int64) (spec.Cause, bool) {
 
 // Open counts the tasks that aren't finished, given how many are by now, and how many of the others have had an attempt:
 // those that wait and those that run. The dispatchers' figure is up to a heartbeat old, so what has been finished since is
-// taken off it.
+// taken off it; where fewer are finished than then, the counters have begun anew meanwhile.
 func (a *Agent) Open(finished, between int64) (waiting, running int64) {
 	open := max(0, between)
 	if a == nil {
 		return open, 0
 	}
-	open = max(open, a.finished+a.unsettled-finished)
+	open = max(open, a.unsettled-max(0, finished-a.finished))
 	running = min(a.running, open)
 	return open - running, running
 }

@@ -115,6 +115,9 @@ func (p *Projector) Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, _ [
 	if err := addCounters(ctx, tx, p.foldBatch(known)); err != nil {
 		return err
 	}
+	if err := p.countResults(ctx, tx); err != nil {
+		return err
+	}
 	packs, rest := p.packBatch()
 	next, err := storePacks(ctx, tx, packs, first)
 	if err != nil || len(rest) == 0 {
@@ -161,7 +164,8 @@ func (p *Projector) foldBatch(known map[taskKey]prior) map[counterKey]*delta {
 	return deltas
 }
 
-// lookUp reads what the database knows of the batch's tasks that aren't on their first attempt of their first round.
+// lookUp reads what the database knows of the batch's tasks that aren't on their first attempt of their first round. What
+// came before the counters were cleared is as if it had not been.
 func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior, error) {
 	known := map[taskKey]prior{}
 	var sources, partitions []int32
@@ -178,11 +182,15 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 	if len(sources) == 0 {
 		return known, nil
 	}
+	below, err := clearedBelow(ctx, tx, clearedMetrics)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", a.status, a.version
 		FROM unnest($1::int[], $2::int[], $3::bigint[]) AS k (source_id, partition, "offset")
 		CROSS JOIN LATERAL (SELECT status, version FROM attempts a
-			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" ORDER BY id DESC LIMIT 1) a`,
-		pq.Array(sources), pq.Array(partitions), pq.Array(offsets))
+			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" AND a.id >= $4 ORDER BY id DESC LIMIT 1) a`,
+		pq.Array(sources), pq.Array(partitions), pq.Array(offsets), below)
 	if err != nil {
 		return nil, fmt.Errorf("look up earlier attempts: %w", err)
 	}
@@ -201,11 +209,11 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("look up earlier attempts: %w", err)
 	}
-	return known, p.lookIntoPacks(ctx, tx, known)
+	return known, p.lookIntoPacks(ctx, tx, known, below)
 }
 
 // lookIntoPacks adds what the packs know of tasks in a later round, whose first one may have been plain.
-func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[taskKey]prior) error {
+func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[taskKey]prior, below int64) error {
 	for i := range p.attempts {
 		a := &p.attempts[i]
 		key := taskKey{p.ids[i], a.partition, a.offset}
@@ -217,6 +225,9 @@ func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[ta
 			return err
 		}
 		for _, was := range packed {
+			if was.ID < below {
+				continue
+			}
 			known[key] = prior{seen: true, final: completed, version: was.Version}
 		}
 	}

@@ -25,7 +25,13 @@ func (s *Server) GetAgentMetrics(ctx context.Context, r api.GetAgentMetricsReque
 	if err != nil {
 		return nil, err
 	}
-	return api.GetAgentMetrics200JSONResponse(metricsOf(r.Topic, r.Name, versions, s.live(r.Topic+"/"+r.Name))), nil
+	since, err := s.History.MetricsSince(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := metricsOf(r.Topic, r.Name, versions, s.live(r.Topic+"/"+r.Name))
+	m.Since = inUTC(since)
+	return api.GetAgentMetrics200JSONResponse(m), nil
 }
 
 // ListMetrics lists the counters of all agents.
@@ -51,10 +57,15 @@ func (s *Server) metrics(ctx context.Context, rows []agents.Row) ([]api.AgentMet
 	for _, c := range counters {
 		by[c.Topic+"/"+c.Name] = append(by[c.Topic+"/"+c.Name], c)
 	}
+	since, err := s.History.MetricsSince(ctx)
+	if err != nil {
+		return nil, err
+	}
 	live := s.Fleet.View(s.Now())
 	out := make([]api.AgentMetrics, len(rows))
 	for i, row := range rows {
 		out[i] = metricsOf(row.Topic, row.Name, by[row.Ref()], live.Agents[row.Ref()])
+		out[i].Since = inUTC(since)
 	}
 	return out, nil
 }
@@ -129,8 +140,8 @@ func (s *Server) omniMetrics(c *gin.Context) {
 	c.JSON(http.StatusOK, out)
 }
 
-// Collector gives the counters to Prometheus. Every counter is of outcomes, so that none ever falls: received counts a
-// task from its first outcome on.
+// Collector gives the counters to Prometheus. Every counter is of outcomes, so that none falls, except to nothing when the
+// counters are cleared: received counts a task from its first outcome on.
 type Collector struct {
 	History *history.Store
 	Fleet   *fleet.Fleet
@@ -192,28 +203,16 @@ func (k Collector) live(out chan<- prometheus.Metric) {
 
 // ListGroups lists the agents' groups on a user topic.
 func (s *Server) ListGroups(ctx context.Context, r api.ListGroupsRequestObject) (api.ListGroupsResponseObject, error) {
-	rows, err := s.Agents.List(ctx, agents.Filter{Topic: r.Params.Stream, Limit: 1000})
+	if err := named(r.Params.Stream); err != nil {
+		return nil, err
+	}
+	groups, err := s.groups(ctx, r.Params.Stream)
 	if err != nil {
 		return nil, err
 	}
 	out := api.ListGroups200JSONResponse{Items: []api.Group{}}
-	if len(rows) == 0 {
-		return out, nil
-	}
-	names := make([]string, len(rows))
-	for i, row := range rows {
-		names[i] = row.Name
-	}
-	groups, err := s.Bus.Groups(ctx, r.Params.Stream, names)
-	if err != nil {
-		return nil, &Unreached{err}
-	}
-	live := s.Fleet.View(s.Now())
-	for i, g := range groups {
-		item := api.Group{Name: g.Name, Agent: names[i], Stream: r.Params.Stream, State: g.State, Consumers: g.Consumers, Pending: g.Behind, Position: map[string]int64{}}
-		if l := live.Agents[rows[i].Ref()]; l != nil && l.Lag != nil {
-			item.Pending = *l.Lag
-		}
+	for _, g := range groups {
+		item := api.Group{Name: g.Name, Agent: g.agent, Stream: g.topic, State: g.State, Consumers: g.Consumers, Pending: g.pending, Position: map[string]int64{}}
 		for partition, offset := range g.Position {
 			item.Position[itoa(partition)] = offset
 		}

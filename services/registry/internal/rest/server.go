@@ -30,6 +30,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
+	"github.com/reeve-run/reeve/services/registry/internal/settings"
 )
 
 const (
@@ -44,6 +45,7 @@ type Server struct {
 	Fleet    *fleet.Fleet
 	Reports  fleet.Store
 	History  *history.Store
+	Settings *settings.Store
 	Bus      *bus.Bus
 	Names    topics.Names
 	Health   func(ctx context.Context) (health.Inputs, health.Report)
@@ -51,8 +53,10 @@ type Server struct {
 	Gatherer prometheus.Gatherer
 	Auth     bool
 	AdminKey string
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// ResultsKeep is how long a result is kept.
+	ResultsKeep time.Duration
+	Logger      *slog.Logger
+	Now         func() time.Time
 }
 
 // Handler routes.

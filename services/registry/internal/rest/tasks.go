@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
@@ -116,7 +118,9 @@ func (s *Server) GetTask(ctx context.Context, r api.GetTaskRequestObject) (api.G
 	for i := range rows {
 		out.History = append(out.History, attemptOf(&rows[i]))
 	}
-	s.addResult(ctx, &out, last)
+	if err := s.addResult(ctx, &out, last); err != nil {
+		return nil, err
+	}
 	return api.GetTask200JSONResponse(out), nil
 }
 
@@ -134,8 +138,16 @@ func attemptOf(a *history.Attempt) api.Attempt {
 		StartedAt: millis(a.StartedMS), SettledAt: millis(a.SettledMS)}
 }
 
-// addResult reads the result, or the whole error, from where it stands on Kafka.
-func (s *Server) addResult(ctx context.Context, out *api.TaskDetail, a *history.Attempt) {
+// addResult reads the result, or the whole error, from where it stands on Kafka, as long as it is kept.
+func (s *Server) addResult(ctx context.Context, out *api.TaskDetail, a *history.Attempt) error {
+	kept, err := s.History.Kept(ctx, []history.Attempt{*a}, s.resultsSince())
+	if err != nil {
+		return err
+	}
+	if len(kept) == 0 {
+		out.ResultState = api.Expired
+		return nil
+	}
 	record, err := s.Bus.Outcome(ctx, a.AtPartition, a.AtOffset)
 	switch {
 	case errors.Is(err, bus.ErrGone):
@@ -157,6 +169,7 @@ func (s *Server) addResult(ctx context.Context, out *api.TaskDetail, a *history.
 			}
 		}
 	}
+	return nil
 }
 
 // jsonOrText is a value as JSON: as it is, or as a text where it is none.
@@ -203,17 +216,13 @@ func (s *Server) ListDLQs(ctx context.Context, r api.ListDLQsRequestObject) (api
 	if err != nil {
 		return nil, err
 	}
-	refs := make([][2]string, len(rows))
-	for i, row := range rows {
-		refs[i] = [2]string{row.Topic, row.Name}
-	}
-	dlqs, err := s.Bus.DLQs(ctx, refs)
+	dlqs, err := s.Bus.DLQs(ctx, refs(rows))
 	if err != nil {
 		return nil, &Unreached{err}
 	}
 	out := api.ListDLQs200JSONResponse{Items: []api.DLQ{}}
-	for i, row := range rows {
-		if d, ok := dlqs[refs[i]]; ok {
+	for _, row := range rows {
+		if d, ok := dlqs[[2]string{row.Topic, row.Name}]; ok {
 			out.Items = append(out.Items, api.DLQ{Topic: row.Topic, Name: row.Name, DlqTopic: d.Topic, Records: d.Records, Deleted: row.Phase == spec.Terminated})
 		}
 	}
@@ -242,21 +251,26 @@ func (s *Server) ListDeadLetters(ctx context.Context, r api.ListDeadLettersReque
 		out.NextPageToken = pageToken(next)
 	}
 	for _, rec := range records {
-		headers := make(map[string]string, len(rec.Headers))
-		for _, h := range rec.Headers {
-			headers[h.Key] = string(h.Value)
-		}
-		d := api.DeadLetter{Topic: r.Topic, Name: r.Name, Origin: headers[task.HeaderOrigin], ErrorClass: headers[task.HeaderErrorClass], ErrorMessage: headers[task.HeaderErrorMessage],
-			Fingerprint: headers[task.HeaderErrorFingerprint], Attempts: atoi(headers[task.HeaderAttempts]), Redrives: atoi(headers[task.HeaderRedrives]),
-			FirstFailedAt: stamp(headers[task.HeaderFirstFailedAt]), LastFailedAt: stamp(headers[task.HeaderLastFailedAt]), Partition: rec.Partition, Offset: rec.Offset}
-		if o, err := task.ParseOrigin(d.Origin); err == nil {
-			d.Origin = o.ID()
-		}
-		d.Key, d.KeyEncoding = textOrBase64[api.DeadLetterKeyEncoding](rec.Key)
-		d.Value, d.ValueEncoding = textOrBase64[api.DeadLetterValueEncoding](rec.Value)
-		out.Items = append(out.Items, d)
+		out.Items = append(out.Items, deadLetterOf(rec, r.Topic, r.Name))
 	}
 	return out, nil
+}
+
+// deadLetterOf reads a record of an agent's dead-letter topic.
+func deadLetterOf(rec *kgo.Record, topic, name string) api.DeadLetter {
+	headers := make(map[string]string, len(rec.Headers))
+	for _, h := range rec.Headers {
+		headers[h.Key] = string(h.Value)
+	}
+	d := api.DeadLetter{Topic: topic, Name: name, Origin: headers[task.HeaderOrigin], ErrorClass: headers[task.HeaderErrorClass], ErrorMessage: headers[task.HeaderErrorMessage],
+		Fingerprint: headers[task.HeaderErrorFingerprint], Attempts: atoi(headers[task.HeaderAttempts]), Redrives: atoi(headers[task.HeaderRedrives]),
+		FirstFailedAt: stamp(headers[task.HeaderFirstFailedAt]), LastFailedAt: stamp(headers[task.HeaderLastFailedAt]), Partition: rec.Partition, Offset: rec.Offset}
+	if o, err := task.ParseOrigin(d.Origin); err == nil {
+		d.Origin = o.ID()
+	}
+	d.Key, d.KeyEncoding = textOrBase64[api.DeadLetterKeyEncoding](rec.Key)
+	d.Value, d.ValueEncoding = textOrBase64[api.DeadLetterValueEncoding](rec.Value)
+	return d
 }
 
 // known is ErrNotFound for an agent that was never registered.
