@@ -187,7 +187,8 @@ func (t *tail) add(r *kgo.Record) {
 	if t.older[r.Topic] == nil {
 		t.older[r.Topic] = map[int32][]*kgo.Record{}
 	}
-	list := append(t.older[r.Topic][r.Partition], r)
+	list := t.older[r.Topic][r.Partition]
+	list = append(list, r)
 	t.bytes += len(r.Value)
 	for len(list) > t.limit || len(list) > 1 && t.bytes > tailBytes {
 		t.bytes -= len(list[0].Value)
