@@ -143,7 +143,7 @@ func (a *App) sweep() {
 }
 
 // adapters puts the adapters where interpreters can read them.
-func (a *App) adapters() (adapter.Files, error) {
+func adapters() (adapter.Files, error) {
 	dir, err := os.UserCacheDir()
 	if err == nil {
 		var files adapter.Files
@@ -160,7 +160,7 @@ func (a *App) adapters() (adapter.Files, error) {
 func (a *App) supervise(ctx context.Context) error {
 	logger, names := a.cfg.Logger, a.cfg.Kafka.Names()
 	a.sweep()
-	files, err := a.adapters()
+	files, err := adapters()
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,10 @@ type entry struct {
 	broken  bool                // a value couldn't be read, so what follows from it isn't checked
 }
 
+func newEntry() *entry {
+	return &entry{where: map[string]*token.Token{}, config: func(*spec.Config) {}, process: func(*spec.Process) {}}
+}
+
 func (e *entry) has(key string) bool { return e.where[key] != nil }
 
 // at is where a field stands, or else the nearest thing above it.

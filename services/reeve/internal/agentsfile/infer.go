@@ -24,7 +24,8 @@ var nodeExtensions = []string{".js", ".mjs", ".cjs", ".ts"}
 // agent reads one entry, fills in what it leaves out and checks the whole. It is nil where that can't be done;
 // the token is where the agent stands.
 func (d *decoder) agent(n ast.Node) (*Listed, *token.Token) {
-	e := &entry{where: map[string]*token.Token{}, start: n.GetToken(), config: func(*spec.Config) {}, process: func(*spec.Process) {}}
+	e := newEntry()
+	e.start = n.GetToken()
 	ps, ok := d.pairs("an agent", n)
 	if !ok {
 		return nil, e.start

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,8 @@ type System struct {
 	Out     io.Writer
 	Err     io.Writer
 	Environ []string // in the form of os.Environ
+	// Program is how the command is called, for telling what to type. Defaults to reeve.
+	Program string
 	// Terminal reports whether questions can be asked and progress be drawn.
 	Terminal bool
 	// Window says how many rows and columns the terminal behind Out has, 0 where it doesn't know. Nil where Out is no
@@ -45,7 +48,7 @@ type DevOptions struct {
 
 // OwnSystem is the process's own.
 func OwnSystem() System {
-	s := System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
+	s := System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Program: program(os.Args[0]),
 		Terminal: isatty.IsTerminal(os.Stdin.Fd()) && isatty.IsTerminal(os.Stderr.Fd())}
 	if term := os.Getenv("TERM"); term != "" && term != "dumb" && isatty.IsTerminal(os.Stdout.Fd()) {
 		s.Window = func() (int, int) { return window(os.Stdout) }
@@ -53,10 +56,21 @@ func OwnSystem() System {
 	return s
 }
 
+// program is what to type for a command from anywhere: a path that was typed is made absolute.
+func program(called string) string {
+	if abs, err := filepath.Abs(called); err == nil && strings.Contains(called, "/") {
+		return abs
+	}
+	return called
+}
+
 // Run executes a command line and returns its exit code.
 func Run(ctx context.Context, s System, args []string) int {
 	if s.Patience == 0 {
 		s.Patience = 10 * time.Second
+	}
+	if s.Program == "" {
+		s.Program = "reeve"
 	}
 	c := &command{System: s}
 	root := c.root()
@@ -120,7 +134,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(help(root))
 	root.SetHelpCommandGroupID("Set up:")
-	section(root, "Run agents:", c.dev(), c.apply())
+	section(root, "Run agents:", c.dev(), c.run(), c.apply())
 	section(root, "Work with them:", c.publish(), c.agent(), c.task(), c.dlq())
 	section(root, "Look at them:", c.health(), c.metrics(), c.bus())
 	section(root, "Set up:", c.config(), c.completion(), c.version())

@@ -51,7 +51,7 @@ type Check struct {
 	When                 time.Time
 }
 
-// Config configures an instance. All fields but the last two are required.
+// Config configures an instance. All fields but the last three are required.
 type Config struct {
 	Agent *spec.Agent
 	// ID names the instance: <node>-<number>.
@@ -65,6 +65,8 @@ type Config struct {
 	LineLimit int
 	// PongTimeout is how long a pong may take. Defaults to 5 s.
 	PongTimeout time.Duration
+	// WholeLog gives the host every line of the agent's log, however many they are.
+	WholeLog bool
 }
 
 func (c Config) lineLimit() int {
@@ -202,7 +204,7 @@ func (i *Instance) signal() {
 
 func (i *Instance) output(line []byte, tooLong bool) {
 	text := cut(line, tooLong)
-	if publish, held := i.Log.add(text, time.Now()); publish {
+	if publish, held := i.Log.add(text, time.Now()); publish || i.cfg.WholeLog {
 		i.cfg.Host.Output(i, text, held)
 	}
 }

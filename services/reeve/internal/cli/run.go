@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/worker"
+	"github.com/reeve-run/reeve/services/reeve/internal/agentsfile"
+	supervisor "github.com/reeve-run/reeve/services/supervisor/app"
+)
+
+// aloneFlags say which agent is run by hand.
+type aloneFlags struct {
+	callback, command string
+	env               []string
+	timeout           time.Duration
+}
+
+func (a *aloneFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&a.callback, "callback", "", "module:function, or a function in the file callback (default: handle_request or handle there)")
+	f.StringVar(&a.command, "command", "", "the program instead of a callback, split at blanks; or a list as in agents.yaml: '[./agent, \"two words\"]'")
+	f.StringArrayVar(&a.env, "env", nil, "NAME=VALUE, an environment variable for the agent; may be given again")
+}
+
+func (c *command) run() *cobra.Command {
+	var flags aloneFlags
+	var dir, content string
+	cmd := &cobra.Command{
+		Use:   "run --content JSON",
+		Short: "Run one event through an agent, without Kafka and registry",
+		Long: `Start an agent as a supervisor does, have it run one event, print its result and end it.
+
+What the agent writes goes to standard error. The exit code is 0 if the attempt completed, else 1.`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("content") {
+				return usage("say what the event holds: by --content JSON or @FILE")
+			}
+			if flags.timeout <= 0 {
+				return usage("--timeout %s: give more than 0", flags.timeout)
+			}
+			body, err := c.content(content)
+			if err != nil {
+				return err
+			}
+			alone, err := c.startAlone(cmd.Context(), dir, flags)
+			if err != nil {
+				return err
+			}
+			defer alone.Stop()
+			return c.runOne(cmd.Context(), alone, body)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", ".", "the agent's directory")
+	cmd.Flags().StringVar(&content, "content", "", "the event's content: JSON, @FILE, or @- for standard input")
+	cmd.Flags().DurationVar(&flags.timeout, "timeout", spec.NewProcess().RequestTimeout.Duration(), "how long the attempt may take, request_timeout in agents.yaml")
+	flags.add(cmd)
+	return c.outputFlag(cmd)
+}
+
+// startAlone starts the agent of a directory.
+func (c *command) startAlone(ctx context.Context, dir string, flags aloneFlags) (*supervisor.Alone, error) {
+	agent, err := flags.agent(dir)
+	if err != nil {
+		return nil, err
+	}
+	alone, err := supervisor.StartAlone(ctx, supervisor.AloneConfig{Agent: agent, AgentsDir: dir, Environ: c.Environ, Log: func(line string) { c.say("%s", line) }})
+	return alone, didNotRun(err)
+}
+
+// agent is the spec that a directory and the flags make.
+func (a aloneFlags) agent(dir string) (*spec.Agent, error) {
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return nil, usage("%s is no directory that can be read: name the agent's", dir)
+	}
+	words := strings.Fields(a.command)
+	if strings.HasPrefix(strings.TrimSpace(a.command), "[") {
+		words = nil
+		if err := yaml.Unmarshal([]byte(a.command), &words); err != nil {
+			return nil, usage("--command: %q is no list: write '[./agent, --flag]'", a.command)
+		}
+	}
+	agent, err := agentsfile.Alone(dir, a.callback, words)
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	agent.Env = make(map[string]string, len(a.env))
+	for _, e := range a.env {
+		name, value, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			return nil, usage("--env %s: write NAME=VALUE", e)
+		}
+		agent.Env[name] = value
+	}
+	p := &agent.Process
+	p.GracefulTimeoutSec, p.SigtermTimeoutSec = 2, 2 // somebody waits for the command
+	if a.timeout > 0 {
+		p.RequestTimeout = spec.Seconds(a.timeout.Seconds())
+	}
+	return agent, nil
+}
+
+// remediesAlone are what a person can do who sees the agent's log on the terminal.
+var remediesAlone = map[string]string{
+	"AgentStartupError": "check that the directory, the program and its permissions are right; what it wrote, if anything, stands above",
+	"AgentTimeoutError": "raise --timeout, or find what blocks it; what it wrote, if anything, stands above",
+	"AgentCrashError":   "what it wrote before its end, if anything, stands above",
+}
+
+// didNotRun gives an agent's typed error its remedy.
+func didNotRun(err error) error {
+	var alone *supervisor.AloneError
+	if !errors.As(err, &alone) {
+		return err
+	}
+	remedy := remediesAlone[alone.Cause.Type]
+	if remedy == "" {
+		remedy = alone.Cause.Remediation
+	}
+	return failure(Failed, "%w\n  %s", err, remedy)
+}
+
+// attempt is the end of an attempt, as JSON.
+type attempt struct {
+	Outcome      task.Outcome    `json:"outcome"`
+	Result       json.RawMessage `json:"result,omitempty"`
+	ErrorClass   task.Class      `json:"error_class,omitempty"`
+	ErrorType    string          `json:"error_type,omitempty"`
+	ErrorMessage string          `json:"error_message,omitempty"`
+	Traceback    string          `json:"traceback,omitempty"`
+	Settled      task.Settled    `json:"settled"` // what Reeve would do with it
+	Seconds      float64         `json:"seconds"`
+}
+
+// runOne runs an event and writes what came of it.
+func (c *command) runOne(ctx context.Context, alone *supervisor.Alone, content json.RawMessage) error {
+	began := time.Now()
+	r, err := alone.Run(ctx, content)
+	took := time.Since(began)
+	alone.Stop() // what it wrote stands before what came of it
+	switch {
+	case err != nil:
+		return didNotRun(err)
+	case r.CutShort:
+		return failure(Failed, "the agent was ended before it answered, it neither read nor answered pings: what it wrote, if anything, stands above")
+	}
+	config := spec.NewConfig("")
+	v := worker.Judge(worker.Policy{MaxRetries: config.MaxRetries, Delays: config.Delays(), Tiers: config.Delays(), DLQ: config.DLQEnabled}, worker.Tries{Number: 1}, r)
+	a := attempt{r.Outcome, r.Value, v.Class, r.Type, r.Message, r.Traceback, v.Settled, took.Seconds()}
+	if a.Outcome == task.Completed && a.Result == nil {
+		a.Result = json.RawMessage("null")
+	}
+	if err := c.write(a, func() { c.attempt(a, v) }); err != nil {
+		return err
+	}
+	if a.Outcome != task.Completed {
+		return silent(Failed)
+	}
+	return nil
+}
+
+// attempt writes the result, or what went wrong and what Reeve would make of it.
+func (c *command) attempt(a attempt, v worker.Verdict) {
+	if a.Outcome == task.Completed {
+		_, _ = fmt.Fprintln(c.Out, string(a.Result))
+		return
+	}
+	if a.Traceback != "" && a.Outcome == task.Failed { // a crash's is its log, which stands above
+		c.say("%s", strings.TrimRight(a.Traceback, "\n"))
+	}
+	typ := ""
+	if a.ErrorType != "" {
+		typ = a.ErrorType + ": "
+	}
+	c.say("error: the attempt %s: %s%s", strings.ReplaceAll(string(a.Outcome), "_", " "), typ, a.ErrorMessage)
+	then := "Reeve would dead-letter the event at once"
+	if v.Settled == task.SettledRetry {
+		then = fmt.Sprintf("Reeve would try it again after %s", v.Delay)
+	}
+	derived := ""
+	if v.Derived {
+		derived = " (guessed from the message)"
+	}
+	c.say("  its class is %s%s: %s", a.ErrorClass, derived, then)
+}
