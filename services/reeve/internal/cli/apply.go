@@ -59,20 +59,12 @@ func Refused(err error) error {
 	return failure(Failed, "%w: name the file by -f", err)
 }
 
-// applied is what an apply did, or would do, as JSON.
-type applied struct {
-	Items   []client.AgentChange `json:"items"`
-	Skipped []Unregistered       `json:"skipped,omitempty"`
-	Failed  []Unregistered       `json:"failed,omitempty"`
-	DryRun  bool                 `json:"dry_run"`
-}
-
 func (c *command) applyAgents(ctx context.Context, cl *client.ClientWithResponses, s Selection, prune, dryRun bool) error {
 	changes, err := Apply(ctx, cl, s, prune, dryRun)
 	if err != nil {
 		return err
 	}
-	if err := c.write(applied{changes, s.Skipped, s.Failed, dryRun}, func() { c.changes(changes, s) }); err != nil {
+	if err := c.write(map[string]any{"items": s.among(changes), "dry_run": dryRun}, func() { c.changes(changes, s) }); err != nil {
 		return err
 	}
 	if dryRun {

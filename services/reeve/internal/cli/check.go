@@ -25,32 +25,33 @@ func (c *command) agentCheck() *cobra.Command {
 		Short: "Test an agent alone: start it, ping it, end it",
 		Long: `Start the agent of a directory as a supervisor does, without Kafka and registry, wait until it answers a ping, and end
 it. A callback that isn't there, a library that is missing, a program that ends at once are told with what to do.`,
-		Args: exactly(1, "the agent's directory"),
+		Example: "  reeve agent check my-agent",
+		Args:    exactly(1, "the agent's directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			agent, err := flags.agent(args[0])
 			if err != nil {
 				return err
 			}
-			alone, err := c.startAlone(cmd.Context(), args[0], flags)
+			lone, err := c.startAlone(cmd.Context(), args[0], flags)
 			if err != nil {
 				return err
 			}
-			defer alone.Stop()
-			memory, ping, err := alone.Figures(cmd.Context())
+			defer lone.Stop()
+			memory, ping, err := lone.Figures(cmd.Context())
 			if err != nil {
 				return didNotRun(err)
 			}
-			got := checked{agent.Runtime, agent.Callback, agent.Command, alone.Took().Seconds(), float64(ping) / float64(time.Millisecond), memory}
+			got := checked{agent.Runtime, agent.Callback, agent.Command, lone.Took().Seconds(), float64(ping) / float64(time.Millisecond), memory}
 			return c.write(got, func() {
 				what := got.Callback
 				if what == "" {
 					what = strings.Join(got.Command, " ")
 				}
 				_, _ = fmt.Fprintf(c.Out, "ok: %s %s was up after %s, answers a ping in %.1f ms and has %.1f MB\n",
-					got.Runtime, what, alone.Took().Round(time.Millisecond), got.PingMS, got.MemoryMB)
+					got.Runtime, what, lone.Took().Round(time.Millisecond), got.PingMS, got.MemoryMB)
 			})
 		},
 	}
 	flags.add(cmd)
-	return c.outputFlag(cmd)
+	return alone(c.outputFlag(cmd))
 }

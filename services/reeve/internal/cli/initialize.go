@@ -26,7 +26,8 @@ func (c *command) initialize() *cobra.Command {
 a program of any language (command), and say what to type next.
 
 The directory must be empty or not there yet. The agent is named after it.`,
-		Args: exactly(1, "one directory"),
+		Example: "  reeve init my-agent --lang python",
+		Args:    exactly(1, "one directory"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := c.settle(&o, args[0]); err != nil {
 				return err
@@ -37,7 +38,8 @@ The directory must be empty or not there yet. The agent is named after it.`,
 	cmd.Flags().StringVar(&o.Lang, "lang", "python", "what the agent is written in: "+strings.Join(scaffold.Languages(), ", "))
 	cmd.Flags().StringVar(&o.Name, "name", "", "the agent's name (default: the directory's)")
 	cmd.Flags().StringVar(&o.Topic, "topic", "", "the topic that it listens to (default: NAME.requested)")
-	return cmd
+	completeFlag(cmd, "lang", words(scaffold.Languages()...))
+	return alone(cmd)
 }
 
 // settle fills in what wasn't given and checks the whole.

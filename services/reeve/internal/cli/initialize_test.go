@@ -9,7 +9,7 @@ import (
 
 func TestInitSaysWhatItMadeAndWhatToTypeNext(t *testing.T) {
 	t.Chdir(t.TempDir())
-	got := alone(t.Context(), "", "init", "hello agent's", "--name", "hello", "--lang", "python")
+	got := byHand(t.Context(), "", "init", "hello agent's", "--name", "hello", "--lang", "python")
 	want := `made hello agent's: .gitignore, agents.yaml, callback.py, event.json, test_callback.py
 
 Next:
@@ -22,7 +22,7 @@ Next:
 	if got.code != 0 || got.out != want || got.err != "" {
 		t.Errorf("got %+v, want\n%s", got, want)
 	}
-	if got := alone(t.Context(), "", "init", "-x", "--lang", "go"); got.code != 2 {
+	if got := byHand(t.Context(), "", "init", "-x", "--lang", "go"); got.code != 2 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -33,7 +33,7 @@ func TestInitInTheDirectoryItselfNeedsNoCd(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
-	got := alone(t.Context(), "", "init", ".", "--topic", "greet.me")
+	got := byHand(t.Context(), "", "init", ".", "--topic", "greet.me")
 	if got.code != 0 || strings.Contains(got.out, "cd ") || !strings.Contains(got.out, "publish greet.me ") {
 		t.Errorf("got %+v", got)
 	}
@@ -69,7 +69,7 @@ func TestInitRefusesByNameBeforeItWrites(t *testing.T) {
 		"init new --force":                 {2, "unknown flag: --force"},
 		"init " + strings.Repeat("n", 249): {2, "characters"},
 	} {
-		if got := alone(t.Context(), "", strings.Fields(line)...); got.code != want.code || got.out != "" || !strings.Contains(got.err, want.says) {
+		if got := byHand(t.Context(), "", strings.Fields(line)...); got.code != want.code || got.out != "" || !strings.Contains(got.err, want.says) {
 			t.Errorf("%s: got %+v, want %d and %q", line, got, want.code, want.says)
 		}
 	}

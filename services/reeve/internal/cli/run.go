@@ -42,7 +42,8 @@ func (c *command) run() *cobra.Command {
 		Long: `Start an agent as a supervisor does, have it run one event, print its result and end it.
 
 What the agent writes goes to standard error. The exit code is 0 if the attempt completed, else 1.`,
-		Args: exactly(0, "no arguments"),
+		Example: "  reeve run --dir my-agent --callback callback:handle --content '{\"name\": \"Ada\"}'",
+		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("content") {
 				return usage("say what the event holds: by --content JSON or @FILE")
@@ -54,19 +55,19 @@ What the agent writes goes to standard error. The exit code is 0 if the attempt 
 			if err != nil {
 				return err
 			}
-			alone, err := c.startAlone(cmd.Context(), dir, flags)
+			lone, err := c.startAlone(cmd.Context(), dir, flags)
 			if err != nil {
 				return err
 			}
-			defer alone.Stop()
-			return c.runOne(cmd.Context(), alone, body)
+			defer lone.Stop()
+			return c.runOne(cmd.Context(), lone, body)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "the agent's directory")
 	cmd.Flags().StringVar(&content, "content", "", "the event's content: JSON, @FILE, or @- for standard input")
 	cmd.Flags().DurationVar(&flags.timeout, "timeout", spec.NewProcess().RequestTimeout.Duration(), "how long the attempt may take, request_timeout in agents.yaml")
 	flags.add(cmd)
-	return c.outputFlag(cmd)
+	return alone(c.outputFlag(cmd))
 }
 
 // startAlone starts the agent of a directory.
@@ -75,8 +76,8 @@ func (c *command) startAlone(ctx context.Context, dir string, flags aloneFlags) 
 	if err != nil {
 		return nil, err
 	}
-	alone, err := supervisor.StartAlone(ctx, supervisor.AloneConfig{Agent: agent, AgentsDir: dir, Environ: c.Environ, Log: func(line string) { c.say("%s", line) }})
-	return alone, didNotRun(err)
+	lone, err := supervisor.StartAlone(ctx, supervisor.AloneConfig{Agent: agent, AgentsDir: dir, Environ: c.Environ, Log: func(line string) { c.say("%s", line) }})
+	return lone, didNotRun(err)
 }
 
 // agent is the spec that a directory and the flags make.
@@ -120,13 +121,13 @@ var remediesAlone = map[string]string{
 
 // didNotRun gives an agent's typed error its remedy.
 func didNotRun(err error) error {
-	var alone *supervisor.AloneError
-	if !errors.As(err, &alone) {
+	var lone *supervisor.AloneError
+	if !errors.As(err, &lone) {
 		return err
 	}
-	remedy := remediesAlone[alone.Cause.Type]
+	remedy := remediesAlone[lone.Cause.Type]
 	if remedy == "" {
-		remedy = alone.Cause.Remediation
+		remedy = lone.Cause.Remediation
 	}
 	return failure(Failed, "%w\n  %s", err, remedy)
 }
@@ -144,11 +145,11 @@ type attempt struct {
 }
 
 // runOne runs an event and writes what came of it.
-func (c *command) runOne(ctx context.Context, alone *supervisor.Alone, content json.RawMessage) error {
+func (c *command) runOne(ctx context.Context, lone *supervisor.Alone, content json.RawMessage) error {
 	began := time.Now()
-	r, err := alone.Run(ctx, content)
+	r, err := lone.Run(ctx, content)
 	took := time.Since(began)
-	alone.Stop() // what it wrote stands before what came of it
+	lone.Stop() // what it wrote stands before what came of it
 	switch {
 	case err != nil:
 		return didNotRun(err)

@@ -49,8 +49,8 @@ func agentDir(t *testing.T) string {
 	return dir
 }
 
-// alone runs a command line that needs no registry, with an environment that holds a secret.
-func alone(ctx context.Context, in string, args ...string) result {
+// byHand runs a command line that needs no registry, with an environment that holds a secret.
+func byHand(ctx context.Context, in string, args ...string) result {
 	var out, errs bytes.Buffer
 	code := Run(ctx, System{In: strings.NewReader(in), Out: &out, Err: &errs, Environ: append(os.Environ(), "SECRET=s")}, args)
 	return result{code, out.String(), errs.String()}
@@ -71,7 +71,7 @@ func TestRunPrintsTheResultOfOneEvent(t *testing.T) {
 		"--content 1 --callback module":                       `{"got": 1, "attempt": 1, "env": null, "secret": null}`,
 	} {
 		t.Run(line, func(t *testing.T) {
-			got := alone(t.Context(), "[2]", append([]string{"run", "--dir", dir}, strings.Fields(line)...)...)
+			got := byHand(t.Context(), "[2]", append([]string{"run", "--dir", dir}, strings.Fields(line)...)...)
 			if got.code != 0 || got.out != want+"\n" {
 				t.Errorf("got %+v, want %s", got, want)
 			}
@@ -92,14 +92,14 @@ func TestRunTellsHowAnAttemptFails(t *testing.T) {
 	} {
 		t.Run(content, func(t *testing.T) {
 			args := []string{"run", "--dir", dir, "--content", `"` + content + `"`, "--timeout", "500ms"}
-			got := alone(t.Context(), "", args...)
+			got := byHand(t.Context(), "", args...)
 			for _, part := range append(want.says, "working on "+content) {
 				if got.code != 1 || got.out != "" || !strings.Contains(got.err, part) {
 					t.Errorf("got %+v, want %q in it", got, part)
 				}
 			}
 			var a attempt
-			got = alone(t.Context(), "", append(args, "-o", "json")...)
+			got = byHand(t.Context(), "", append(args, "-o", "json")...)
 			if err := json.Unmarshal([]byte(got.out), &a); err != nil || got.code != 1 {
 				t.Fatalf("%+v: %v", got, err)
 			}
@@ -116,7 +116,7 @@ func TestRunTellsHowAnAttemptFails(t *testing.T) {
 
 // A supervisor publishes so many lines a second; by hand one sees them all.
 func TestRunShowsTheWholeLog(t *testing.T) {
-	got := alone(t.Context(), "", "run", "--dir", agentDir(t), "--content", `"chatter"`)
+	got := byHand(t.Context(), "", "run", "--dir", agentDir(t), "--content", `"chatter"`)
 	if n := strings.Count(got.err, "\nline "); got.code != 0 || n != 2000 {
 		t.Errorf("%d lines of 2000, exit code %d", n, got.code)
 	}
@@ -127,7 +127,7 @@ func TestRunIsInterrupted(t *testing.T) {
 	dir := agentDir(t)
 	began := time.Now()
 	time.AfterFunc(time.Second, cancel)
-	got := alone(ctx, "", "run", "--dir", dir, "--content", `"hang"`)
+	got := byHand(ctx, "", "run", "--dir", dir, "--content", `"hang"`)
 	if got.code != 1 || !strings.Contains(got.err, "error: interrupted") || time.Since(began) > 20*time.Second {
 		t.Errorf("after %s: %+v", time.Since(began), got)
 	}
@@ -157,7 +157,7 @@ func TestWhatCannotRunIsATypedErrorWithItsRemedy(t *testing.T) {
 			"--callback callback:handle more": {2, "takes"},
 		} {
 			t.Run(command+" "+line, func(t *testing.T) {
-				got := alone(t.Context(), "", strings.Fields(command+" "+dir+" "+line)...)
+				got := byHand(t.Context(), "", strings.Fields(command+" "+dir+" "+line)...)
 				if got.code != want.code || got.out != "" || !strings.Contains(got.err, want.says) {
 					t.Errorf("got %+v, want %d and %q", got, want.code, want.says)
 				}
@@ -172,7 +172,7 @@ func TestWhatCannotRunIsATypedErrorWithItsRemedy(t *testing.T) {
 		"agent check":                 "takes the agent's directory",
 		"agent check /none":           "/none is no directory",
 	} {
-		if got := alone(t.Context(), "", strings.Fields(line)...); got.code != 2 || !strings.Contains(got.err, says) {
+		if got := byHand(t.Context(), "", strings.Fields(line)...); got.code != 2 || !strings.Contains(got.err, says) {
 			t.Errorf("%s: got %+v, want %q", line, got, says)
 		}
 	}
@@ -180,11 +180,11 @@ func TestWhatCannotRunIsATypedErrorWithItsRemedy(t *testing.T) {
 
 func TestCheckSaysThatAnAgentIsUp(t *testing.T) {
 	dir := agentDir(t)
-	if got := alone(t.Context(), "", "agent", "check", dir); got.code != 0 || !strings.HasPrefix(got.out, "ok: python callback:handle was up after ") {
+	if got := byHand(t.Context(), "", "agent", "check", dir); got.code != 0 || !strings.HasPrefix(got.out, "ok: python callback:handle was up after ") {
 		t.Errorf("%+v", got)
 	}
 	var c checked
-	got := alone(t.Context(), "", "agent", "check", dir, "--callback", "other", "-o", "json")
+	got := byHand(t.Context(), "", "agent", "check", dir, "--callback", "other", "-o", "json")
 	if err := json.Unmarshal([]byte(got.out), &c); err != nil || got.code != 0 || c.Runtime != "python" || c.Callback != "callback:other" || c.MemoryMB <= 0 || c.PingMS <= 0 || c.StartSeconds <= 0 {
 		t.Errorf("%+v: %+v, %v", got, c, err)
 	}

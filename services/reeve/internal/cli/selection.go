@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/reeve-run/reeve/pkg/client"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/reeve/internal/admission"
 	"github.com/reeve-run/reeve/services/reeve/internal/agentsfile"
@@ -18,6 +20,7 @@ type Selection struct {
 
 // Unregistered is an agent that a file lists and that isn't registered. What is registered under its name stays as it is.
 type Unregistered struct {
+	Action string `json:"action"` // skip or fail, beside the actions that the registry knows
 	Topic  string `json:"topic"`
 	Name   string `json:"name"`
 	Reason string `json:"reason"`
@@ -32,13 +35,14 @@ func Select(ctx context.Context, listed []agentsfile.Listed, environ []string) S
 	var s Selection
 	for n, r := range admission.Judge(ctx, terms, environ) {
 		a := listed[n].Agent
-		out := Unregistered{a.Topic, a.Name, r.Reason}
+		out := Unregistered{"skip", a.Topic, a.Name, r.Reason}
 		switch r.Verdict {
 		case admission.Admitted:
 			s.Agents = append(s.Agents, a)
 		case admission.Skipped:
 			s.Skipped = append(s.Skipped, out)
 		case admission.Failed:
+			out.Action = "fail"
 			s.Failed = append(s.Failed, out)
 		}
 	}
@@ -55,13 +59,23 @@ func (s Selection) Say(say func(format string, args ...any)) {
 	}
 }
 
+// among are the registry's changes with what isn't registered behind them, as one list for programs.
+func (s Selection) among(changes []client.AgentChange) []any {
+	list := make([]any, 0, len(changes)+len(s.Skipped)+len(s.Failed))
+	for _, ch := range changes {
+		list = append(list, ch)
+	}
+	for _, u := range slices.Concat(s.Skipped, s.Failed) {
+		list = append(list, u)
+	}
+	return list
+}
+
 // keep are the agents that prune must leave alone.
 func (s Selection) keep() []string {
 	var refs []string
-	for _, list := range [][]Unregistered{s.Skipped, s.Failed} {
-		for _, u := range list {
-			refs = append(refs, u.Topic+"/"+u.Name)
-		}
+	for _, u := range slices.Concat(s.Skipped, s.Failed) {
+		refs = append(refs, u.Topic+"/"+u.Name)
 	}
 	return refs
 }
