@@ -29,7 +29,7 @@ func TestFromInitToTheFirstAnsweredEvent(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			n := newcomer{System: sys, listen: freeAddr(t)}
+			n := newcomer{System: sys}
 			last := n.follow(t, n.typed(t, filepath.Join(bin, "reeve")+" init my-agent --lang "+lang))
 			if !strings.Contains(last, "completed") || !strings.Contains(last, `"Hello, Ada!"`) {
 				t.Errorf("the last command said\n%s", last)
@@ -48,7 +48,7 @@ func TestFromInitToTheFirstAnsweredEvent(t *testing.T) {
 // newcomer types commands into a shell.
 type newcomer struct {
 	*harness.System
-	listen   string
+	url      string // where reeve dev serves, once it has said so
 	cd       string // the directory changed to, as a line of shell
 	commands int
 	dev      *harness.Process
@@ -56,7 +56,7 @@ type newcomer struct {
 
 func (n *newcomer) shell(t *testing.T, line string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", n.cd+line)
-	cmd.Dir, cmd.Env = n.Dir, append(harness.Environ(), "REEVE_HTTP_ADDR="+n.listen, "REEVE_URL=http://"+n.listen)
+	cmd.Dir, cmd.Env = n.Dir, append(harness.Environ(), "REEVE_HTTP_ADDR=127.0.0.1:0", "REEVE_URL="+n.url) // other tests have the usual ports
 	return cmd
 }
 
@@ -97,13 +97,14 @@ func (n *newcomer) follow(t *testing.T, printed string) (last string) {
 // inBackground has a command run on, and waits until it says that it is ready.
 func (n *newcomer) inBackground(t *testing.T, line string) {
 	t.Helper()
-	p, err := n.Run(n.shell(t, "exec "+line), "dev", "http://"+n.listen)
+	p, err := n.Run(n.shell(t, "exec "+line), "dev", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.dev = p
 	eventually(t, time.Minute, func() string {
-		if strings.Contains(p.Log(), "ready: ") {
+		if _, where, ok := strings.Cut(p.Log(), "ready: REST and dashboard "); ok {
+			n.url = strings.Fields(where)[0]
 			return ""
 		}
 		return "it isn't ready: " + p.Log()
