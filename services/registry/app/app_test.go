@@ -273,6 +273,9 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		{"POST", "/v1/events", `{"topic":"reeve.tasks.x","payload":{"content":1}}`, 422, "invalid_event"},
 		{"POST", "/v1/events", `{"topic":"orders","payload":{"content":1,"reply_to":"reeve.control"}}`, 422, "invalid_event"},
 		{"POST", "/v1/events", `{"topic":"orders","payload":{"content":1,"webhook":"file:///etc/passwd"}}`, 422, "invalid_event"},
+		{"POST", "/v1/events", `{"topic":"orders","payload":{"content":1,"webhook":"example.com/hook"}}`, 422, "invalid_event"},
+		{"POST", "/v1/events", `{"topic":"orders","payload":{"content":1},"correlation_id":"` + strings.Repeat("c", 5000) + `"}`, 422, "invalid_event"},
+		{"POST", "/v1/events/batch", `{"events":[{"topic":"orders","payload":{"content":1,"webhook":"ftp://x"}}]}`, 422, "invalid_event"},
 		{"POST", "/v1/events", strings.Repeat(" ", 33<<20), 413, "too_large"},
 		{"GET", "/v1/bus/groups", "", 400, "invalid_request"},
 	} {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/reeve-run/reeve/pkg/event"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/bus"
@@ -16,18 +17,18 @@ import (
 
 // PublishEvent publishes one event.
 func (s *Server) PublishEvent(ctx context.Context, r api.PublishEventRequestObject) (api.PublishEventResponseObject, error) {
-	event, faults := s.eventOf(*r.Body, "")
+	ev, faults := s.eventOf(*r.Body, "")
 	if len(faults) > 0 {
 		return nil, invalidEvent(faults)
 	}
-	published, err := s.Bus.Publish(ctx, []bus.Event{event})
+	published, err := s.Bus.Publish(ctx, []bus.Event{ev})
 	if err != nil {
 		return nil, &Unreached{err}
 	}
 	if err := published[0].Err; err != nil {
 		return nil, publishError(err)
 	}
-	return api.PublishEvent202JSONResponse{EventId: event.ID, Topic: event.Topic, Partition: published[0].Partition, Offset: published[0].Offset}, nil
+	return api.PublishEvent202JSONResponse{EventId: ev.ID, Topic: ev.Topic, Partition: published[0].Partition, Offset: published[0].Offset}, nil
 }
 
 // PublishEvents publishes a batch and says of each event what became of it.
@@ -38,8 +39,8 @@ func (s *Server) PublishEvents(ctx context.Context, r api.PublishEventsRequestOb
 	events := make([]bus.Event, len(r.Body.Events))
 	var faults []api.FieldError
 	for i, e := range r.Body.Events {
-		event, fs := s.eventOf(e, fmt.Sprintf("events[%d].", i))
-		events[i], faults = event, append(faults, fs...)
+		ev, fs := s.eventOf(e, fmt.Sprintf("events[%d].", i))
+		events[i], faults = ev, append(faults, fs...)
 	}
 	if len(faults) > 0 {
 		return nil, invalidEvent(faults)
@@ -93,6 +94,7 @@ func (s *Server) eventOf(e api.Event, prefix string) (bus.Event, []api.FieldErro
 			add("payload.webhook", err.Error())
 		}
 	}
+	checkLengths(e, add)
 	out := bus.Event{ID: e.Id, Topic: topic, TenantID: e.TenantId, CorrelationID: e.CorrelationId, CausationID: e.CausationId,
 		Source: e.Source, Key: e.Key, DeliveryAttempts: 1, CreatedAt: float64(s.Now().UnixMicro()) / 1e6}
 	out.Payload.Content, out.Payload.Webhook, out.Payload.ReplyTo = e.Payload.Content, e.Payload.Webhook, e.Payload.ReplyTo
@@ -111,6 +113,19 @@ func (s *Server) eventOf(e api.Event, prefix string) (bus.Event, []api.FieldErro
 		}
 	}
 	return out, faults
+}
+
+// checkLengths finds fields that are longer than what rides in a header: such an event would be rejected when it is
+// dispatched, when its publisher is gone.
+func checkLengths(e api.Event, add func(field, message string)) {
+	for _, f := range []struct {
+		name  string
+		value *string
+	}{{"id", &e.Id}, {"type", e.Type}, {"tenant_id", e.TenantId}, {"correlation_id", e.CorrelationId}, {"causation_id", e.CausationId}, {"source", e.Source}} {
+		if f.value != nil && len(*f.value) > event.MaxField {
+			add(f.name, fmt.Sprintf("has %d bytes: give at most %d", len(*f.value), event.MaxField))
+		}
+	}
 }
 
 func publishError(err error) error {
