@@ -1,0 +1,66 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/spec"
+)
+
+var errNoTopic = errors.New("the topic doesn't exist")
+
+// userTopic gives the id of the agent's topic, which it makes where that is allowed.
+func (k *Keeper) userTopic(ctx context.Context, a *spec.Agent) ([16]byte, error) {
+	found, err := k.env.admin().ListTopics(ctx, a.Topic)
+	if err != nil {
+		return [16]byte{}, err
+	}
+	t := found[a.Topic]
+	if errors.Is(t.Err, kerr.UnknownTopicOrPartition) || t.Err == nil && len(t.Partitions) == 0 {
+		if k.env.CreateTopics {
+			if err := kafka.EnsureTopics(ctx, k.env.Client, k.env.Kafka.Replication, kafka.Topic{Name: a.Topic, Partitions: -1}); err != nil {
+				return [16]byte{}, err
+			}
+		}
+		return [16]byte{}, errNoTopic
+	}
+	return t.ID, t.Err
+}
+
+// taskTopic makes the agent's task topic and sees to it that topics that its records go through take them.
+func (k *Keeper) taskTopic(ctx context.Context, a *spec.Agent) error {
+	source, err := kafka.MaxBytes(ctx, k.env.Client, a.Topic)
+	if isUnknownTopic(err) {
+		source, err = kafka.DefaultMaxBytes, nil
+	}
+	if err != nil {
+		return err
+	}
+	tasks := kafka.TasksTopic(k.env.Names, a, source)
+	found, err := k.env.admin().ListTopics(ctx, tasks.Name)
+	if err != nil {
+		return fmt.Errorf("look up topic %s: %w", tasks.Name, err)
+	}
+	if found[tasks.Name].Err != nil || len(found[tasks.Name].Partitions) == 0 {
+		if err := kafka.EnsureTopics(ctx, k.env.Client, k.env.Kafka.Replication, tasks); err != nil {
+			return err
+		}
+	}
+	limit := kafka.DerivedMaxBytes(source)
+	through := []string{tasks.Name}
+	if limit > kafka.SharedMaxBytes {
+		for _, tier := range k.env.Kafka.RetryTiers {
+			through = append(through, k.env.Names.Retry(tier))
+		}
+	}
+	for _, topic := range through {
+		if err := kafka.RaiseMaxBytes(ctx, k.env.Client, topic, limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
