@@ -4,16 +4,17 @@
 // The committed offset L is the lowest unsettled one. The metadata holds what the offset can't say: who wrote it, how
 // far work may have started, which tasks are on a later attempt than their record says, and what is settled beyond L.
 //
-// # Metadata, version 1
+// # Metadata, versions 1 and 2
 //
 // The string is unpadded base64url (RFC 4648 §5) of these bytes; varints are those of encoding/binary:
 //
-//	version        1 byte, 1
+//	version        1 byte, 1 or 2
 //	flags          1 byte, bit 0: clean (the writer handed over or fell idle: nothing below the marks is in doubt)
 //	topic id       16 bytes, the UUID of the topic that the offsets belong to
 //	node           uvarint length, then the writer's node name, at most MaxNode bytes
 //	reserved       uvarint: offsets below L + reserved may have been started
 //	suspects       uvarint: unsettled offsets below L + suspects may have begun under an owner that died
+//	passed         version 2 only: uvarint since, Unix milliseconds, and uvarint count of the records passed on since then
 //	entries        uvarint count, at most MaxEntries, then for each, in ascending order:
 //	                 uvarint offset - (previous entry's offset, or L)
 //	                 uvarint attempt << 1 | alone
@@ -21,6 +22,8 @@
 //	settled        the rest; empty, or one byte 'r' and runs, or 'b' and a bitmap
 //	                 runs: pairs of uvarint (gap since the end of the last run, or since L; length)
 //	                 bitmap: bit i of byte i/8 stands for L + i
+//
+// Version 2 is written where records are counted, by dispatchers; workers write version 1.
 //
 // Nothing is tracked at or beyond L + Window, so that the string stays below MaxBytes, which is Kafka's default limit
 // (offset.metadata.max.bytes). Unreadable metadata is an error of Decode; callers go on as if it were empty and say so.

@@ -23,7 +23,8 @@ const (
 )
 
 const (
-	version    = 1
+	version1   = 1
+	version2   = 2 // version 1 and Passed
 	flagClean  = 1
 	kindRuns   = 'r'
 	kindBitmap = 'b'
@@ -37,8 +38,16 @@ type Metadata struct {
 	// Reserved and Suspects are offsets, not distances; a value of L or less means none.
 	Reserved int64
 	Suspects int64
+	Passed   Count
 	Entries  []Entry // ascending by offset, all in [L, L+Window)
 	Settled  Set     // relative to L
+}
+
+// Count is how many records were passed on since a time. It rides with the commits that pass them on, so it is exact, and
+// each owner of the partition goes on where the last one stopped. The zero value counts nothing.
+type Count struct {
+	Since int64 // Unix milliseconds; tells a count from one that begins anew because the commits before were lost
+	N     int64
 }
 
 // Entry is a task whose attempt is another than its record says.
@@ -78,7 +87,10 @@ func (s Set) Len() int {
 // MaxEntries, which the tracker never lets happen.
 func (m *Metadata) Encode(l int64) string {
 	b := make([]byte, 0, 128)
-	b = append(b, version, 0)
+	b = append(b, version1, 0)
+	if m.Passed.Since > 0 {
+		b[0] = version2
+	}
 	if m.Clean {
 		b[1] |= flagClean
 	}
@@ -88,6 +100,10 @@ func (m *Metadata) Encode(l int64) string {
 	b = append(b, node...)
 	b = binary.AppendUvarint(b, distance(l, m.Reserved))
 	b = binary.AppendUvarint(b, distance(l, m.Suspects))
+	if m.Passed.Since > 0 {
+		b = binary.AppendUvarint(b, uint64(m.Passed.Since))
+		b = binary.AppendUvarint(b, uint64(max(m.Passed.N, 0)))
+	}
 	entries := m.Entries[:min(len(m.Entries), MaxEntries)]
 	b = binary.AppendUvarint(b, uint64(len(entries)))
 	previous := l
@@ -175,14 +191,18 @@ func Decode(l int64, s string) (Metadata, error) {
 		return m, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	d := decoder{b: b}
-	if v := d.byte(); v != version {
-		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d", ErrFormat, v, version)
+	v := d.byte()
+	if v != version1 && v != version2 {
+		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d and %d", ErrFormat, v, version1, version2)
 	}
 	m.Clean = d.byte()&flagClean != 0
 	copy(m.TopicID[:], d.bytes(16))
 	m.Node = string(d.bytes(d.upTo(MaxNode)))
 	m.Reserved = l + int64(d.upTo(Window))
 	m.Suspects = l + int64(d.upTo(Window))
+	if v == version2 {
+		m.Passed = Count{Since: int64(d.upTo(1 << 62)), N: int64(d.upTo(1 << 62))}
+	}
 	m.Entries = d.entries(l)
 	m.Settled = d.set()
 	if d.failed {

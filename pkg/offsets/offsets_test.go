@@ -13,7 +13,7 @@ import (
 // offsets, 64 entries with everything in them, the longest node name.
 func TestEncodeStaysBelowKafkasLimit(t *testing.T) {
 	l := int64(1 << 40)
-	m := Metadata{Node: strings.Repeat("n", MaxNode), Reserved: l + Window, Suspects: l + Window}
+	m := Metadata{Node: strings.Repeat("n", MaxNode), Reserved: l + Window, Suspects: l + Window, Passed: Count{1 << 42, 1 << 62}}
 	for i := range MaxEntries {
 		m.Entries = append(m.Entries, Entry{Offset: l + int64(i)*255, Attempt: MaxAttempt, Alone: true, NotBefore: 1 << 41})
 	}
@@ -31,6 +31,9 @@ func drawMetadata(t *rapid.T, l int64) Metadata {
 		Node:     rapid.StringN(0, 25, MaxNode).Draw(t, "node"),
 		Reserved: l + rapid.Int64Range(0, Window).Draw(t, "reserved"),
 		Suspects: l + rapid.Int64Range(0, Window).Draw(t, "suspects"),
+	}
+	if rapid.Bool().Draw(t, "counts") {
+		m.Passed = Count{Since: rapid.Int64Range(1, 1<<62).Draw(t, "since"), N: rapid.Int64Range(0, 1<<62).Draw(t, "passed")}
 	}
 	copy(m.TopicID[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "topic"))
 	at := rapid.SliceOfNDistinct(rapid.Int64Range(0, Window-1), 0, MaxEntries, rapid.ID[int64]).Draw(t, "entries")
@@ -64,7 +67,7 @@ func TestMetadataRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got.Clean != m.Clean || got.TopicID != m.TopicID || got.Node != m.Node || got.Reserved != m.Reserved || got.Suspects != m.Suspects ||
-			!slices.Equal(got.Entries, m.Entries) || got.Settled.Len() != m.Settled.Len() {
+			got.Passed != m.Passed || !slices.Equal(got.Entries, m.Entries) || got.Settled.Len() != m.Settled.Len() {
 			t.Fatalf("wrote %+v, read %+v", m, got)
 		}
 		for i := range int64(len(m.Settled)) * 64 {
@@ -85,6 +88,11 @@ func TestFormatIsFixed(t *testing.T) {
 	if got := m.Encode(100); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	m.Passed = Count{Since: 1_700_000_000_000, N: 300}
+	const counted = "AgH_AAAAAAAAAAAAAAAAAAAAAWEUCoDQlf-8MawCAQMFBWIG"
+	if got := m.Encode(100); got != counted {
+		t.Errorf("version 2: got %s, want %s", got, counted)
+	}
 	if m, err := Decode(100, want); err != nil || m.Entries[0].Offset != 103 || !m.Settled.Has(2) {
 		t.Errorf("read %+v, %v", m, err)
 	}
@@ -92,6 +100,8 @@ func TestFormatIsFixed(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	m := Metadata{Node: "n", Reserved: 9, Entries: []Entry{{Offset: 7, Attempt: 3}}}
+	f.Add(int64(5), m.Encode(5))
+	m.Passed = Count{7, 8}
 	f.Add(int64(5), m.Encode(5))
 	f.Add(int64(0), "not base64!")
 	f.Add(int64(0), "AQ")
@@ -102,7 +112,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		again, err := Decode(l, m.Encode(l))
-		if err != nil || again.Node != m.Node || again.Settled.Len() != m.Settled.Len() || !slices.Equal(again.Entries, m.Entries) {
+		if err != nil || again.Node != m.Node || m.Passed.Since > 0 && again.Passed != m.Passed || again.Settled.Len() != m.Settled.Len() || !slices.Equal(again.Entries, m.Entries) {
 			t.Fatalf("%q: %+v became %+v, %v", s, m, again, err)
 		}
 	})

@@ -74,7 +74,7 @@ type Node struct {
 }
 
 // AgentReport is what a node says of an agent: in every heartbeat, and alone as an agent_report as soon as State or
-// Error change. Dispatchers fill Lag, Unsettled, TopicMissing; workers the rest.
+// Error change. Dispatchers fill Lag, Unsettled, TopicMissing, Dispatched; workers the rest.
 type AgentReport struct {
 	Event      string `json:"event,omitempty"` // agent_report where it stands alone
 	Topic      string `json:"topic"`
@@ -92,10 +92,22 @@ type AgentReport struct {
 	// Lag counts the events of the user topic that aren't routed yet, on this node's partitions; nil where this node
 	// doesn't know. Transaction markers don't count.
 	Lag *int64 `json:"lag,omitempty"`
-	// Unsettled counts the tasks on the task topic that aren't settled, on this node's partitions; nil where unknown.
-	Unsettled    *int64  `json:"unsettled,omitempty"`
-	TopicMissing bool    `json:"topic_missing,omitempty"`
-	Timestamp    float64 `json:"timestamp,omitempty"`
+	// Unsettled bounds the tasks on the task topic that aren't settled: none are more, and markers of transactions that
+	// are still ahead count as well. nil where unknown.
+	Unsettled    *int64 `json:"unsettled,omitempty"`
+	TopicMissing bool   `json:"topic_missing,omitempty"`
+	// Dispatched counts the agent's tasks, exactly, in heartbeats only: the partitions whose count has changed since the
+	// heartbeat before, and once a minute all that the node routes.
+	Dispatched []Dispatched `json:"dispatched,omitempty"`
+	Timestamp  float64      `json:"timestamp,omitempty"`
+}
+
+// Dispatched is how many tasks have been made of a partition of the user topic since a time, by all dispatchers together.
+// It only grows; an agent's tasks are the sum of the greatest N of each Partition and Since.
+type Dispatched struct {
+	Partition int32 `json:"partition"`
+	Since     int64 `json:"since"` // Unix milliseconds: when the count began
+	N         int64 `json:"n"`
 }
 
 // LogLine is a line of an agent's stderr, rate-limited.

@@ -113,8 +113,6 @@ type parts struct {
 	pulse  *pulse
 	tasks  *history.Store
 
-	sampled int // the heartbeats of dispatchers that sample has seen; its own
-
 	outcomes, reports *projection.Projection
 }
 

@@ -53,28 +53,8 @@ func (p *parts) follow(ctx context.Context, caughtUp chan struct{}) {
 	var once sync.Once
 	topic := p.cfg.Kafka.Names().Status()
 	again(ctx, p.cfg.Logger, "the reader of "+topic, func(ctx context.Context) error {
-		return p.fleet.Follow(ctx, p.client, p.opts, topic, func() { once.Do(func() { close(caughtUp) }) }, func() { p.sample(ctx) })
+		return p.fleet.Follow(ctx, p.client, p.opts, topic, func() { once.Do(func() { close(caughtUp) }) })
 	})
-}
-
-// sample notes how many tasks are finished whenever a dispatcher has said how many aren't settled.
-func (p *parts) sample(ctx context.Context) {
-	heard := p.fleet.Heard()
-	if heard == p.sampled {
-		return
-	}
-	p.sampled = heard
-	ctx, cancel := context.WithTimeout(ctx, beatLimit)
-	defer cancel()
-	sums, err := p.tasks.Sums(ctx, "", "")
-	if err != nil {
-		return // the database is away, and so is whoever would be told
-	}
-	then := make(map[string]int64, len(sums))
-	for ref, sum := range sums {
-		then[ref] = sum.Finished()
-	}
-	p.fleet.Finished(then)
 }
 
 // lead does what only one registry does, while it holds the lease.

@@ -74,7 +74,8 @@ type Carrier struct {
 type held struct {
 	queue  []*kgo.Record
 	bytes  int
-	next   int64 // committed position: everything below is moved
+	next   int64         // committed position: everything below is moved
+	passed offsets.Count // of what was produced up to there
 	paused bool
 }
 
@@ -87,8 +88,9 @@ type batch struct {
 }
 
 type taken struct {
-	from *held
-	n    int
+	from     *held
+	n        int
+	produced int64 // of the n: what became something
 }
 
 // NewCarrier joins the group. moved, if any, is told how many records were produced.
@@ -114,6 +116,17 @@ func (c *Carrier) Positions() map[int32]int64 {
 	ps := make(map[int32]int64, len(c.parts))
 	for p, h := range c.parts {
 		ps[p] = h.next
+	}
+	return ps
+}
+
+// Passed counts what was produced of each partition that it owns, by all who ever owned it: the commits tell the next one.
+func (c *Carrier) Passed() map[int32]offsets.Count {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ps := make(map[int32]offsets.Count, len(c.parts))
+	for p, h := range c.parts {
+		ps[p] = h.passed
 	}
 	return ps
 }
@@ -317,7 +330,7 @@ func (c *Carrier) choose() (batch, time.Duration) {
 		if len(outs) == 0 {
 			continue
 		}
-		b.taken[p] = taken{h, len(outs)}
+		before := len(b.records)
 		bytes += h.bytes / len(h.queue) * len(outs)
 		for i, out := range outs {
 			if out != nil {
@@ -325,6 +338,7 @@ func (c *Carrier) choose() (batch, time.Duration) {
 				b.sources = append(b.sources, h.queue[i])
 			}
 		}
+		b.taken[p] = taken{h, len(outs), int64(len(b.records) - before)}
 	}
 	return b, wait
 }
@@ -332,13 +346,18 @@ func (c *Carrier) choose() (batch, time.Duration) {
 func (c *Carrier) positions(b batch, clean bool) map[int32]hop.Position {
 	ps := make(map[int32]hop.Position, len(b.taken))
 	for p, t := range b.taken {
-		ps[p] = c.position(t.from.queue[t.n-1].Offset+1, clean)
+		ps[p] = c.position(t.from.queue[t.n-1].Offset+1, t.passed(), clean)
 	}
 	return ps
 }
 
-func (c *Carrier) position(at int64, clean bool) hop.Position {
-	m := offsets.Metadata{Clean: clean, TopicID: c.member.TopicID(), Node: c.cfg.Member.Node}
+// passed is the count once the batch is committed.
+func (t taken) passed() offsets.Count {
+	return offsets.Count{Since: t.from.passed.Since, N: t.from.passed.N + t.produced}
+}
+
+func (c *Carrier) position(at int64, passed offsets.Count, clean bool) hop.Position {
+	m := offsets.Metadata{Clean: clean, Passed: passed, TopicID: c.member.TopicID(), Node: c.cfg.Member.Node}
 	return hop.Position{Offset: at, Metadata: m.Encode(at)}
 }
 
@@ -348,7 +367,7 @@ func (c *Carrier) done(b batch) {
 	defer c.mu.Unlock()
 	for p, t := range b.taken {
 		h := t.from
-		h.next = h.queue[t.n-1].Offset + 1
+		h.next, h.passed = h.queue[t.n-1].Offset+1, t.passed()
 		for _, r := range h.queue[:t.n] {
 			h.bytes -= size(r)
 		}
@@ -369,7 +388,7 @@ func (c *Carrier) handOver(ctx context.Context, only ...int32) {
 	ps := make(map[int32]hop.Position)
 	c.mu.Lock()
 	for p, h := range c.parts {
-		ps[p] = c.position(h.next, true)
+		ps[p] = c.position(h.next, h.passed, true)
 	}
 	if len(only) > 0 {
 		all := ps
@@ -394,7 +413,11 @@ func (c *Carrier) Assigned(_ context.Context, as []hop.Assignment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range as {
-		c.parts[a.Partition] = &held{next: a.Offset}
+		passed := a.Metadata.Passed
+		if passed.Since == 0 {
+			passed.Since = time.Now().UnixMilli()
+		}
+		c.parts[a.Partition] = &held{next: a.Offset, passed: passed}
 		c.cfg.Rule.Assigned(a, c.member.TopicID())
 	}
 }

@@ -17,8 +17,12 @@ import (
 	"github.com/reeve-run/reeve/pkg/status"
 )
 
-// heartbeat is how often the fleet looks at user topics and reports.
-const heartbeat = 2 * time.Second
+const (
+	// heartbeat is how often the fleet looks at user topics and reports.
+	heartbeat = 2 * time.Second
+	// wholeEvery is after how many heartbeats one tells all counts of tasks: one before may have been lost.
+	wholeEvery = 30
+)
 
 // Fleet is all that a dispatcher does: one keeper an agent, one carrier a retry tier, and the looks and reports that they
 // share.
@@ -75,7 +79,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Unlock()
 	parts.Wait()
 	f.running.Wait()
-	f.env.Reporter.Node(f.reports(), true)
+	f.env.Reporter.Node(f.counted(false), true)
 	return err
 }
 
@@ -122,9 +126,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 
 // mendTaskTopic makes an agent's task topic where it is missing.
 func (f *Fleet) mendTaskTopic(ctx context.Context, ref string) error {
-	f.mu.Lock()
-	k := f.keepers["agent/"+ref]
-	f.mu.Unlock()
+	k := f.keeper(ref)
 	if k == nil {
 		return nil
 	}
@@ -132,6 +134,13 @@ func (f *Fleet) mendTaskTopic(ctx context.Context, ref string) error {
 		return k.taskTopic(ctx, a)
 	}
 	return nil
+}
+
+// keeper is an agent's by topic/name, or nil.
+func (f *Fleet) keeper(ref string) *Keeper {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.keepers["agent/"+ref]
 }
 
 // Ready takes over the desired state as of the start.
@@ -166,9 +175,7 @@ func (f *Fleet) Changed(key string, a *spec.Agent) {
 
 // spec is an agent's spec by topic/name.
 func (f *Fleet) spec(ref string) *spec.Agent {
-	f.mu.Lock()
-	k := f.keepers["agent/"+ref]
-	f.mu.Unlock()
+	k := f.keeper(ref)
 	if k == nil {
 		return nil
 	}
@@ -206,6 +213,17 @@ func (f *Fleet) reports() []status.AgentReport {
 	return rs
 }
 
+// counted is reports with the counts of tasks that have changed, or all of them.
+func (f *Fleet) counted(all bool) []status.AgentReport {
+	rs := f.reports()
+	for i := range rs {
+		if k := f.keeper(rs[i].Topic + "/" + rs[i].AgentName); k != nil {
+			rs[i].Dispatched = k.Dispatched(all)
+		}
+	}
+	return rs
+}
+
 // looks keeps the rooms up to date: often where something moves, more often where routing waits for a fast agent, at
 // every heartbeat elsewhere.
 func (f *Fleet) looks(ctx context.Context) {
@@ -237,7 +255,7 @@ func (f *Fleet) looks(ctx context.Context) {
 func (f *Fleet) heartbeats(ctx context.Context) {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		limited, cancel := context.WithTimeout(ctx, 2*heartbeat)
 		if err := f.lookAtTopics(limited); err != nil && ctx.Err() == nil {
 			f.env.Logger.Warn("look at user topics", slog.Any("error", err))
@@ -249,7 +267,7 @@ func (f *Fleet) heartbeats(ctx context.Context) {
 		}
 		select {
 		case <-f.ready: // before it knows the agents, a heartbeat would say that there are none
-			f.env.Reporter.Node(reports, false)
+			f.env.Reporter.Node(f.counted(n%wholeEvery == 0), false)
 		default:
 		}
 		select {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 )
@@ -33,6 +34,8 @@ type Keeper struct {
 	lane    *Lane
 	topicID [16]byte // of the user topic, as of the start of the lane
 	lag     *int64
+	counted map[int32]offsets.Count // by partition of the user topic, as of the end of the last lane
+	told    map[int32]offsets.Count // what the last heartbeats said
 }
 
 func newKeeper(env *Environment, a *spec.Agent, fail func(error)) *Keeper {
@@ -180,15 +183,14 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(running) }()
 	why := k.whileServing(ctx, a, ended)
-	k.mu.Lock()
-	k.carrier, k.lane = nil, nil
-	k.mu.Unlock()
 	if byItself := (*endedError)(nil); errors.As(why, &byItself) {
+		k.unrouted(c)
 		c.Member().Close()
 		return k.ended(ctx, byItself.cause)
 	}
 	stop()
 	<-ended
+	k.unrouted(c)
 	if ctx.Err() != nil || errors.Is(why, errTopicChanged) {
 		c.Member().Close() // the membership stays, so that a restart finds its partitions
 		return nil
@@ -197,6 +199,14 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
 	return c.Member().Leave(leaving)
+}
+
+// unrouted notes that a carrier has ended. What it has counted is still to be told.
+func (k *Keeper) unrouted(c *Carrier) {
+	passed := c.Passed()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.carrier, k.lane, k.counted = nil, nil, passed
 }
 
 // Reasons to end a lane.

@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"cmp"
 	"log/slog"
+	"slices"
 
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
@@ -43,10 +45,31 @@ func (k *Keeper) Report() status.AgentReport {
 	if k.lane != nil {
 		r.Partitions = k.lane.Partitions()
 	}
-	if n := k.room.Unsettled(); k.carrier != nil || n > 0 {
+	if n, ok := k.room.Unsettled(); ok {
 		r.Unsettled = &n
 	}
 	return r
+}
+
+// Dispatched gives the counts of tasks that have changed since it was last called, or all.
+func (k *Keeper) Dispatched(all bool) []status.Dispatched {
+	k.mu.Lock()
+	c, counted := k.carrier, k.counted
+	k.mu.Unlock()
+	if c != nil {
+		counted = c.Passed()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []status.Dispatched
+	for p, count := range counted {
+		if count.N > 0 && (all || k.told[p] != count) {
+			out = append(out, status.Dispatched{Partition: p, Since: count.Since, N: count.N})
+		}
+	}
+	slices.SortFunc(out, func(a, b status.Dispatched) int { return cmp.Compare(a.Partition, b.Partition) })
+	k.told = counted
+	return out
 }
 
 // positions gives where the lane stands; nil while there is none.

@@ -16,6 +16,7 @@ type Room struct {
 	next      int     // of the partitions, for records without a key
 	full      bool    // a place was asked for in vain since the last look
 	brisk     bool    // the last look found that many tasks had been settled
+	looked    bool
 	wake      chan struct{}
 }
 
@@ -73,10 +74,13 @@ func (r *Room) Ended(committed bool) {
 	}
 }
 
-// Restless reports whether the last look is out of date: tasks were unsettled then or were routed since.
+// Restless reports whether the last look is out of date: tasks were unsettled then or were routed since, or there was none.
 func (r *Room) Restless() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.looked {
+		return true
+	}
 	for p := range r.routed {
 		if r.unsettled[p] > 0 || r.routed[p] != r.seen[p] {
 			return true
@@ -106,7 +110,7 @@ func (r *Room) Look() (found func(unsettled []int64)) {
 		for p, u := range unsettled[:min(len(unsettled), len(before))] {
 			settled += r.unsettled[p] + before[p] - r.seen[p] - u
 		}
-		r.full, r.brisk = false, settled >= Bound/4
+		r.full, r.brisk, r.looked = false, settled >= Bound/4, true
 		clear(r.unsettled)
 		copy(r.unsettled, unsettled)
 		copy(r.seen, before)
@@ -117,13 +121,12 @@ func (r *Room) Look() (found func(unsettled []int64)) {
 	}
 }
 
-// Unsettled is the sum over the partitions, as of the last look.
-func (r *Room) Unsettled() int64 {
+// Unsettled is the sum over the partitions, as of the last look; ok is false before the first.
+func (r *Room) Unsettled() (n int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var n int64
 	for _, u := range r.unsettled {
 		n += u
 	}
-	return n
+	return n, r.looked
 }

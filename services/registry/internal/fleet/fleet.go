@@ -21,10 +21,8 @@ const dispatcher = "dispatcher"
 
 // Fleet collects reports. Its methods are safe for concurrent use.
 type Fleet struct {
-	mu       sync.Mutex
-	nodes    map[string]*node // by service/node
-	heard    int              // heartbeats of dispatchers so far
-	finished map[string]int64 // tasks finished, by topic/name, when the latest of them was heard
+	mu    sync.Mutex
+	nodes map[string]*node // by service/node
 }
 
 type node struct {
@@ -65,25 +63,7 @@ func (f *Fleet) heartbeat(n status.Node, seen time.Time) {
 		fresh.reports[r.Topic+"/"+r.AgentName] = r
 	}
 	fresh.beat.Agents = nil
-	if n.Service == dispatcher {
-		f.heard++
-	}
 	f.nodes[n.Service+"/"+n.Node] = fresh
-}
-
-// Heard counts the heartbeats of dispatchers so far.
-func (f *Fleet) Heard() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.heard
-}
-
-// Finished tells how many tasks were finished when the latest heartbeat of a dispatcher was heard, by topic/name: a figure
-// of unsettled tasks means something only beside one of the same moment.
-func (f *Fleet) Finished(then map[string]int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.finished = then
 }
 
 func (f *Fleet) report(r status.AgentReport) {
@@ -110,10 +90,9 @@ type Agent struct {
 	Problems           []Problem
 
 	votes     []vote
-	running   int64 // attempts in flight
-	unsettled int64 // tasks on the task topic, as the dispatcher that was heard last counts them; each of them looks at all
+	running   int64  // attempts in flight
+	unsettled *int64 // bound of the tasks on the task topic, as the dispatcher that was heard last knows it; each of them looks at all
 	lookedAt  time.Time
-	finished  int64  // tasks that were finished then
 	whole     *int64 // lag as a dispatcher sees it that doesn't serve the agent: of the whole topic
 }
 
@@ -155,8 +134,7 @@ func (f *Fleet) View(now time.Time) View {
 			v.Agents[ref].add(n, r)
 		}
 	}
-	for ref, a := range v.Agents {
-		a.finished = f.finished[ref]
+	for _, a := range v.Agents {
 		if a.Lag == nil {
 			a.Lag = a.whole
 		}
@@ -194,7 +172,7 @@ func (a *Agent) addDispatcher(n *node, r status.AgentReport) {
 		a.Lag = &sum
 	}
 	if r.Unsettled != nil && n.seen.After(a.lookedAt) {
-		a.unsettled, a.lookedAt = *r.Unsettled, n.seen
+		a.unsettled, a.lookedAt = r.Unsettled, n.seen
 	}
 }
 
@@ -220,21 +198,32 @@ func (a *Agent) Failed(generation int64) (spec.Cause, bool) {
 	return *cause, true
 }
 
-// Open counts the tasks that aren't finished, given how many are by now, and how many of the others have had an attempt:
-// those that wait and those that run. The dispatchers' figure is up to a heartbeat old, so what has been finished since is
-// taken off it; where fewer are finished than then, the counters have begun anew meanwhile.
-func (a *Agent) Open(finished, between int64) (waiting, running int64) {
-	open := max(0, between)
+// Open counts the tasks that aren't finished: those that wait and those that run. It is given how many were ever
+// dispatched, how many are finished, and how many of the others have had an attempt.
+//
+// The dispatchers' count is exact and up to a heartbeat old, so that what is open is never more than the truth, and less
+// by at most what was dispatched since. What the task topic can't hold is taken off it: a task whose record somebody
+// deleted there never finishes, and a database that was made anew doesn't know what has.
+func (a *Agent) Open(dispatched, finished, between int64) (waiting, running int64) {
+	between = max(between, 0)
+	open := max(dispatched-finished, between)
 	if a == nil {
 		return open, 0
 	}
-	open = max(open, a.unsettled-max(0, finished-a.finished))
+	if a.unsettled != nil {
+		open = min(open, *a.unsettled+between)
+	}
 	running = min(a.running, open)
 	return open - running, running
 }
 
-// Unsettled counts the tasks on the task topic that aren't settled, as last reported.
-func (a *Agent) Unsettled() int64 { return a.unsettled }
+// Unsettled bounds the tasks on the task topic that aren't settled, as last reported; 0 where nobody reported any.
+func (a *Agent) Unsettled() int64 {
+	if a.unsettled == nil {
+		return 0
+	}
+	return *a.unsettled
+}
 
 // Running counts attempts in flight, as last reported.
 func (a *Agent) Running() int64 { return a.running }

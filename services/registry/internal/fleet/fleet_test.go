@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 )
@@ -58,31 +60,76 @@ func TestAnAgentThatNobodyServesHasItsLagOnce(t *testing.T) {
 	}
 }
 
-func TestOpenTasksAreThoseOfTheLastLookLessWhatWasFinishedSince(t *testing.T) {
+func TestOpenTasksAreThoseDispatchedThatArentFinished(t *testing.T) {
 	for name, c := range map[string]struct {
-		unsettled, then       int64 // when last looked at
-		running               int
-		finished, between     int64 // now
-		wantWaiting, wantRuns int64
+		dispatched, finished, between int64
+		unsettled                     *int64
+		running                       int
+		wantWaiting, wantRuns         int64
 	}{
-		"nothing since":           {8, 100, 3, 100, 0, 5, 3},
-		"some finished since":     {8, 100, 3, 104, 0, 1, 3},
-		"all finished since":      {8, 100, 3, 108, 0, 0, 0},
-		"more finished since":     {8, 100, 3, 120, 0, 0, 0},
-		"all between attempts":    {0, 100, 0, 100, 4, 4, 0},
-		"retries are queued anew": {4, 100, 0, 100, 4, 4, 0},
+		"queued ones and running ones":              {108, 100, 0, ptr(20), 3, 5, 3},
+		"retries wait beside queued ones":           {108, 100, 3, ptr(5), 0, 8, 0},
+		"all finished":                              {100, 100, 0, ptr(0), 0, 0, 0},
+		"the count of dispatched tasks is late":     {100, 104, 2, ptr(9), 1, 1, 1},
+		"more run than there are":                   {101, 100, 0, ptr(9), 4, 0, 1},
+		"retries beyond the count":                  {101, 100, 5, ptr(9), 2, 3, 2},
+		"nobody has looked at the task topic":       {108, 100, 0, nil, 0, 8, 0},
+		"records were deleted from the task topic":  {108, 100, 0, ptr(0), 0, 0, 0},
+		"the history began anew":                    {9000, 10, 1, ptr(4), 1, 4, 1},
+		"an agent that was dispatched never before": {0, 0, 0, ptr(0), 0, 0, 0},
 	} {
 		f, now := New(), time.Unix(1000, 0)
-		heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: &c.unsettled})
+		heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: c.unsettled})
 		heartbeat(t, f, "supervisor", "a", now, status.AgentReport{State: status.ReportServing, Running: c.running})
-		f.Finished(map[string]int64{"t/n": c.then})
-		if waiting, running := f.View(now).Agents["t/n"].Open(c.finished, c.between); waiting != c.wantWaiting || running != c.wantRuns {
+		if waiting, running := f.View(now).Agents["t/n"].Open(c.dispatched, c.finished, c.between); waiting != c.wantWaiting || running != c.wantRuns {
 			t.Errorf("%s: %d wait and %d run", name, waiting, running)
 		}
 	}
-	if waiting, running := (*Agent)(nil).Open(9, 3); waiting != 3 || running != 0 {
-		t.Error("nobody alive: what is between attempts waits")
+	if waiting, running := (*Agent)(nil).Open(12, 9, 1); waiting != 3 || running != 0 {
+		t.Error("nobody alive: what was dispatched waits")
 	}
+}
+
+// However heartbeats are lost, repeated, mixed up between dispatchers and cut into batches: once the last counts have
+// come, the sum is the truth, and before that it is never more.
+func TestCountsAreExactWhateverBecomesOfHeartbeats(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type beat []status.Dispatched
+		var sent []beat
+		truth, last := int64(0), beat{}
+		for p := range int32(rapid.IntRange(1, 4).Draw(t, "partitions")) {
+			n, since := int64(0), int64(1)
+			for range rapid.IntRange(0, 10).Draw(t, "commits") {
+				if rapid.IntRange(0, 9).Draw(t, "lost") == 0 { // somebody reset the group: the count begins anew
+					last = append(last, status.Dispatched{Partition: p, Since: since, N: n})
+					n, since = 0, since+1
+				}
+				more := rapid.Int64Range(0, 50).Draw(t, "tasks")
+				n, truth = n+more, truth+more
+				sent = append(sent, beat{{Partition: p, Since: since, N: n}})
+			}
+			last = append(last, status.Dispatched{Partition: p, Since: since, N: n})
+		}
+		got := counts{}
+		sum := func() (n int64) {
+			for _, c := range got {
+				n += c
+			}
+			return n
+		}
+		for range rapid.IntRange(0, 30).Draw(t, "arrivals") {
+			if len(sent) > 0 {
+				got.add([]status.AgentReport{{Topic: "t", AgentName: "n", Dispatched: rapid.SampledFrom(sent).Draw(t, "heartbeat")}})
+			}
+			if sum() > truth {
+				t.Fatalf("%d of %d", sum(), truth)
+			}
+		}
+		got.add([]status.AgentReport{{Topic: "t", AgentName: "n", Dispatched: last}})
+		if sum() != truth {
+			t.Fatalf("%d, want %d", sum(), truth)
+		}
+	})
 }
 
 func TestAnAgentFailsOnlyWhenEveryWorkerOfItsGenerationFails(t *testing.T) {

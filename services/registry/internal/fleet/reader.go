@@ -15,8 +15,8 @@ import (
 const since = time.Minute
 
 // Follow feeds a fleet from the status topic until ctx ends; ready is called once, when the end seen at start was read.
-// changed is called after every batch. It returns ctx's error, or why it couldn't begin.
-func (f *Fleet) Follow(ctx context.Context, client *kgo.Client, opts []kgo.Opt, topic string, ready func(), changed func()) error {
+// It returns ctx's error, or why it couldn't begin.
+func (f *Fleet) Follow(ctx context.Context, client *kgo.Client, opts []kgo.Opt, topic string, ready func()) error {
 	from, old, err := recent(ctx, client, topic)
 	if err != nil {
 		return err
@@ -51,7 +51,6 @@ func (f *Fleet) Follow(ctx context.Context, client *kgo.Client, opts []kgo.Opt, 
 		if waiting && len(old) == 0 {
 			ready()
 		}
-		changed()
 	}
 }
 

@@ -34,6 +34,7 @@ type batch struct {
 	changes map[string]status.StateChange
 	checks  map[string]status.HealthCheck
 	alerts  map[string]status.Alert
+	counts  counts // of all heartbeats
 }
 
 // Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
@@ -60,11 +61,14 @@ func (s Store) Write(ctx context.Context, _ *sqlx.Conn, tx *sqlx.Tx, records []*
 			return fmt.Errorf("store alert %s: %w", a.Kind, err)
 		}
 	}
+	if err := storeDispatched(ctx, tx, b.counts); err != nil {
+		return fmt.Errorf("store counts of dispatched tasks: %w", err)
+	}
 	return nil
 }
 
 func collect(records []*kgo.Record) batch {
-	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}}
+	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}, counts: counts{}}
 	for _, r := range records {
 		var head struct{ Event string }
 		if json.Unmarshal(r.Value, &head) != nil {
@@ -72,7 +76,10 @@ func collect(records []*kgo.Record) batch {
 		}
 		switch head.Event {
 		case status.EventNode:
-			keep(r.Value, b.nodes, func(n status.Node) string { return n.Service + "/" + n.Node })
+			keep(r.Value, b.nodes, func(n status.Node) string {
+				b.counts.add(n.Agents)
+				return n.Service + "/" + n.Node
+			})
 		case status.EventStateChange:
 			keep(r.Value, b.changes, func(c status.StateChange) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
 		case status.EventHealthCheck:

@@ -58,6 +58,12 @@ func minute(ms int64) int64 { return ms / 60_000 }
 func (s *Store) ClearMetrics(ctx context.Context) (int64, error) {
 	var rows int64
 	err := s.clear(ctx, clearedMetrics, func(tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO dispatched_before AS b (topic, name, finished)
+			SELECT topic, name, sum(completed + failed + dead_lettered + rejected + cancelled + discarded) FROM counters GROUP BY topic, name
+			ON CONFLICT (topic, name) DO UPDATE SET finished = b.finished + excluded.finished`)
+		if err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, `DELETE FROM counters`)
 		if err == nil {
 			rows, err = res.RowsAffected()

@@ -11,7 +11,6 @@ import (
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
-	"github.com/reeve-run/reeve/services/registry/internal/history"
 )
 
 // admin is the one who has the key. There is one key, so there is one name.
@@ -38,12 +37,13 @@ func (s *Server) ListAgents(ctx context.Context, r api.ListAgentsRequestObject) 
 		out.NextPageToken = pageToken([2]string{last.Topic, last.Name})
 	}
 	live := s.Fleet.View(s.Now())
-	sums, err := s.History.Sums(ctx, r.Params.Topic, "")
+	all, err := s.figures(ctx, r.Params.Topic, "")
 	if err != nil {
 		return nil, err
 	}
 	for _, row := range rows {
-		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()], sums[row.Ref()]))
+		of := all[row.Ref()]
+		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()], &of))
 	}
 	return out, nil
 }
@@ -54,12 +54,12 @@ func (s *Server) GetAgent(ctx context.Context, r api.GetAgentRequestObject) (api
 	if err != nil {
 		return nil, err
 	}
-	sums, err := s.History.Sums(ctx, r.Topic, r.Name)
+	all, err := s.figures(ctx, r.Topic, r.Name)
 	if err != nil {
 		return nil, err
 	}
-	tag := etag(row.Agent)
-	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref()), sums[row.Ref()]), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
+	of, tag := all[row.Ref()], etag(row.Agent)
+	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref()), &of), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
 }
 
 // RegisterAgent registers what the body says.
@@ -172,7 +172,7 @@ func (s *Server) DeleteAgent(ctx context.Context, r api.DeleteAgentRequestObject
 	if err != nil {
 		return nil, err
 	}
-	return api.DeleteAgent200JSONResponse(s.deletionOf(a)), nil
+	return api.DeleteAgent200JSONResponse(s.deletionOf(ctx, a)), nil
 }
 
 // DeleteTopicAgents deletes all agents of a topic.
@@ -183,19 +183,25 @@ func (s *Server) DeleteTopicAgents(ctx context.Context, r api.DeleteTopicAgentsR
 	}
 	out := api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, AgentsDeleted: len(gone), Items: []api.Deletion{}}
 	for _, a := range gone {
-		out.Items = append(out.Items, s.deletionOf(a))
+		out.Items = append(out.Items, s.deletionOf(ctx, a))
 	}
 	return out, nil
 }
 
-func (s *Server) deletionOf(a *spec.Agent) api.Deletion {
+func (s *Server) deletionOf(ctx context.Context, a *spec.Agent) api.Deletion {
 	d := api.Deletion{Status: api.Deleted, Topic: a.Topic, Agent: a.Name, Changed: true}
 	d.Cleanup.StorageDeleted, d.Cleanup.ConsumerGroupDeleted, d.Cleanup.DlqDeleted = true, a.CleanUp, a.DeleteDLQ
-	if live := s.live(a.Ref()); live != nil && a.CleanUp {
-		d.Cleanup.Discards = live.Unsettled()
-		if live.Lag != nil {
-			d.Cleanup.Discards += *live.Lag
-		}
+	if !a.CleanUp {
+		return d
+	}
+	live := s.live(a.Ref())
+	if all, err := s.figures(ctx, a.Topic, a.Name); err == nil { // the deletion itself is done, with or without its figures
+		of := all[a.Ref()]
+		waiting, running := of.open(live)
+		d.Cleanup.Discards = waiting + running
+	}
+	if live != nil && live.Lag != nil {
+		d.Cleanup.Discards += *live.Lag
 	}
 	return d
 }
@@ -288,7 +294,7 @@ func (s *Server) phaseChange(a *spec.Agent, changed bool, code string) api.Phase
 		code = ""
 	}
 	return api.PhaseChangeJSONResponse{Headers: api.PhaseChangeResponseHeaders{ETag: etag(a)},
-		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()), history.Counters{})}}
+		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()), nil)}}
 }
 
 func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
@@ -296,13 +302,14 @@ func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
 	for _, f := range c.Fields {
 		out.Fields = append(out.Fields, api.FieldChange{Field: f.Field, Old: f.Old, New: f.New})
 	}
-	a := agentOf(agents.Row{Agent: c.After}, s.live(c.After.Ref()), history.Counters{})
+	a := agentOf(agents.Row{Agent: c.After}, s.live(c.After.Ref()), nil)
 	out.Agent = &a
 	return out
 }
 
-// agentOf joins an agent's record with what the live nodes say of it, and with its counters.
-func agentOf(row agents.Row, live *fleet.Agent, sum history.Counters) api.Agent {
+// agentOf joins an agent's record with what the live nodes say of it, and with its figures,
+// which are left out where they are nil.
+func agentOf(row agents.Row, live *fleet.Agent, of *figures) api.Agent {
 	a := row.Agent
 	out := api.Agent{Topic: a.Topic, Name: a.Name, Id: a.ID, Type: a.Type, Phase: a.Phase, Cause: a.Cause, Hold: a.Hold, Description: a.Description,
 		Version: a.Version, Tags: a.Tags, Runtime: a.Runtime, Dir: a.Dir, Callback: a.Callback, Command: a.Command, Env: a.Env, Config: a.Config,
@@ -315,7 +322,7 @@ func agentOf(row agents.Row, live *fleet.Agent, sum history.Counters) api.Agent 
 	if out.Tags == nil {
 		out.Tags = []string{}
 	}
-	out.Waiting, out.Running = live.Open(sum.Finished(), sum.Between())
+	out.Waiting, out.Running = of.open(live)
 	if live == nil {
 		return out
 	}

@@ -21,6 +21,11 @@ func (s *Server) GetAgentMetrics(ctx context.Context, r api.GetAgentMetricsReque
 	if err := s.known(ctx, r.Topic, r.Name); err != nil {
 		return nil, err
 	}
+	ref := r.Topic + "/" + r.Name
+	dispatched, err := s.Reports.Dispatched(ctx, r.Topic, r.Name)
+	if err != nil {
+		return nil, err
+	}
 	versions, err := s.History.Counters(ctx, r.Topic, r.Name)
 	if err != nil {
 		return nil, err
@@ -29,7 +34,7 @@ func (s *Server) GetAgentMetrics(ctx context.Context, r api.GetAgentMetricsReque
 	if err != nil {
 		return nil, err
 	}
-	m := metricsOf(r.Topic, r.Name, versions, s.live(r.Topic+"/"+r.Name))
+	m := metricsOf(r.Topic, r.Name, versions, dispatched[ref], s.live(ref))
 	m.Since = inUTC(since)
 	return api.GetAgentMetrics200JSONResponse(m), nil
 }
@@ -49,6 +54,10 @@ func (s *Server) ListMetrics(ctx context.Context, r api.ListMetricsRequestObject
 
 // metrics gives the counters of agents, in their order.
 func (s *Server) metrics(ctx context.Context, rows []agents.Row) ([]api.AgentMetrics, error) {
+	dispatched, err := s.Reports.Dispatched(ctx, "", "")
+	if err != nil {
+		return nil, err
+	}
 	counters, err := s.History.Counters(ctx, "", "")
 	if err != nil {
 		return nil, err
@@ -64,15 +73,15 @@ func (s *Server) metrics(ctx context.Context, rows []agents.Row) ([]api.AgentMet
 	live := s.Fleet.View(s.Now())
 	out := make([]api.AgentMetrics, len(rows))
 	for i, row := range rows {
-		out[i] = metricsOf(row.Topic, row.Name, by[row.Ref()], live.Agents[row.Ref()])
+		out[i] = metricsOf(row.Topic, row.Name, by[row.Ref()], dispatched[row.Ref()], live.Agents[row.Ref()])
 		out[i].Since = inUTC(since)
 	}
 	return out, nil
 }
 
-// metricsOf sums up an agent's versions. What is finished comes from the outcomes and is exact; waiting and running are
-// what the live nodes said last, so received, their sum, may move by a moment's work until all is settled.
-func metricsOf(topic, name string, versions []history.AgentCounters, live *fleet.Agent) api.AgentMetrics {
+// metricsOf sums up an agent's versions. What is finished comes from the outcomes and what was dispatched from the
+// dispatchers' commits; both are exact, the latter up to a heartbeat late. Running is what the live nodes said last.
+func metricsOf(topic, name string, versions []history.AgentCounters, dispatched int64, live *fleet.Agent) api.AgentMetrics {
 	var sum history.Counters
 	var latency history.Histogram
 	m := api.AgentMetrics{Topic: topic, Name: name, ByVersion: map[string]api.Counters{}}
@@ -85,7 +94,7 @@ func metricsOf(topic, name string, versions []history.AgentCounters, live *fleet
 	if live != nil {
 		m.Lag = live.Lag
 	}
-	m.Waiting, m.Running = live.Open(sum.Finished(), sum.Between())
+	m.Waiting, m.Running = live.Open(dispatched, sum.Finished(), sum.Between())
 	m.Received = sum.Finished() + m.Waiting + m.Running
 	m.Completed, m.Failed, m.Retried, m.DeadLettered = sum.Completed, sum.Failed, sum.Retried, sum.DeadLettered
 	m.Rejected, m.Cancelled, m.Discarded = sum.Rejected, sum.Cancelled, sum.Discarded
@@ -183,7 +192,7 @@ func (k Collector) live(out chan<- prometheus.Metric) {
 		topic, name, _ := strings.Cut(ref, "/")
 		of := []string{"topic", "agent"}
 		gauge("reeve_agent_running", "Attempts in flight.", float64(a.Running()), of, topic, name)
-		gauge("reeve_agent_unsettled", "Tasks on the task topic that are not settled.", float64(a.Unsettled()), of, topic, name)
+		gauge("reeve_agent_unsettled", "At most so many tasks on the task topic are not settled: markers of transactions count as well.", float64(a.Unsettled()), of, topic, name)
 		gauge("reeve_agent_instances", "Processes that run.", float64(a.Instances), of, topic, name)
 		gauge("reeve_agent_workers", "Live nodes that serve the agent.", float64(a.Workers), of, topic, name)
 		if a.Lag != nil {
