@@ -2,24 +2,30 @@ package hop
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // defaultLimit is the client's own: what brokers take by default.
 const defaultLimit = 1_000_012
 
+// errLimitChanged says that records were refused by a limit that is out of date.
+var errLimitChanged = errors.New("the topic takes records of another size than before")
+
 // limits knows how large a batch each topic takes. A larger one would be refused whole, for what may be the fault of one
-// record or of none.
+// record or of none. A topic is asked once, and again where it refuses a record for its size.
 type limits struct {
 	mu    sync.Mutex
 	known map[string]int32
 }
 
-// of is asked by the client once for each topic that it produces to.
+// of is a topic's limit.
 func (l *limits) of(topic string) int32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,19 +37,19 @@ func (l *limits) of(topic string) int32 {
 
 // learn looks up the topics that are new. Where the broker won't say, the default holds.
 func (l *limits) learn(ctx context.Context, cl *kgo.Client, rs []*kgo.Record) {
-	unknown := l.unknown(rs)
-	if len(unknown) == 0 {
-		return
+	if unknown := l.unknown(rs); len(unknown) > 0 {
+		l.ask(ctx, cl, unknown)
 	}
-	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, unknown...)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, topic := range unknown {
-		l.known[topic] = defaultLimit
-	}
+}
+
+// ask looks topics up. Where the broker won't say, what was known holds.
+func (l *limits) ask(ctx context.Context, cl *kgo.Client, topics []string) {
+	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, topics...)
 	if err != nil {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, c := range configs {
 		for _, kv := range c.Configs {
 			if n, err := strconv.ParseInt(kv.MaybeValue(), 10, 32); err == nil && kv.Key == "max.message.bytes" && c.Err == nil {
@@ -53,6 +59,7 @@ func (l *limits) learn(ctx context.Context, cl *kgo.Client, rs []*kgo.Record) {
 	}
 }
 
+// unknown gives the records' topics that aren't known; from then on they are, by the default.
 func (l *limits) unknown(rs []*kgo.Record) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,4 +79,47 @@ func (l *limits) unknown(rs []*kgo.Record) []string {
 		}
 	}
 	return topics
+}
+
+// limit is asked by the producer's client, once for each partition that it produces to.
+func (pr *producer) limit(topic string) int32 {
+	n := pr.pool.limits.of(topic)
+	pr.told.Store(topic, n)
+	return n
+}
+
+// outdated reports whether the client works by another limit than a topic has.
+func (pr *producer) outdated(topic string) bool {
+	n, ok := pr.told.Load(topic)
+	return ok && n != pr.pool.limits.of(topic)
+}
+
+// fit sees to it that the client knows the limits of the records' topics. One whose limit has changed takes a new client.
+func (pr *producer) fit(ctx context.Context, rs []*kgo.Record) error {
+	pr.pool.limits.learn(ctx, pr.cl, rs)
+	last := ""
+	for _, r := range rs {
+		if r.Topic == last {
+			continue
+		}
+		if last = r.Topic; pr.outdated(last) {
+			return pr.renew(ctx)
+		}
+	}
+	return nil
+}
+
+// misjudged reports whether records were refused for their size by a limit that the client had wrong.
+func (pr *producer) misjudged(ctx context.Context, rs []*kgo.Record, refused map[int]error) bool {
+	var topics []string
+	for i, err := range refused {
+		if errors.Is(err, kerr.MessageTooLarge) && !slices.Contains(topics, rs[i].Topic) {
+			topics = append(topics, rs[i].Topic)
+		}
+	}
+	if len(topics) == 0 {
+		return false
+	}
+	pr.pool.limits.ask(ctx, pr.cl, topics)
+	return slices.ContainsFunc(topics, pr.outdated)
 }

@@ -192,6 +192,7 @@ func (p *Pool) acquire(ctx context.Context) (*producer, error) {
 type producer struct {
 	pool *Pool
 	id   string
+	told sync.Map // topic → int32: the limits that the client works by
 
 	mu       sync.Mutex
 	cl       *kgo.Client
@@ -206,7 +207,7 @@ func (pr *producer) connect() error {
 		// A partition that met CONCURRENT_TRANSACTIONS waits for a metadata update before it goes on, so that these
 		// must not be held back.
 		kgo.MetadataMinAge(10 * time.Millisecond),
-		kgo.MaxBufferedRecords(1 << 20), kgo.ProducerBatchMaxBytesFn(pr.pool.limits.of), kgo.BrokerMaxWriteBytes(100 << 20),
+		kgo.MaxBufferedRecords(1 << 20), kgo.ProducerBatchMaxBytesFn(pr.limit), kgo.BrokerMaxWriteBytes(100 << 20),
 		kgo.RecordPartitioner(partitioner{}), kgo.UnknownTopicRetries(4),
 	}, cfg.Opts...)
 	opts = append(opts, kgo.TransactionalID(pr.id), kgo.TransactionTimeout(TransactionTimeout))
@@ -241,6 +242,9 @@ func (pr *producer) run(ctx context.Context, tx Tx) error {
 	if err := pr.restore(ctx, tx.Member); err != nil {
 		return err
 	}
+	if err := pr.fit(ctx, tx.Records); err != nil {
+		return err
+	}
 	if err := pr.cl.BeginTransaction(); err != nil {
 		pr.broken(err)
 		return fmt.Errorf("begin transaction of %s: %w", pr.id, err)
@@ -269,15 +273,21 @@ func (pr *producer) restore(ctx context.Context, m *Member) error {
 	if !m.lease.confirmedSince(pr.fencedAt) || !m.lease.held() {
 		return fmt.Errorf("producer %s was fenced: %w", pr.id, ErrNotMember)
 	}
-	pr.cl.Close()
-	if err := pr.connect(); err != nil {
-		return err
-	}
-	if err := pr.prepare(ctx); err != nil {
+	if err := pr.renew(ctx); err != nil {
 		return err
 	}
 	pr.fencedAt = time.Time{}
 	return nil
+}
+
+// renew gives the producer a new client.
+func (pr *producer) renew(ctx context.Context) error {
+	pr.cl.Close()
+	pr.told.Clear()
+	if err := pr.connect(); err != nil {
+		return err
+	}
+	return pr.prepare(ctx)
 }
 
 // produce sends the records and waits for them.
@@ -306,7 +316,6 @@ func (pr *producer) produce(ctx context.Context, rs []*kgo.Record) error {
 			}
 		}
 	}
-	pr.pool.limits.learn(ctx, pr.cl, rs)
 	// The records' own context must outlive a cancelled commit: kgo would fail some of a batch and not others.
 	for _, r := range rs {
 		pr.cl.Produce(context.Background(), r, failed)
@@ -317,6 +326,8 @@ func (pr *producer) produce(ctx context.Context, rs []*kgo.Record) error {
 	mu.Lock()
 	defer mu.Unlock()
 	switch {
+	case len(refused) > 0 && pr.misjudged(ctx, rs, refused):
+		return fmt.Errorf("produce %d records: %w", len(rs), errLimitChanged)
 	case len(refused) > 0:
 		return &RecordsError{Refused: refused}
 	case other != nil:
