@@ -63,6 +63,12 @@ func (n Names) WorkGroup(topic, agent string) string {
 // RetryGroup is the group that dispatchers join on a retry tier's topic.
 func (n Names) RetryGroup(tier time.Duration) string { return n.Retry(tier) }
 
+// NodeGroup is the group that holds a node's name, with that node as its only member. No topic and no agent has a slash in
+// its name, so it is nobody else's.
+func (n Names) NodeGroup(service, node string) string {
+	return n.prefix() + ".work." + service + "/" + node
+}
+
 // TransactionalID is the id of a service process's producer number k.
 func (n Names) TransactionalID(service, node string, k int) string {
 	return n.prefix() + "-" + service + "-" + node + "-" + strconv.Itoa(k)

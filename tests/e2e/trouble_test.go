@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,22 +92,47 @@ func TestOfTwoProcessesOfOneNodeTheNewerWins(t *testing.T) {
 		awaitMetric(t, sys, topic, "completed", 5)
 
 		for _, older := range ps[1:] {
-			service, node, _ := strings.Cut(older.Name, ".")
-			if _, err := sys.LaunchAt(service, node, freeAddr(t)); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case <-older.Ended():
-			case <-time.After(30 * time.Second):
-				t.Fatalf("the older %s goes on", service)
-			}
-			if code := older.Exit(); code != 1 || !strings.Contains(older.Log(), node) {
-				t.Errorf("the older %s ended with %d:\n%s", service, code, older.Log())
-			}
+			succeed(t, sys, older)
 		}
 		publish(t, sys, topic, 5)
 		awaitMetric(t, sys, topic, "completed", 10)
 	})
+}
+
+// That holds before there is any agent as well.
+func TestOfTwoProcessesOfOneNodeTheNewerWinsWithoutAgents(t *testing.T) {
+	onEachKafka(t, func(t *testing.T, sys *harness.System) {
+		for _, older := range start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")[1:] {
+			succeed(t, sys, older)
+		}
+	})
+}
+
+// succeed starts a second process of a node and waits for the end of the first, which names both.
+func succeed(t *testing.T, sys *harness.System, older *harness.Process) {
+	t.Helper()
+	service, node, _ := strings.Cut(older.Name, ".")
+	if _, err := sys.LaunchAt(service, node, freeAddr(t)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-older.Ended():
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the older %s goes on", service)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := []string{"node name " + node + " was taken over by the process ", "this process, ", " on host " + host}
+	for _, want := range says {
+		if !strings.Contains(older.Log(), want) {
+			t.Errorf("the older %s doesn't say %q", service, want)
+		}
+	}
+	if older.Exit() != 1 || t.Failed() {
+		t.Errorf("the older %s ended with %d:\n%s", service, older.Exit(), older.Log())
+	}
 }
 
 // What a service can't start with is an error that says what, where and what to do.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/control"
+	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 )
@@ -49,6 +50,11 @@ func (f *Fleet) Run(ctx context.Context) error {
 		err := control.Follow(ctx, f.env.Opts, f.env.Names, f.env.Logger, f)
 		if ctx.Err() == nil {
 			f.fail(err)
+		}
+	})
+	parts.Go(func() { // where no agent runs, no work group would say that a newer process has come
+		if err := hop.HoldName(ctx, f.env.Client, f.env.Names, f.env.Service, f.env.Node, f.env.Logger); err != nil {
+			f.fail(f.env.replaced(ctx, err))
 		}
 	})
 	beats, endBeats := context.WithCancel(context.WithoutCancel(ctx)) // they go on while the agents are stopped
