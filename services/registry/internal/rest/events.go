@@ -121,7 +121,8 @@ func checkLengths(e api.Event, add func(field, message string)) {
 	for _, f := range []struct {
 		name  string
 		value *string
-	}{{"id", &e.Id}, {"type", e.Type}, {"tenant_id", e.TenantId}, {"correlation_id", e.CorrelationId}, {"causation_id", e.CausationId}, {"source", e.Source}} {
+	}{{"id", &e.Id}, {"type", e.Type}, {"tenant_id", e.TenantId}, {"correlation_id", e.CorrelationId}, {"causation_id", e.CausationId}, {"source", e.Source},
+		{"payload.webhook", e.Payload.Webhook}} {
 		if f.value != nil && len(*f.value) > event.MaxField {
 			add(f.name, fmt.Sprintf("has %d bytes: give at most %d", len(*f.value), event.MaxField))
 		}
