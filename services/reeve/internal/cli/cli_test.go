@@ -37,9 +37,12 @@ type fake struct {
 	task      api.TaskStatus
 	asked     int // how often a task was asked for
 	tasks     []api.Task
-	parts     map[string]api.Component
-	version   string   // that the registry says it has
-	keys      []string // every request's Authorization
+	batches   int
+	// onBatch answers the nth batch; nil for the usual answer.
+	onBatch func(n, size int) api.PublishEventsResponseObject
+	parts   map[string]api.Component
+	version string   // that the registry says it has
+	keys    []string // every request's Authorization
 }
 
 func problem(status int, code string) api.Problem {
@@ -104,6 +107,12 @@ func (f *fake) PublishEvent(_ context.Context, r api.PublishEventRequestObject) 
 
 func (f *fake) PublishEvents(_ context.Context, r api.PublishEventsRequestObject) (api.PublishEventsResponseObject, error) {
 	f.published = append(f.published, r.Body.Events...)
+	f.batches++
+	if f.onBatch != nil {
+		if answer := f.onBatch(f.batches, len(r.Body.Events)); answer != nil {
+			return answer, nil
+		}
+	}
 	answer := api.PublishEvents202JSONResponse{Published: len(r.Body.Events), Items: []api.PublishResult{}}
 	for i := range r.Body.Events {
 		answer.Items = append(answer.Items, api.PublishResult{Published: &api.Published{Topic: "t", Offset: int64(i)}})

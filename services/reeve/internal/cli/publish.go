@@ -23,6 +23,7 @@ import (
 type eventFlags struct {
 	key, content, ndjson, id, kind                        string
 	correlation, causation, replyTo, webhook, tenant, src string
+	fromLine                                              int
 }
 
 func (c *command) publish() *cobra.Command {
@@ -36,7 +37,12 @@ func (c *command) publish() *cobra.Command {
 
 --ndjson takes a file with one event a line: its content as JSON, or a whole envelope (an object whose "topic" is
 TOPIC and which has "payload"."content"; its "key" is the record's key). The file is checked before anything is
-published, and published in its order.`,
+published, and published in its order. If that is interrupted, it says how many events Kafka has, and from which line to
+go on by --from-line.`,
+		Example: "  reeve publish orders --content '{\"id\": 17}' --key 17\n" +
+			"  reeve publish orders --content @order.json --wait --timeout 30s\n" +
+			"  reeve publish orders --ndjson orders.ndjson\n" +
+			"  reeve publish orders --ndjson orders.ndjson --from-line 2",
 		Args: exactly(1, "one topic"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := spec.CheckTopic(args[0]); err != nil {
@@ -46,6 +52,10 @@ published, and published in its order.`,
 			switch {
 			case content == file:
 				return usage("say what to publish: by --content JSON or @FILE, or by --ndjson FILE")
+			case cmd.Flags().Changed("from-line") && !file:
+				return usage("--from-line is of --ndjson: give both")
+			case e.fromLine < 1:
+				return usage("--from-line %d is no line: they are numbered from 1", e.fromLine)
 			case file && wait:
 				return usage("--wait with --ndjson is not available in this version: publish, then see `reeve task list`")
 			case e.webhook != "" && spec.CheckWebhook(e.webhook) != nil:
@@ -67,6 +77,7 @@ published, and published in its order.`,
 	f.StringVar(&e.key, "key", "", "the record's key; events of one key stay in order")
 	f.StringVar(&e.content, "content", "", "the content: JSON, @FILE, or @- for standard input")
 	f.StringVar(&e.ndjson, "ndjson", "", "a file with one event a line, - for standard input")
+	f.IntVar(&e.fromLine, "from-line", 1, "the line of --ndjson to begin with")
 	f.StringVar(&e.id, "id", "", "the event's id (default: made)")
 	f.StringVar(&e.kind, "type", "", "the event's type")
 	f.StringVar(&e.correlation, "correlation-id", "", "an id that what belongs together shares")
@@ -134,6 +145,12 @@ func (c *command) publishOne(ctx context.Context, cl *client.ClientWithResponses
 		return err
 	}
 	answer, err := cl.PublishEventWithResponse(ctx, e.event(topic, content))
+	if ctx.Err() != nil {
+		return failure(Failed, "interrupted before the registry answered: the event may be published or not")
+	}
+	if err != nil && !nothingTaken(err) {
+		return fmt.Errorf("%w\nthe event may be published all the same", err)
+	}
 	if err != nil {
 		return err
 	}

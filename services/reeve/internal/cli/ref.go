@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -52,7 +54,10 @@ func (c *command) confirm(yes bool, format string, args ...any) error {
 		return usage("%s: nobody can be asked here: say --yes if that is meant", what)
 	}
 	_, _ = fmt.Fprintf(c.Err, "%s\nType yes to go on: ", what)
-	answer, _ := bufio.NewReader(c.In).ReadString('\n')
+	answer, err := bufio.NewReader(c.In).ReadString('\n')
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	if strings.TrimSpace(strings.ToLower(answer)) != "yes" {
 		return failure(Failed, "not confirmed: nothing was changed")
 	}

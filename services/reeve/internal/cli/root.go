@@ -73,6 +73,7 @@ func Run(ctx context.Context, s System, args []string) int {
 		s.Program = "reeve"
 	}
 	c := &command{System: s}
+	c.In = &input{ctx: ctx, from: s.In}
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(s.In)
@@ -81,6 +82,35 @@ func Run(ctx context.Context, s System, args []string) int {
 	err := root.ExecuteContext(ctx)
 	c.report(ctx, err)
 	return exitCode(err)
+}
+
+// input reads until the context ends: a terminal or a pipe that gives nothing must not keep Ctrl-C from its end.
+type input struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+// Read reads what comes first, input or the end of the context. A read that is left waiting ends with the process.
+func (i *input) Read(b []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	type result struct {
+		data []byte
+		err  error
+	}
+	got := make(chan result, 1)
+	go func() {
+		own := make([]byte, len(b)) // the caller's may be used again by then
+		n, err := i.from.Read(own)
+		got <- result{own[:n], err}
+	}()
+	select {
+	case <-i.ctx.Done():
+		return 0, i.ctx.Err()
+	case r := <-got:
+		return copy(b, r.data), r.err
+	}
 }
 
 // command is one execution.
