@@ -20,7 +20,7 @@ type delivery struct {
 	apart    bool            // destinations get transactions of their own: a mixed one has failed
 	waits    map[string]wait // destinations that failed, or were part of what failed, until they succeed
 	dlqReady bool
-	known    map[string]replyTopic // reply topics that were looked up
+	known    map[string]replyTopic // topics of replies and of published records that were looked up
 }
 
 type wait struct {
@@ -99,10 +99,11 @@ func (e *Engine) routeOf(s *slot) string {
 	case task.SettledDLQ:
 		return e.dlq()
 	}
+	reply := ""
 	if len(s.header.replyTo) > 0 && !s.noReply {
-		return string(s.header.replyTo)
+		reply = string(s.header.replyTo)
 	}
-	return ""
+	return withPublished(reply, s.published())
 }
 
 func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.spec.Topic, e.spec.Name) }
@@ -119,6 +120,7 @@ func (e *Engine) judge(s *slot) Verdict {
 // address makes the records of a transaction, and the topics that they need.
 func (e *Engine) address(ctx context.Context, t *transaction) {
 	for _, s := range t.batch {
+		e.checkPublished(ctx, s)
 		if s.verdict.Settled == task.SettledDLQ && !e.delivery.dlqReady {
 			e.makeDLQ(ctx)
 		}
@@ -177,11 +179,16 @@ func (e *Engine) recordLimit(ctx context.Context, adm *kadm.Client) int {
 	return 0
 }
 
-// canReply reports whether a topic can take replies. It asks the broker once in a while.
+// canReply reports whether a topic can take replies.
 func (e *Engine) canReply(ctx context.Context, topic string) bool {
 	if e.cfg.Names.Reserved(topic) || topic == e.cfg.Spec.Topic {
 		return false // Reeve's own topics, and loops
 	}
+	return e.exists(ctx, topic)
+}
+
+// exists reports whether a user's topic is there; where that is allowed, it makes it. It asks the broker once in a while.
+func (e *Engine) exists(ctx context.Context, topic string) bool {
 	now := time.Now()
 	if k, ok := e.delivery.known[topic]; ok && now.Before(k.until) {
 		return k.ok
@@ -214,12 +221,15 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 	for i, err := range refused.Refused {
 		s, r := t.owners[i], t.tx.Records[i]
 		switch {
-		case len(s.header.replyTo) > 0 && r.Topic == string(s.header.replyTo):
+		case len(s.header.replyTo) > 0 && !s.noReply && r.Topic == string(s.header.replyTo):
 			s.noReply = true
 			e.delivery.known[r.Topic] = replyTopic{until: now.Add(replyTTL)}
 		case r.Topic == e.cfg.Names.Outcomes() && errors.Is(err, kerr.MessageTooLarge) && s.result.Outcome == task.Completed:
 			s.result = Result{Outcome: task.Failed, Class: task.ClassResultTooLarge, Instance: s.result.Instance,
 				Message: fmt.Sprintf("the result has %d bytes, the topic %s takes no record of that size: return less, or a reference", len(s.result.Value), r.Topic)}
+			s.verdict = e.judge(s)
+		case s.verdict.Settled == task.SettledDone && r.Topic != e.cfg.Names.Outcomes():
+			s.result = unpublished(s.result, r.Topic, err)
 			s.verdict = e.judge(s)
 		case s.verdict.Settled == task.SettledRetry && r.Topic == e.routeOf(s) && errors.Is(err, kerr.MessageTooLarge):
 			s.verdict = s.verdict.dead(e.policy) // its tier won't ever take it

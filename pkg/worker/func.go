@@ -12,7 +12,8 @@ import (
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
-// FuncRunner runs attempts as calls of a function in this process. A panic is a crash of that attempt alone.
+// FuncRunner runs attempts as calls of a function in this process. A panic, or an end of the goroutine, is a crash of that
+// attempt alone.
 type FuncRunner struct {
 	handle func(context.Context, *Attempt) Result
 	free   atomic.Int64
@@ -26,13 +27,17 @@ func NewFuncRunner(concurrency int, handle func(context.Context, *Attempt) Resul
 	f := &FuncRunner{handle: handle, work: make(chan *Attempt, concurrency)}
 	f.free.Store(int64(concurrency))
 	for range concurrency {
-		f.done.Go(func() {
-			for a := range f.work {
-				f.call(a)
-			}
-		})
+		f.start()
 	}
 	return f
+}
+
+func (f *FuncRunner) start() {
+	f.done.Go(func() {
+		for a := range f.work {
+			f.call(a)
+		}
+	})
 }
 
 // Slots is how many more calls may start.
@@ -56,27 +61,32 @@ func (f *FuncRunner) Close() {
 	f.done.Wait()
 }
 
+// call runs one attempt to its end, whichever that is: the function returns, panics, or ends its goroutine, which then
+// has to be replaced.
 func (f *FuncRunner) call(a *Attempt) {
-	r := f.protect(a)
-	if errors.Is(a.call.Err(), errGivenUp) && r.Outcome != task.Completed {
-		r = Result{CutShort: true}
-	}
-	a.call.end(context.Canceled)
-	f.free.Add(1)
-	a.Finish(r)
-}
-
-// protect turns a panic into a crash.
-func (f *FuncRunner) protect(a *Attempt) (r Result) {
+	r, returned := Result{Outcome: task.Crashed, Class: task.ClassCrash}, false
 	defer func() {
-		if p := recover(); p != nil {
-			r = Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: fmt.Sprintf("panic: %v", p), Traceback: string(debug.Stack())}
+		if !returned {
+			if p := recover(); p != nil {
+				r.Message, r.Traceback = fmt.Sprintf("panic: %v", p), string(debug.Stack())
+			} else {
+				r.Message = "the function ended its goroutine (runtime.Goexit) instead of returning"
+				f.start()
+			}
 		}
+		if errors.Is(a.call.Err(), errGivenUp) && r.Outcome != task.Completed {
+			r = Result{CutShort: true}
+		}
+		a.call.end(context.Canceled)
+		f.free.Add(1)
+		a.Finish(r)
 	}()
-	return f.handle(&a.call, a)
+	r = f.handle(&a.call, a)
+	returned = true
 }
 
-var errGivenUp = errors.New("the engine has given the attempt up")
+// errGivenUp is a cancellation to those who look for one.
+var errGivenUp = fmt.Errorf("the engine has given the attempt up: %w", context.Canceled)
 
 // callContext is the context of one call. It is part of the Attempt and makes its channel and timer only for those who
 // ask for them, since a context from the standard library would cost more than a short handler.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,8 +42,10 @@ func TestCallEndsWithItsContext(t *testing.T) {
 	})
 	t.Run("given up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			if r := run(0, time.Second, wait); !r.CutShort {
-				t.Errorf("%+v", r)
+			var cause error
+			r := run(0, time.Second, func(ctx context.Context, a *Attempt) Result { r := wait(ctx, a); cause = ctx.Err(); return r })
+			if !r.CutShort || !errors.Is(cause, context.Canceled) {
+				t.Errorf("%+v, because of %v", r, cause)
 			}
 		})
 	})
@@ -63,4 +66,25 @@ func TestCallEndsWithItsContext(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+func TestAFunctionThatEndsItsGoroutineCrashesAlone(t *testing.T) {
+	results := make(chan Result, 2)
+	f := NewFuncRunner(1, func(_ context.Context, a *Attempt) Result {
+		if a.Number == 1 {
+			runtime.Goexit()
+		}
+		return Result{Outcome: task.Completed}
+	})
+	defer f.Close()
+	for number := 1; number <= 2; number++ {
+		f.Run([]*Attempt{NewAttempt(nil, number, 0, false, func(r Result) { results <- r })})
+		want := task.Crashed
+		if number == 2 {
+			want = task.Completed
+		}
+		if r := <-results; r.Outcome != want || f.Slots() != 1 {
+			t.Errorf("attempt %d: %+v, %d slots", number, r, f.Slots())
+		}
+	}
 }

@@ -60,6 +60,9 @@ func (w *writer) records(batch []*slot) (out []*kgo.Record, owners []*slot) {
 		if len(s.header.replyTo) > 0 && !s.noReply {
 			w.add(s, w.reply(s))
 		}
+		for _, r := range s.published() {
+			w.add(s, &kgo.Record{Topic: r.Topic, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp})
+		}
 	}
 	return w.out, w.owners
 }

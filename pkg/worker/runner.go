@@ -78,4 +78,9 @@ type Result struct {
 	CutShort bool
 	// Instance names the process; empty for a function.
 	Instance string
+	// Publish is what a completed attempt publishes: the records become visible together with its outcome or not at all,
+	// and those of any other attempt are dropped. The key chooses the partition, whatever the record says. One that the
+	// broker refuses makes the attempt a failed one. They must not be changed any more, and none may go to a topic of
+	// Reeve's own.
+	Publish []*kgo.Record
 }

@@ -115,6 +115,14 @@ func (s *slot) tries() Tries {
 	return Tries{Number: s.attempt.Number, Burnt: s.header.burnt, Timeouts: s.header.timeouts}
 }
 
+// published is what the attempt publishes, as it is settled now.
+func (s *slot) published() []*kgo.Record {
+	if s.verdict.Settled != task.SettledDone {
+		return nil
+	}
+	return s.result.Publish
+}
+
 func (s *slot) finish(_ *Attempt, r Result) { s.eng.finish(s, r) }
 
 // seed differs from process to process; a queue is a matter of one process.

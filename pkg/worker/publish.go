@@ -1,0 +1,64 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// What an attempt publishes goes where its author says, perhaps a topic that an event named. A destination that refuses it
+// must hold up neither other tasks nor, by waiting, the partition: it fails the attempt, which is retried and
+// dead-lettered like any other.
+
+// withPublished names the destinations of a result together: its reply topic, and the topics that it publishes to.
+func withPublished(reply string, published []*kgo.Record) string {
+	if len(published) == 0 {
+		return reply
+	}
+	topics := make([]string, 0, len(published)+1)
+	for _, r := range published {
+		topics = append(topics, r.Topic)
+	}
+	slices.Sort(topics)
+	return strings.Join(append([]string{reply}, slices.Compact(topics)...), "\x00")
+}
+
+// checkPublished fails a completed attempt that publishes to a topic which isn't there.
+func (e *Engine) checkPublished(ctx context.Context, s *slot) {
+	for _, r := range s.published() {
+		if !e.exists(ctx, r.Topic) {
+			e.mu.Lock()
+			s.result = unpublished(s.result, r.Topic, kerr.UnknownTopicOrPartition)
+			s.verdict = e.judge(s)
+			e.mu.Unlock()
+			return
+		}
+	}
+}
+
+// unpublished is the result of an attempt whose publishing to a topic was refused.
+func unpublished(r Result, topic string, err error) Result {
+	failed := Result{Outcome: task.Failed, Instance: r.Instance}
+	switch {
+	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
+		failed.Class = task.ClassResultTooLarge
+		failed.Message = fmt.Sprintf("a record that the agent published is larger than the topic %s takes: publish less, or raise its max.message.bytes", topic)
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		failed.Class = task.ClassDependency
+		failed.Message = fmt.Sprintf("the topic %s, which the agent published to, doesn't exist: create it", topic)
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		failed.Class = task.ClassDependency
+		failed.Message = fmt.Sprintf("the topic %s, which the agent published to, may not be written: grant the right to write it", topic)
+	default:
+		failed.Class = task.ClassPermanent
+		failed.Message = fmt.Sprintf("the topic %s refused what the agent published: %v", topic, err)
+	}
+	return failed
+}
