@@ -62,7 +62,45 @@ func (e *FormatError) Error() string {
 func Recognise(topic string, r *kgo.Record) (Event, error) {
 	var p parsed
 	err := p.parse(topic, r)
-	e := Event{
+	e := p.says()
+	if e.ID == "" {
+		e.ID = DefaultID(topic, r.Partition, r.Offset)
+	}
+	if e.CreatedAt.IsZero() {
+		e.CreatedAt = r.Timestamp
+	}
+	return e, err
+}
+
+// OfTask is Recognise for a record of a task topic: id and time of the event are those that the dispatcher noted.
+func OfTask(topic string, r *kgo.Record) (Event, error) {
+	var p parsed
+	err := p.parse(topic, r)
+	e := p.says()
+	ms, id := p.published(r)
+	if e.ID = string(id); e.ID == "" {
+		e.ID = DefaultID(topic, r.Partition, r.Offset)
+	}
+	if e.CreatedAt.IsZero() {
+		e.CreatedAt = time.UnixMilli(ms)
+	}
+	return e, err
+}
+
+// Content is the content of a record of a user's topic or of a task topic; known says that it is JSON without a look at
+// it. The bytes are the record's own wherever it holds them as they are. nil is no content at all. The error is a
+// *FormatError.
+func Content(topic string, r *kgo.Record) (content []byte, known bool, err error) {
+	var p parsed
+	if err := p.parse(topic, r); err != nil {
+		return nil, false, err
+	}
+	return p.content, p.json, nil
+}
+
+// says is what the record says of itself.
+func (p *parsed) says() Event {
+	return Event{
 		Format:           p.format,
 		ID:               string(p.id),
 		Type:             string(p.typ),
@@ -75,13 +113,6 @@ func Recognise(topic string, r *kgo.Record) (Event, error) {
 		CreatedAt:        p.createdAt,
 		DeliveryAttempts: p.attempts,
 	}
-	if e.ID == "" {
-		e.ID = DefaultID(topic, r.Partition, r.Offset)
-	}
-	if e.CreatedAt.IsZero() {
-		e.CreatedAt = r.Timestamp
-	}
-	return e, err
 }
 
 // DefaultID is the id of an event that has none of its own.

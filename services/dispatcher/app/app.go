@@ -16,6 +16,7 @@ import (
 	"github.com/reeve-run/reeve/internal/httpx"
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/dispatch"
 )
 
@@ -111,7 +112,7 @@ func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
 	if err := kafka.EnsureTopics(ctx, client, a.cfg.Kafka.Replication, own...); err != nil {
 		return err
 	}
-	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(dispatch.ClientID(config.Dispatcher)))
+	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(status.ClientID(config.Dispatcher)))
 	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Logger: logger})
 	if err != nil {
 		return fmt.Errorf("prepare transactions: %w", err)

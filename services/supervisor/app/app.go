@@ -20,6 +20,7 @@ import (
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/internal/proc"
 	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/stdio/adapter"
 	"github.com/reeve-run/reeve/services/supervisor/internal/fleet"
 	"github.com/reeve-run/reeve/services/supervisor/internal/launch"
@@ -173,7 +174,7 @@ func (a *App) supervise(ctx context.Context) error {
 	if err := kafka.EnsureTopics(ctx, client, a.cfg.Kafka.Replication, own...); err != nil {
 		return err
 	}
-	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(fleet.ClientID(config.Supervisor)))
+	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(status.ClientID(config.Supervisor)))
 	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Supervisor, Node: a.cfg.Node, Logger: logger})
 	if err != nil {
 		return fmt.Errorf("prepare transactions: %w", err)

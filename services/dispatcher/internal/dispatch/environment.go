@@ -2,16 +2,13 @@ package dispatch
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/config"
-	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -38,18 +35,7 @@ func (e *Environment) isDispatcher(instance string) bool {
 	return strings.HasPrefix(instance, e.Service+".")
 }
 
-// ClientID is the client id of a service's process. It says who it is to people who look at a group's members.
-func ClientID(service string) string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown-host"
-	}
-	return fmt.Sprintf("reeve-%s@%s#%d", service, host, os.Getpid())
-}
-
 // replaced is the error of a process whose place in a group went to a newer one of its name: it names both.
 func (e *Environment) replaced(ctx context.Context) error {
-	newer := kafka.Successor(context.WithoutCancel(ctx), e.Opts, e.Names, e.Service, e.Node, e.Reporter.startedAt)
-	return fmt.Errorf("the node name %s was taken over by %s; this process, %d on host %s, ends: give each %s a REEVE_NODE of its own: %w",
-		e.Node, newer, os.Getpid(), e.Reporter.host, e.Service, hop.ErrReplaced)
+	return e.Reporter.Replaced(context.WithoutCancel(ctx), e.Opts, hop.ErrReplaced)
 }

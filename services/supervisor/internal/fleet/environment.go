@@ -2,16 +2,13 @@ package fleet
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"os"
 	"strconv"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/config"
-	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/services/supervisor/internal/launch"
@@ -42,19 +39,7 @@ func (e *Environment) nextID() string {
 	return e.Node + "-" + strconv.FormatInt(e.instances.Add(1), 10)
 }
 
-// ClientID is the client id of a service's process. It says who it is to people who look at a group's members.
-func ClientID(service string) string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown-host"
-	}
-	return fmt.Sprintf("reeve-%s@%s#%d", service, host, os.Getpid())
-}
-
 // replaced is the error of a process whose place in a group went to a newer one of its name: it names both.
 func (e *Environment) replaced(ctx context.Context, cause error) error {
-	newer := kafka.Successor(ctx, e.Opts, e.Names, e.Service, e.Node, e.Reporter.Started())
-	host, _ := os.Hostname()
-	return fmt.Errorf("the node name %s was taken over by %s; this process, %d on host %s, ends: give each %s a REEVE_NODE of its own: %w",
-		e.Node, newer, os.Getpid(), host, e.Service, cause)
+	return e.Reporter.Replaced(ctx, e.Opts, cause)
 }

@@ -13,9 +13,6 @@ import (
 	"github.com/reeve-run/reeve/pkg/status"
 )
 
-// heartbeat is how often a node says that it lives.
-const heartbeat = 2 * time.Second
-
 // Fleet is all agents of a supervisor. Run may be called once.
 type Fleet struct {
 	env     *Environment
@@ -109,7 +106,7 @@ func (f *Fleet) Changed(key string, a *spec.Agent) {
 }
 
 func (f *Fleet) heartbeats(ctx context.Context) {
-	t := time.NewTicker(heartbeat)
+	t := time.NewTicker(status.NodeInterval)
 	defer t.Stop()
 	for {
 		f.env.Reporter.Node(f.reports(), false)

@@ -210,13 +210,12 @@ func (k *Keeper) join(ctx context.Context) error {
 }
 
 func (k *Keeper) engineAlert(a worker.Alert) {
-	k.env.Reporter.Alert(k.agent(), a.Kind, a.Severity, a.Message, a.Resolved)
+	k.sendAlert(a.Kind, a.Severity, a.Message, a.Resolved)
 }
 
-// agent names the agent, for those that come from other goroutines.
-func (k *Keeper) agent() *spec.Agent {
+func (k *Keeper) sendAlert(kind, severity, message string, resolved bool) {
 	topic, name, _ := spec.ParseKey(k.key)
-	return &spec.Agent{Topic: topic, Name: name}
+	k.env.Reporter.Alert(status.Alert{Topic: topic, AgentName: name, Kind: kind, Severity: severity, Message: message, Resolved: resolved})
 }
 
 // leave drains and leaves the group by name.
@@ -302,13 +301,13 @@ func (k *Keeper) raise(s pool.Status) {
 	if k.alert != kind {
 		k.settle()
 		k.alert = kind
-		k.env.Reporter.Alert(k.agent(), kind, severity, message+s.Down.Cause.Message, false)
+		k.sendAlert(kind, severity, message+s.Down.Cause.Message, false)
 	}
 }
 
 func (k *Keeper) settle() {
 	if k.alert != "" {
-		k.env.Reporter.Alert(k.agent(), k.alert, "warning", "it runs again, or is to run no more", true)
+		k.sendAlert(k.alert, "warning", "it runs again, or is to run no more", true)
 		k.alert = ""
 	}
 }

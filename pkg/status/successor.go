@@ -1,4 +1,4 @@
-package kafka
+package status
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
@@ -19,9 +18,9 @@ const (
 	successorPast = 10 * time.Second
 )
 
-// Successor names the process that took over a node's name from one that started at a time: "host, pid n", as its
+// successor names the process that took over a node's name from one that started at a time: "host, pid n", as its
 // heartbeat says. Kafka itself can't tell: a group shows a static member as it first joined.
-func Successor(ctx context.Context, opts []kgo.Opt, names topics.Names, service, node string, startedAt time.Time) string {
+func successor(ctx context.Context, opts []kgo.Opt, names topics.Names, service, node string, startedAt time.Time) string {
 	const unknown = "another process, which hasn't reported yet"
 	ctx, cancel := context.WithTimeout(ctx, successorWait)
 	defer cancel()
@@ -34,8 +33,8 @@ func Successor(ctx context.Context, opts []kgo.Opt, names topics.Names, service,
 	defer cl.Close()
 	for ctx.Err() == nil {
 		for _, r := range cl.PollFetches(ctx).Records() {
-			var n status.Node
-			if json.Unmarshal(r.Value, &n) == nil && n.Event == status.EventNode && n.Service == service && n.Node == node &&
+			var n Node
+			if json.Unmarshal(r.Value, &n) == nil && n.Event == EventNode && n.Service == service && n.Node == node &&
 				n.StartedAt > float64(startedAt.UnixMilli())/1000 {
 				return fmt.Sprintf("the process %d on host %s", n.PID, n.Host)
 			}

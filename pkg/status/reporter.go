@@ -1,0 +1,104 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// NodeInterval is how often a node says that it lives.
+const NodeInterval = 2 * time.Second
+
+// Reporter writes a service process's records to the status topic. It never waits for Kafka: what doesn't fit into the
+// client's bounded buffer is dropped and counted. It is safe for concurrent use.
+type Reporter struct {
+	client        *kgo.Client
+	names         topics.Names
+	service, node string
+	host          string
+	started       time.Time
+	logger        *slog.Logger
+	dropped       atomic.Int64
+}
+
+// NewReporter makes a reporter that writes with a client which somebody else closes.
+func NewReporter(cl *kgo.Client, names topics.Names, service, node string, logger *slog.Logger) *Reporter {
+	host, _ := os.Hostname() // "" where the machine has none
+	return &Reporter{client: cl, names: names, service: service, node: node, host: host, started: time.Now(), logger: logger}
+}
+
+// Dropped counts the records that were dropped since the start.
+func (r *Reporter) Dropped() int64 { return r.dropped.Load() }
+
+// Node sends the heartbeat.
+func (r *Reporter) Node(agents []AgentReport, leaving bool) {
+	r.Send(r.service+"/"+r.node, Node{
+		Event: EventNode, Service: r.service, Node: r.node, Host: r.host, PID: os.Getpid(), StartedAt: Seconds(r.started),
+		Leaving: leaving, Agents: agents, Timestamp: Seconds(time.Now()),
+	})
+}
+
+// Agent sends one agent's report.
+func (r *Reporter) Agent(a AgentReport) {
+	a.Event, a.Service, a.Node, a.Timestamp = EventAgent, r.service, r.node, Seconds(time.Now())
+	r.Send(a.Topic+"/"+a.AgentName, a)
+}
+
+// Alert asks for a person. With no agent it is about the node itself. The caller fills in what it is about; event, subject
+// and times are set here. It is logged too.
+func (r *Reporter) Alert(a Alert) {
+	a.Subject = a.Topic + "/" + a.AgentName
+	if a.AgentName == "" {
+		a.Subject = r.service + "/" + r.node
+	}
+	a.Event, a.Timestamp = EventAlert, Seconds(time.Now())
+	a.Since = a.Timestamp
+	log := r.logger.Warn
+	if a.Resolved {
+		log = r.logger.Info
+	}
+	log("alert: "+a.Message, slog.String("kind", a.Kind), slog.String("subject", a.Subject), slog.Bool("resolved", a.Resolved))
+	r.Send(a.Subject, a)
+}
+
+// Send sends any record of this package.
+func (r *Reporter) Send(key string, record any) {
+	value, err := json.Marshal(record)
+	if err != nil {
+		r.logger.Error("encode a status record", slog.Any("error", err))
+		return
+	}
+	r.client.TryProduce(context.Background(), &kgo.Record{Topic: r.names.Status(), Key: []byte(key), Value: value}, func(_ *kgo.Record, err error) {
+		if err != nil {
+			r.dropped.Add(1)
+		}
+	})
+}
+
+// Replaced is the error of this process when a newer one of its name has taken its place: it names both. opts reach the
+// brokers.
+func (r *Reporter) Replaced(ctx context.Context, opts []kgo.Opt, cause error) error {
+	newer := successor(ctx, opts, r.names, r.service, r.node, r.started)
+	return fmt.Errorf("the node name %s was taken over by %s; this process, %d on host %s, ends: give each %s a REEVE_NODE of its own: %w",
+		r.node, newer, os.Getpid(), r.host, r.service, cause)
+}
+
+// Seconds is a time as records have it.
+func Seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+// ClientID is the client id of a service's process on Kafka. It says who it is to people who look at a group's members.
+func ClientID(service string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return fmt.Sprintf("reeve-%s@%s#%d", service, host, os.Getpid())
+}
