@@ -1286,7 +1286,7 @@ type ApplyAgentsJSONBody struct {
 	// Keep Agents, as topic/name, that prune leaves alone though they are not among agents: their entries weren't applied, because a condition didn't hold or a requirement failed.
 	Keep []string `json:"keep,omitempty,omitzero"`
 
-	// Prune Deletes every registered agent that the file does not list (group and DLQ stay).
+	// Prune Deletes every registered agent that the file does not list (group and DLQ stay), but those of runtime sdk, which Go programs register themselves.
 	Prune bool `json:"prune,omitempty,omitzero"`
 }
 

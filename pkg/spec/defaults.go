@@ -114,8 +114,23 @@ func (a *Agent) checkRuntime(add adder) {
 			add("command", "is missing: runtime command needs the program and its arguments")
 		}
 	case SDK:
+		a.checkSDK(add)
 	default:
 		add("runtime", "%q is unknown: use python, node or command", a.Runtime)
+	}
+}
+
+// checkSDK refuses what is about processes: a Go program's functions have none.
+func (a *Agent) checkSDK(add adder) {
+	for field, given := range map[string]bool{"dir": a.Dir != "", "callback": a.Callback != "", "command": len(a.Command) > 0, "env": len(a.Env) > 0, "pool": a.Pool != Pool{1, 1}} {
+		if given {
+			add(field, "is about processes, and the agent is a function of a Go program (runtime sdk): leave it out")
+		}
+	}
+	p, defaults := a.Process, NewProcess()
+	p.RequestTimeout, p.DrainTimeout = defaults.RequestTimeout, defaults.DrainTimeout
+	if p != defaults {
+		add("process", "of a Go program's function (runtime sdk) has request_timeout and drain_timeout only: leave out the rest")
 	}
 }
 

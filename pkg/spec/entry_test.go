@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseEntryFillsInDefaults(t *testing.T) {
@@ -66,6 +67,29 @@ func TestParseEntryNamesEveryFault(t *testing.T) {
 			all = append(all, f.Field+": "+f.Message)
 		}
 		if got := strings.Join(all, "\n"); !strings.Contains(got, want) {
+			t.Errorf("%s: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestAFunctionOfAGoProgramHasNoProcess(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"topic":"a","runtime":"sdk","config":{"concurrency":64},"process":{"request_timeout":5,"drain_timeout":1}}`: "",
+		`{"topic":"a","runtime":"sdk","callback":"a:b"}`:                                                              "callback: is about processes",
+		`{"topic":"a","runtime":"sdk","dir":"x"}`:                                                                     "dir: is about processes",
+		`{"topic":"a","runtime":"sdk","env":{"A":"b"}}`:                                                               "env: is about processes",
+		`{"topic":"a","runtime":"sdk","pool":{"min":2}}`:                                                              "pool: is about processes",
+		`{"topic":"a","runtime":"sdk","process":{"max_restart_attempts":9}}`:                                          "process: of a Go program's function",
+	} {
+		a, faults := ParseEntry([]byte(in))
+		if len(faults) == 0 {
+			faults = a.Check([]time.Duration{time.Second, 5 * time.Second, 30 * time.Second})
+		}
+		got := ""
+		for _, f := range faults {
+			got += f.Field + ": " + f.Message
+		}
+		if want == "" && got != "" || !strings.HasPrefix(got, want) {
 			t.Errorf("%s: got %q, want %q", in, got, want)
 		}
 	}

@@ -49,9 +49,6 @@ func (r Rules) check(a *spec.Agent) []spec.Fault {
 	if r.Names.Reserved(a.Topic) {
 		fs = append(fs, spec.Fault{Field: "topic", Message: fmt.Sprintf("%s is one of Reeve's own topics, which no agent may listen to: name a topic of yours", a.Topic)})
 	}
-	if a.Runtime == spec.SDK {
-		fs = append(fs, spec.Fault{Field: "runtime", Message: "sdk is not carried out by this version: use python, node or command"})
-	}
 	if len(fs) > 0 {
 		return fs
 	}

@@ -42,7 +42,7 @@ type Match int64
 // ApplyOptions say how entries are applied.
 type ApplyOptions struct {
 	DryRun bool
-	Prune  bool     // deletes the agents that aren't listed
+	Prune  bool     // deletes the agents that aren't listed, but those that Go programs register themselves
 	Keep   []string // topic/name of agents that Prune leaves alone all the same
 	Match  Match
 	List   bool // the entries are a list: faults name their places
@@ -101,7 +101,7 @@ func (t *tx) prune(ctx context.Context, wanted []Wanted, o ApplyOptions) ([]Chan
 	var changes []Change
 	for _, a := range all {
 		listed := slices.ContainsFunc(wanted, func(w Wanted) bool { return w.Spec.Ref() == a.Ref() })
-		if listed || slices.Contains(o.Keep, a.Ref()) {
+		if listed || slices.Contains(o.Keep, a.Ref()) || a.Runtime == spec.SDK {
 			continue
 		}
 		after := terminate(a, DeleteOptions{}, t.now)

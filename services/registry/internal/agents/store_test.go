@@ -106,7 +106,7 @@ func TestADryRunSaysAllAndDoesNothing(t *testing.T) {
 
 func TestPruneDeletesWhatIsNotListed(t *testing.T) {
 	s, _ := store(t)
-	if _, err := apply(t, s, ApplyOptions{}, entry, `{"topic":"u","name":"old","command":"x"}`); err != nil {
+	if _, err := apply(t, s, ApplyOptions{}, entry, `{"topic":"u","name":"old","command":"x"}`, `{"topic":"u","name":"function","runtime":"sdk"}`); err != nil {
 		t.Fatal(err)
 	}
 	if changes, err := apply(t, s, ApplyOptions{Prune: true, Keep: []string{"u/old", "u/never-there"}}, entry); err != nil || len(changes) != 1 {
@@ -122,10 +122,10 @@ func TestPruneDeletesWhatIsNotListed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	rows, err := s.List(t.Context(), Filter{Limit: 10})
-	if err != nil || len(rows) != 1 {
-		t.Errorf("%d agents, %v", len(rows), err)
+	if err != nil || len(rows) != 2 {
+		t.Errorf("%d agents, not the listed one and the one that a Go program registered, %v", len(rows), err)
 	}
-	if rows, err = s.List(t.Context(), Filter{Limit: 10, Deleted: true}); err != nil || len(rows) != 2 {
+	if rows, err = s.List(t.Context(), Filter{Limit: 10, Deleted: true}); err != nil || len(rows) != 3 {
 		t.Errorf("%d agents with deleted ones, %v", len(rows), err)
 	}
 }

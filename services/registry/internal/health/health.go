@@ -102,7 +102,7 @@ func judgeAll(in Inputs, r Report, workers, active int) (Status, string) {
 	case r.Registered == 0:
 		return Ready, ""
 	case workers == 0:
-		return Stopped, "no supervisor is alive: start one"
+		return Stopped, "no supervisor and no program of the Go SDK is alive: start one"
 	case r.Live["dispatcher"] == 0:
 		return Stopped, "no dispatcher is alive: start one"
 	case active > 0 && r.Consumers == 0:

@@ -65,6 +65,9 @@ func componentsOf(in health.Inputs, r health.Report) map[string]api.Component {
 		}
 		out[service] = c
 	}
+	if n := r.Live["worker"]; n > 0 { // programs of the Go SDK; many installations have none
+		out["worker"] = api.Component{Status: api.ComponentStatusUp, Nodes: n}
+	}
 	return out
 }
 
