@@ -58,7 +58,7 @@ verify: ## Check what `make fix` mends: generated code, go.mod files, formatting
 .PHONY: fix
 fix: generate $(TOOLS)/golangci-lint ## Mend what `make verify` and `make lint` can mend by themselves
 	@gofmt -w $(MODULES)
-	@for m in $(MODULES) scripts/tools; do (cd $$m && GOWORK=off go mod tidy); done
+	@for m in $(MODULES) scripts/tools deployments/examples/go-hello; do (cd $$m && GOWORK=off go mod tidy); done
 	@go work sync
 	@$(TOOLS)/golangci-lint run --fix $(PACKAGES) || true
 

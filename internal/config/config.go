@@ -55,15 +55,10 @@ type Kafka struct {
 // Names derives the names of topics, groups and transactional ids.
 func (k Kafka) Names() topics.Names { return topics.Names{Prefix: k.Prefix} }
 
-// DefaultRetryTiers are the retry tiers of an installation that names none.
-func DefaultRetryTiers() []time.Duration {
-	return []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour}
-}
-
 // Default is the configuration of a service whose environment says nothing.
 func Default(service string) Config {
 	c := Config{
-		Kafka:        Kafka{Brokers: []string{"127.0.0.1:9092"}, Prefix: topics.DefaultPrefix, Replication: -1, RetryTiers: DefaultRetryTiers()},
+		Kafka:        Kafka{Brokers: []string{"127.0.0.1:9092"}, Prefix: topics.DefaultPrefix, Replication: -1, RetryTiers: topics.DefaultTiers()},
 		HTTPAddr:     "127.0.0.1:8765",
 		AgentsDir:    ".",
 		OutcomesKeep: 24 * time.Hour,
@@ -95,7 +90,7 @@ func settings() []setting {
 		{"REEVE_KAFKA_BROKERS", func(c *Config, v string) error { c.Kafka.Brokers = list(v); return nil }},
 		{"REEVE_TOPIC_PREFIX", func(c *Config, v string) error { c.Kafka.Prefix = v; return nil }},
 		{"REEVE_TOPIC_REPLICATION", func(c *Config, v string) (err error) { c.Kafka.Replication, err = replication(v); return }},
-		{"REEVE_RETRY_TIERS", func(c *Config, v string) (err error) { c.Kafka.RetryTiers, err = tiers(v); return }},
+		{"REEVE_RETRY_TIERS", func(c *Config, v string) (err error) { c.Kafka.RetryTiers, err = topics.ParseTiers(v); return }},
 		{"REEVE_DATABASE_URL", func(c *Config, v string) error { c.DatabaseURL = v; return nil }},
 		{"REEVE_HTTP_ADDR", func(c *Config, v string) error { c.HTTPAddr = v; return nil }},
 		{"REEVE_AGENTS_DIR", func(c *Config, v string) error { c.AgentsDir = v; return nil }},
@@ -242,25 +237,6 @@ func replication(v string) (int16, error) {
 		return 0, fmt.Errorf("%q is no replication factor: give a number from 1, or -1 for the brokers' default", v)
 	}
 	return int16(n), nil
-}
-
-func tiers(v string) ([]time.Duration, error) {
-	var out []time.Duration
-	for _, s := range list(v) {
-		d, err := duration(s)
-		if err != nil {
-			return nil, err
-		}
-		if d < 100*time.Millisecond || d%time.Millisecond != 0 {
-			return nil, fmt.Errorf("%s is no retry tier: give whole milliseconds, at least 100ms", s)
-		}
-		out = append(out, d)
-	}
-	slices.Sort(out)
-	if out = slices.Compact(out); len(out) == 0 {
-		return nil, errors.New("names no tier: give durations parted by commas, such as 1s,5s,30s")
-	}
-	return out, nil
 }
 
 func duration(v string) (time.Duration, error) {

@@ -92,6 +92,7 @@ type Engine struct {
 	// unsettled counts the finished tasks that are worth not repeating and wait for the next transaction.
 	unsettled int
 	draining  bool
+	joined    bool // the group has told this worker of its partitions, perhaps none
 	delivery  delivery
 }
 
@@ -157,13 +158,15 @@ type Figures struct {
 	Partitions int // owned, those included that were lost and not yet given to anybody else
 	Running    int // attempts in flight
 	Held       int // tasks read and not settled, the running ones included
+	// Joined says that the group counts this worker, and has confirmed it recently enough that its work may start.
+	Joined bool
 }
 
 // Figures counts.
 func (e *Engine) Figures() Figures {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	f := Figures{Partitions: len(e.parts) + len(e.lost), Running: e.running}
+	f := Figures{Partitions: len(e.parts) + len(e.lost), Running: e.running, Joined: e.joined && e.member.HasLease()}
 	for _, p := range e.order {
 		f.Held += p.live + len(p.pending)
 	}

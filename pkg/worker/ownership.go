@@ -20,6 +20,7 @@ var _ hop.Handler = (*ownership)(nil)
 func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 	e := (*Engine)(o)
 	e.mu.Lock()
+	e.joined = true
 	var victims []*Attempt
 	for _, a := range as {
 		if p := e.parts[a.Partition]; p != nil { // the topic was made again

@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/event"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// maxPublished is how many records an attempt may publish: its transaction lives seconds at most.
+const maxPublished = 10_000
+
+// Task is one attempt to run an event for an agent. Its methods are safe for concurrent use.
+type Task struct {
+	agent   *spec.Agent
+	names   topics.Names
+	record  *kgo.Record
+	attempt int
+	encoded bool // the result is known to be JSON
+
+	mu        sync.Mutex
+	event     *event.Event
+	published []*kgo.Record
+	ended     bool
+}
+
+// Record is the task's record: the event's key and value byte by byte, the headers that came with it, and Reeve's. It must
+// not be changed.
+func (t *Task) Record() *kgo.Record { return t.record }
+
+// Key is the event's; nil where it has none. It must not be changed.
+func (t *Task) Key() []byte { return t.record.Key }
+
+// Agent is the topic and the name of the agent that the task is for.
+func (t *Task) Agent() (topic, name string) { return t.agent.Topic, t.agent.Name }
+
+// Topic is the event's.
+func (t *Task) Topic() string { return t.agent.Topic }
+
+// DeliveryAttempts is the number of this attempt, from 1.
+func (t *Task) DeliveryAttempts() int { return t.attempt }
+
+// TaskID is where the event stands, topic/partition/offset: the same in every attempt, and for every agent.
+func (t *Task) TaskID() string {
+	for _, h := range t.record.Headers {
+		if h.Key == task.HeaderOrigin {
+			if o, err := task.ParseOrigin(string(h.Value)); err == nil {
+				return o.ID()
+			}
+		}
+	}
+	return task.Origin{Topic: t.record.Topic, Partition: t.record.Partition, Offset: t.record.Offset}.ID()
+}
+
+// ID is the event's: its envelope's or CloudEvent's, else <topic>:<partition>:<offset>.
+func (t *Task) ID() string { return t.says().ID }
+
+// Type is the event's type, "" where it has none; so are the others.
+func (t *Task) Type() string { return t.says().Type }
+
+// CorrelationID tells what belongs together.
+func (t *Task) CorrelationID() string { return t.says().CorrelationID }
+
+// CausationID is the id of the event that this one follows from.
+func (t *Task) CausationID() string { return t.says().CausationID }
+
+// TenantID is whose event it is.
+func (t *Task) TenantID() string { return t.says().TenantID }
+
+// Source is where the event came from.
+func (t *Task) Source() string { return t.says().Source }
+
+// ReplyTo is the topic that the result goes to.
+func (t *Task) ReplyTo() string { return t.says().ReplyTo }
+
+// Webhook is the URL that the result goes to.
+func (t *Task) Webhook() string { return t.says().Webhook }
+
+// CreatedAt is when the event was made, as it says itself, else when it was published.
+func (t *Task) CreatedAt() time.Time { return t.says().CreatedAt }
+
+// says reads the event's metadata when it is first asked for.
+func (t *Task) says() event.Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.event == nil {
+		e, _ := event.OfTask(t.agent.Topic, t.record) // one with a flawed format says what its headers say
+		t.event = &e
+	}
+	return *t.event
+}
+
+// Decode decodes the event's content as JSON into v, a pointer. For a *[]byte it is the content as it came. The error is
+// an Error of class invalid_input.
+func (t *Task) Decode(v any) error {
+	content, known, err := event.Content(t.agent.Topic, t.record)
+	if err != nil {
+		return InvalidInput(err)
+	}
+	if raw, ok := v.(*[]byte); ok {
+		*raw = content
+		return nil
+	}
+	if content == nil {
+		content = []byte("null")
+	}
+	if err := json.Unmarshal(content, v); err != nil {
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) && !known {
+			return InvalidInput(fmt.Errorf("the event's content is no JSON: %w", err))
+		}
+		return InvalidInput(fmt.Errorf("the event's content doesn't fit: %w", err))
+	}
+	return nil
+}
+
+// Publish publishes records together with the end of this attempt: they become visible with its outcome, in one
+// transaction, or not at all if the attempt fails. The record's key chooses its partition. A topic that refuses them (it
+// doesn't exist, say) makes the attempt a failed one. A Message gives such a record. The records must not be changed
+// afterwards.
+//
+// The error is of class permanent: a record names no topic or one of Reeve's own, there are more than 10,000, or the
+// attempt has ended.
+func (t *Task) Publish(rs ...*kgo.Record) error {
+	for _, r := range rs {
+		if err := spec.CheckTopic(r.Topic); err != nil {
+			return Permanent(fmt.Errorf("publish: %w", err))
+		}
+		if t.names.Reserved(r.Topic) {
+			return Permanent(fmt.Errorf("publish: %s is one of Reeve's own topics, which nobody else may write: name a topic of yours", r.Topic))
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.ended:
+		return Permanent(errors.New("publish: the attempt has ended"))
+	case len(t.published)+len(rs) > maxPublished:
+		return Permanent(fmt.Errorf("publish: an attempt publishes at most %d records", maxPublished))
+	}
+	t.published = append(t.published, rs...)
+	return nil
+}
+
+// end closes the task and gives what it publishes.
+func (t *Task) end() []*kgo.Record {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	return t.published
+}
