@@ -707,7 +707,7 @@ type Deletion struct {
 // DeletionStatus defines model for Deletion.Status.
 type DeletionStatus string
 
-// Event The envelope of CONTRACT, and optionally the record's key.
+// Event Reeve's envelope, and optionally the record's key.
 type Event struct {
 	CausationId   *string `json:"causation_id,omitempty"`
 	CorrelationId *string `json:"correlation_id,omitempty"`
@@ -838,6 +838,16 @@ type Instance struct {
 
 // InstanceState defines model for Instance.State.
 type InstanceState string
+
+// LogLine defines model for LogLine.
+type LogLine struct {
+	At time.Time `json:"at"`
+
+	// Id Grows from line to line.
+	Id       int64  `json:"id"`
+	Instance string `json:"instance"`
+	Line     string `json:"line"`
+}
 
 // Move defines model for Move.
 type Move struct {
@@ -1255,6 +1265,18 @@ type GetAgentHistoryParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// GetAgentLogsParams defines parameters for GetAgentLogs.
+type GetAgentLogsParams struct {
+	// Instance Only this process's lines.
+	Instance string `form:"instance,omitempty" json:"instance,omitempty,omitzero"`
+
+	// Limit The last so many lines, 1 to 1000; with after the first so many behind it.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After The id of a line: only later ones.
+	After int64 `form:"after,omitempty" json:"after,omitempty,omitzero"`
+}
+
 // ResetAgentParams defines parameters for ResetAgent.
 type ResetAgentParams struct {
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
@@ -1587,6 +1609,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/agents/{topic}/{name}/history (the `GetAgentHistory` operationId).
 	GetAgentHistory(ctx context.Context, topic Topic, name Name, params *GetAgentHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
+	//
+	// The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
+	// a line says how many were left out before it.
+	//
+	// Corresponds with GET /v1/agents/{topic}/{name}/logs (the `GetAgentLogs` operationId).
+	GetAgentLogs(ctx context.Context, topic Topic, name Name, params *GetAgentLogsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetAgentMetrics Gives an agent's exact counters since its first registration, also after it was deleted.
 	//
@@ -2054,6 +2084,24 @@ func (c *Client) PutAgent(ctx context.Context, topic Topic, name Name, params *P
 // Corresponds with GET /v1/agents/{topic}/{name}/history (the `GetAgentHistory` operationId).
 func (c *Client) GetAgentHistory(ctx context.Context, topic Topic, name Name, params *GetAgentHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetAgentHistoryRequest(c.Server, topic, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
+//
+// The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
+// a line says how many were left out before it.
+//
+// Corresponds with GET /v1/agents/{topic}/{name}/logs (the `GetAgentLogs` operationId).
+func (c *Client) GetAgentLogs(ctx context.Context, topic Topic, name Name, params *GetAgentLogsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAgentLogsRequest(c.Server, topic, name, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3435,6 +3483,90 @@ func NewGetAgentHistoryRequest(server string, topic Topic, name Name, params *Ge
 	return req, nil
 }
 
+// NewGetAgentLogsRequest constructs an http.Request for the GetAgentLogs method
+func NewGetAgentLogsRequest(server string, topic Topic, name Name, params *GetAgentLogsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/agents/%s/%s/logs", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "instance", params.Instance, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetAgentMetricsRequest constructs an http.Request for the GetAgentMetrics method
 func NewGetAgentMetricsRequest(server string, topic Topic, name Name) (*http.Request, error) {
 	var err error
@@ -4553,6 +4685,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/agents/{topic}/{name}/history (the `GetAgentHistory` operationId).
 	GetAgentHistoryWithResponse(ctx context.Context, topic Topic, name Name, params *GetAgentHistoryParams, reqEditors ...RequestEditorFn) (*GetAgentHistoryResponse, error)
+
+	// GetAgentLogsWithResponse Gives lines that an agent's processes wrote on standard error, the oldest first.
+	//
+	// The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
+	// a line says how many were left out before it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/agents/{topic}/{name}/logs (the `GetAgentLogs` operationId).
+	GetAgentLogsWithResponse(ctx context.Context, topic Topic, name Name, params *GetAgentLogsParams, reqEditors ...RequestEditorFn) (*GetAgentLogsResponse, error)
 
 	// GetAgentMetricsWithResponse Gives an agent's exact counters since its first registration, also after it was deleted.
 	//
@@ -5803,6 +5945,58 @@ func (r GetAgentHistoryResponse) ContentType() string {
 	return ""
 }
 
+type GetAgentLogsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []LogLine `json:"items"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAgentLogsResponse) GetJSON200() *struct {
+	Items []LogLine `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAgentLogsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAgentLogsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAgentLogsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAgentLogsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAgentLogsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetAgentMetricsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6939,6 +7133,22 @@ func (c *ClientWithResponses) GetAgentHistoryWithResponse(ctx context.Context, t
 	return ParseGetAgentHistoryResponse(rsp)
 }
 
+// GetAgentLogsWithResponse Gives lines that an agent's processes wrote on standard error, the oldest first.
+//
+// The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
+// a line says how many were left out before it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/agents/{topic}/{name}/logs (the `GetAgentLogs` operationId).
+func (c *ClientWithResponses) GetAgentLogsWithResponse(ctx context.Context, topic Topic, name Name, params *GetAgentLogsParams, reqEditors ...RequestEditorFn) (*GetAgentLogsResponse, error) {
+	rsp, err := c.GetAgentLogs(ctx, topic, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAgentLogsResponse(rsp)
+}
+
 // GetAgentMetricsWithResponse Gives an agent's exact counters since its first registration, also after it was deleted.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7977,6 +8187,41 @@ func ParseGetAgentHistoryResponse(rsp *http.Response) (*GetAgentHistoryResponse,
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest HistoryList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAgentLogsResponse parses an HTTP response from a GetAgentLogsWithResponse call
+func ParseGetAgentLogsResponse(rsp *http.Response) (*GetAgentLogsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAgentLogsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []LogLine `json:"items"`
+		}
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

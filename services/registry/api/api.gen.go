@@ -708,7 +708,7 @@ type Deletion struct {
 // DeletionStatus defines model for Deletion.Status.
 type DeletionStatus string
 
-// Event The envelope of CONTRACT, and optionally the record's key.
+// Event Reeve's envelope, and optionally the record's key.
 type Event struct {
 	CausationId   *string `json:"causation_id,omitempty"`
 	CorrelationId *string `json:"correlation_id,omitempty"`
@@ -839,6 +839,16 @@ type Instance struct {
 
 // InstanceState defines model for Instance.State.
 type InstanceState string
+
+// LogLine defines model for LogLine.
+type LogLine struct {
+	At time.Time `json:"at"`
+
+	// Id Grows from line to line.
+	Id       int64  `json:"id"`
+	Instance string `json:"instance"`
+	Line     string `json:"line"`
+}
 
 // Move defines model for Move.
 type Move struct {
@@ -1256,6 +1266,18 @@ type GetAgentHistoryParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// GetAgentLogsParams defines parameters for GetAgentLogs.
+type GetAgentLogsParams struct {
+	// Instance Only this process's lines.
+	Instance string `form:"instance,omitempty" json:"instance,omitempty,omitzero"`
+
+	// Limit The last so many lines, 1 to 1000; with after the first so many behind it.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After The id of a line: only later ones.
+	After int64 `form:"after,omitempty" json:"after,omitempty,omitzero"`
+}
+
 // ResetAgentParams defines parameters for ResetAgent.
 type ResetAgentParams struct {
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
@@ -1451,6 +1473,9 @@ type ServerInterface interface {
 	// GetAgentHistory Lists an agent's phase moves, newest first, with actor and reason.
 	// (GET /v1/agents/{topic}/{name}/history)
 	GetAgentHistory(c *gin.Context, topic Topic, name Name, params GetAgentHistoryParams)
+	// GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
+	// (GET /v1/agents/{topic}/{name}/logs)
+	GetAgentLogs(c *gin.Context, topic Topic, name Name, params GetAgentLogsParams)
 	// GetAgentMetrics Gives an agent's exact counters since its first registration, also after it was deleted.
 	// (GET /v1/agents/{topic}/{name}/metrics)
 	GetAgentMetrics(c *gin.Context, topic Topic, name Name)
@@ -2169,6 +2194,67 @@ func (siw *ServerInterfaceWrapper) GetAgentHistory(c *gin.Context) {
 	siw.Handler.GetAgentHistory(c, topic, name, params)
 }
 
+// GetAgentLogs operation middleware
+func (siw *ServerInterfaceWrapper) GetAgentLogs(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetAgentLogsParams
+
+	// ------------- Optional query parameter "instance" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "instance", c.Request.URL.Query(), &params.Instance, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter instance: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAgentLogs(c, topic, name, params)
+}
+
 // GetAgentMetrics operation middleware
 func (siw *ServerInterfaceWrapper) GetAgentMetrics(c *gin.Context) {
 
@@ -2837,6 +2923,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/reset", wrapper.ResetAgent)
 	router.GET(options.BaseURL+"/v1/agents/:topic/:name/metrics", wrapper.GetAgentMetrics)
 	router.GET(options.BaseURL+"/v1/agents/:topic/:name/history", wrapper.GetAgentHistory)
+	router.GET(options.BaseURL+"/v1/agents/:topic/:name/logs", wrapper.GetAgentLogs)
 	router.DELETE(options.BaseURL+"/v1/topics/:topic/agents", wrapper.DeleteTopicAgents)
 	router.GET(options.BaseURL+"/v1/metrics", wrapper.ListMetrics)
 	router.POST(options.BaseURL+"/v1/events", wrapper.PublishEvent)
@@ -3801,6 +3888,49 @@ func (response GetAgentHistorydefaultApplicationProblemPlusJSONResponse) VisitGe
 	return err
 }
 
+type GetAgentLogsRequestObject struct {
+	Topic  Topic `json:"topic"`
+	Name   Name  `json:"name"`
+	Params GetAgentLogsParams
+}
+
+type GetAgentLogsResponseObject interface {
+	VisitGetAgentLogsResponse(w http.ResponseWriter) error
+}
+
+type GetAgentLogs200JSONResponse struct {
+	Items []LogLine `json:"items"`
+}
+
+func (response GetAgentLogs200JSONResponse) VisitGetAgentLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentLogsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetAgentLogsdefaultApplicationProblemPlusJSONResponse) VisitGetAgentLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetAgentMetricsRequestObject struct {
 	Topic Topic `json:"topic"`
 	Name  Name  `json:"name"`
@@ -4528,6 +4658,9 @@ type StrictServerInterface interface {
 	// GetAgentHistory Lists an agent's phase moves, newest first, with actor and reason.
 	// (GET /v1/agents/{topic}/{name}/history)
 	GetAgentHistory(ctx context.Context, request GetAgentHistoryRequestObject) (GetAgentHistoryResponseObject, error)
+	// GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
+	// (GET /v1/agents/{topic}/{name}/logs)
+	GetAgentLogs(ctx context.Context, request GetAgentLogsRequestObject) (GetAgentLogsResponseObject, error)
 	// GetAgentMetrics Gives an agent's exact counters since its first registration, also after it was deleted.
 	// (GET /v1/agents/{topic}/{name}/metrics)
 	GetAgentMetrics(ctx context.Context, request GetAgentMetricsRequestObject) (GetAgentMetricsResponseObject, error)
@@ -5206,6 +5339,34 @@ func (sh *strictHandler) GetAgentHistory(ctx *gin.Context, topic Topic, name Nam
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetAgentHistoryResponseObject); ok {
 		if err := validResponse.VisitGetAgentHistoryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAgentLogs operation middleware
+func (sh *strictHandler) GetAgentLogs(ctx *gin.Context, topic Topic, name Name, params GetAgentLogsParams) {
+	var request GetAgentLogsRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAgentLogs(ctx, request.(GetAgentLogsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAgentLogs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetAgentLogsResponseObject); ok {
+		if err := validResponse.VisitGetAgentLogsResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -264,6 +264,12 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		{"GET", "/v1/tasks?page_size=0", "", 400, "invalid_request"},
 		{"GET", "/v1/tasks?page_size=x", "", 400, "invalid_request"},
 		{"GET", "/v1/tasks?page_token=!", "", 400, "invalid_page_token"},
+		{"GET", "/v1/agents/orders/a/logs?limit=0", "", 400, "invalid_request"},
+		{"GET", "/v1/agents/orders/a/logs?limit=1001", "", 400, "invalid_request"},
+		{"GET", "/v1/agents/orders/a/logs?limit=x", "", 400, "invalid_request"},
+		{"GET", "/v1/agents/orders/a/logs?after=-1", "", 400, "invalid_request"},
+		{"GET", "/v1/agents/orders/a/logs?tail=5", "", 400, "unknown_key"},
+		{"GET", "/v1/agents/orders/nobody/logs", "", 404, "agent_not_found"},
 		{"GET", "/v1/tasks/orders/a/0/99", "", 404, "not_found"},
 		{"GET", "/v1/tasks/orders/a/x/99", "", 400, "invalid_request"},
 		{"GET", "/v1/dlq/orders/nobody", "", 404, "agent_not_found"},
@@ -418,6 +424,39 @@ func TestReportsMoveAnAgentToErrorAndAResetBringsItBack(t *testing.T) {
 	r.waitFor("the instance", func() bool { return len(r.want(200, "GET", "/v1/instances", "")["items"].([]any)) == 1 })
 	if c := r.want(200, "POST", "/v1/agents/orders/a/reset", ""); c["phase"] != "active" {
 		t.Errorf("%v", c)
+	}
+}
+
+func TestAnAgentsLogIsToldFromItsEndAndOnFromALine(t *testing.T) {
+	r := start(t, configuration(t))
+	r.want(201, "POST", "/v1/agents", agent)
+	for i, line := range []string{"one", "two", "nul \x00 and \u2028", "four"} {
+		value, err := json.Marshal(status.LogLine{Event: status.EventLog, Topic: "orders", AgentName: "a", Instance: fmt.Sprintf("s-%d", i%2), Line: line, Timestamp: 1000.5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.produce(&kgo.Record{Topic: r.cfg.Kafka.Names().Status(), Key: []byte("orders/a"), Value: value})
+	}
+	lines := func(query string) (text []string, last string) {
+		for _, item := range r.want(200, "GET", "/v1/agents/orders/a/logs"+query, "")["items"].([]any) {
+			l := item.(map[string]any)
+			text, last = append(text, l["line"].(string)), fmt.Sprintf("%.0f", l["id"])
+			if l["at"] != "1970-01-01T00:16:40.5Z" {
+				t.Errorf("%v", l)
+			}
+		}
+		return text, last
+	}
+	r.waitFor("the log", func() bool { all, _ := lines(""); return len(all) == 4 })
+	if all, _ := lines("?limit=3"); fmt.Sprintf("%q", all) != `["two" "nul � and \u2028" "four"]` {
+		t.Errorf("the last three: %q", all)
+	}
+	if all, _ := lines("?instance=s-1"); fmt.Sprint(all) != "[two four]" {
+		t.Errorf("one instance: %q", all)
+	}
+	_, first := lines("?limit=4&instance=s-0")
+	if all, _ := lines("?after=" + first); fmt.Sprint(all) != "[four]" {
+		t.Errorf("behind the third: %q", all)
 	}
 }
 

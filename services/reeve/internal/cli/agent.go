@@ -14,7 +14,7 @@ import (
 
 func (c *command) agent() *cobra.Command {
 	return group(&cobra.Command{Use: "agent", Short: "Look at agents and steer them"},
-		c.agentList(), c.agentGet(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
+		c.agentList(), c.agentGet(), c.agentLogs(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
 }
 
 func (c *command) agentList() *cobra.Command {

@@ -37,6 +37,7 @@ type fake struct {
 	task      api.TaskStatus
 	asked     int // how often a task was asked for
 	tasks     []api.Task
+	lines     []api.LogLine
 	batches   int
 	// onBatch answers the nth batch; nil for the usual answer.
 	onBatch func(n, size int) api.PublishEventsResponseObject

@@ -38,7 +38,7 @@ func New() *Fleet { return &Fleet{nodes: map[string]*node{}} }
 // are none of its business.
 func (f *Fleet) Apply(value []byte, seen time.Time) {
 	var head struct{ Event string }
-	if json.Unmarshal(value, &head) != nil {
+	if value = storable(value); json.Unmarshal(value, &head) != nil {
 		return
 	}
 	switch head.Event {
@@ -193,7 +193,7 @@ func (a *Agent) Failed(generation int64) (spec.Cause, bool) {
 	}
 	if cause == nil {
 		cause = &spec.Cause{Type: "AgentCrashedError", Message: "every instance's circuit is open: its processes end again and again",
-			Remediation: "see the agent's log (the agent_log records on the status topic) for the cause, then reset it: reeve agent reset"}
+			Remediation: "see the agent's log for the cause (reeve agent logs TOPIC/NAME), then reset it (reeve agent reset TOPIC/NAME)"}
 	}
 	return *cause, true
 }

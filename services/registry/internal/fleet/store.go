@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,6 +36,7 @@ type batch struct {
 	checks  map[string]status.HealthCheck
 	alerts  map[string]status.Alert
 	counts  counts // of all heartbeats
+	lines   []status.LogLine
 }
 
 // Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
@@ -64,6 +66,9 @@ func (s Store) Write(ctx context.Context, _ *sqlx.Conn, tx *sqlx.Tx, records []*
 	if err := storeDispatched(ctx, tx, b.counts); err != nil {
 		return fmt.Errorf("store counts of dispatched tasks: %w", err)
 	}
+	if err := storeLines(ctx, tx, b.lines); err != nil {
+		return fmt.Errorf("store lines of agents' logs: %w", err)
+	}
 	return nil
 }
 
@@ -71,26 +76,38 @@ func collect(records []*kgo.Record) batch {
 	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}, counts: counts{}}
 	for _, r := range records {
 		var head struct{ Event string }
-		if json.Unmarshal(r.Value, &head) != nil {
+		value := storable(r.Value)
+		if json.Unmarshal(value, &head) != nil {
 			continue
 		}
 		switch head.Event {
 		case status.EventNode:
-			keep(r.Value, b.nodes, func(n status.Node) string {
+			keep(value, b.nodes, func(n status.Node) string {
 				b.counts.add(n.Agents)
 				return n.Service + "/" + n.Node
 			})
 		case status.EventStateChange:
-			keep(r.Value, b.changes, func(c status.StateChange) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
+			keep(value, b.changes, func(c status.StateChange) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
 		case status.EventHealthCheck:
-			keep(r.Value, b.checks, func(c status.HealthCheck) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
+			keep(value, b.checks, func(c status.HealthCheck) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
 		case status.EventAlert:
-			keep(r.Value, b.alerts, func(a status.Alert) string {
+			keep(value, b.alerts, func(a status.Alert) string {
 				return strings.Join([]string{a.Topic, a.AgentName, a.Kind, a.Subject}, "\x00")
 			})
+		case status.EventLog:
+			var l status.LogLine
+			if json.Unmarshal(value, &l) == nil {
+				b.lines = append(b.lines, l)
+			}
 		}
 	}
 	return b
+}
+
+// storable takes the character out of a record that Postgres has no place for in text: what an agent writes may hold it,
+// and the record would be refused for ever.
+func storable(value []byte) []byte {
+	return bytes.ReplaceAll(value, []byte(`\u0000`), []byte(`\ufffd`))
 }
 
 func keep[T any](value []byte, in map[string]T, key func(T) string) {
@@ -214,7 +231,8 @@ func (s Store) Missing(ctx context.Context, live View) ([]Node, error) {
 	return out, nil
 }
 
-// Prune forgets instances and nodes that weren't heard of for a day, and the alerts of agents that are deleted.
+// Prune forgets instances and nodes that weren't heard of for a day, the alerts of agents that are deleted, and lines of
+// logs that there is no room for.
 func (s Store) Prune(ctx context.Context, now time.Time) error {
 	for _, statement := range []string{
 		`DELETE FROM instances WHERE updated_at < $1`,
@@ -225,5 +243,5 @@ func (s Store) Prune(ctx context.Context, now time.Time) error {
 			return fmt.Errorf("prune reports: %w", err)
 		}
 	}
-	return nil
+	return pruneLogs(ctx, s.DB, now)
 }

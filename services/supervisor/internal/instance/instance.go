@@ -309,11 +309,11 @@ func (i *Instance) stopUnstarted() {
 
 // remedies are what a person can do about an error of a type.
 var remedies = map[string]string{
-	"AgentStartupError":          "check that the directory, the program and its permissions are right, and read the agent's log (the agent_log records on the status topic)",
+	"AgentStartupError":          "check that the directory, the program and its permissions are right, and read the agent's log: reeve agent logs TOPIC/NAME",
 	"AgentCallbackNotFoundError": "check the spelling of the callback; the message lists what is there",
 	"AgentDependencyError":       "install what the agent needs for the interpreter that runs it, for instance into a .venv in its directory",
-	"AgentTimeoutError":          "raise the timeout, check that the agent is responsive, read its log",
-	"AgentCrashError":            "read the agent's log (the agent_log records on the status topic), try the agent alone, check its dependencies",
+	"AgentTimeoutError":          "raise the timeout, check that the agent is responsive, read its log: reeve agent logs TOPIC/NAME",
+	"AgentCrashError":            "read the agent's log (reeve agent logs TOPIC/NAME), try the agent alone, check its dependencies",
 }
 
 // Cause makes a typed error with its remedy.
