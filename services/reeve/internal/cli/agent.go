@@ -22,6 +22,7 @@ func (c *command) agentList() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List agents with their phase and live figures", Args: exactly(0, "no arguments"),
+		Example: "  reeve agent list\n  reeve agent list --topic orders -o wide\n  reeve agent list -o jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.client()
 			if err != nil {
@@ -95,6 +96,7 @@ func (c *command) agentGet() *cobra.Command {
 	var r ref
 	cmd := &cobra.Command{
 		Use: "get TOPIC/NAME", Short: "Show an agent",
+		Example: "  reeve agent get orders/hello\n  reeve agent get --topic orders --name hello -o yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := r.resolve(cmd, args)
 			if err != nil {
@@ -151,6 +153,7 @@ func (c *command) move(use, short, done string, ask func(context.Context, *clien
 	var r ref
 	cmd := &cobra.Command{
 		Use: use + " TOPIC/NAME", Short: short,
+		Example: "  reeve agent " + use + " orders/hello",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := r.resolve(cmd, args)
 			if err != nil {
@@ -229,6 +232,7 @@ func (c *command) agentDelete() *cobra.Command {
 	var d destruction
 	cmd := &cobra.Command{
 		Use: "delete TOPIC/NAME", Short: "Delete an agent; its history stays, and its group and DLQ unless told",
+		Example: "  reeve agent delete orders/hello\n  reeve agent delete orders/hello --cleanup --delete-dlq --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := r.resolve(cmd, args)
 			if err != nil {
@@ -306,11 +310,62 @@ func loss(ctx context.Context, cl *client.ClientWithResponses, r ref, d destruct
 	return strings.Join(lost, " and "), nil
 }
 
+// topicLoss counts what the deletion of a topic's agents would discard.
+func topicLoss(ctx context.Context, cl *client.ClientWithResponses, topic string, d destruction) (string, error) {
+	raw, err := pages(0, func(size int, token string) ([]byte, error) {
+		r, err := cl.ListAgentsWithResponse(ctx, &client.ListAgentsParams{Topic: topic, PageSize: &size, PageToken: token})
+		if err != nil {
+			return nil, err
+		}
+		return r.Body, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	names := map[string]bool{}
+	var waiting, unread int64
+	known := true
+	for _, r := range raw {
+		var a client.Agent
+		if err := json.Unmarshal(r, &a); err != nil {
+			return "", fmt.Errorf("read answer: %w", err)
+		}
+		names[a.Name] = true
+		waiting += a.Waiting + a.Running
+		if known = known && a.Lag != nil; known {
+			unread += *a.Lag
+		}
+	}
+	var lost []string
+	if d.cleanup {
+		said := number(unread)
+		if !known {
+			said = "an unknown number of"
+		}
+		lost = append(lost, fmt.Sprintf("%d waiting tasks, their positions before %s unread events", waiting, said))
+	}
+	if d.deleteDLQ {
+		answer, err := cl.ListDLQsWithResponse(ctx, &client.ListDLQsParams{Topic: topic})
+		if err != nil {
+			return "", err
+		}
+		n := int64(0)
+		for _, q := range answer.JSON200.Items {
+			if names[q.Name] {
+				n += q.Records
+			}
+		}
+		lost = append(lost, fmt.Sprintf("%d dead letters", n))
+	}
+	return fmt.Sprintf("%d agents of %s discards %s", len(names), topic, strings.Join(lost, " and ")), nil
+}
+
 func (c *command) agentDeleteTopic() *cobra.Command {
 	var topic string
 	var d destruction
 	cmd := &cobra.Command{
 		Use: "delete-topic --topic TOPIC", Short: "Delete every agent of a topic; the topic itself stays", Args: exactly(0, "no arguments"),
+		Example: "  reeve agent delete-topic --topic orders --cleanup --yes",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if topic == "" {
 				return usage("name the topic: %s --topic TOPIC", cmd.CommandPath())
@@ -319,8 +374,12 @@ func (c *command) agentDeleteTopic() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if d.destroys() {
-				if err := c.confirm(d.yes, "deleting all agents of %s discards what waits for them%s for ever", topic, map[bool]string{true: " and their dead letters"}[d.deleteDLQ]); err != nil {
+			if d.destroys() && !d.yes {
+				lost, err := topicLoss(cmd.Context(), cl, topic, d)
+				if err != nil {
+					return err
+				}
+				if err := c.confirm(false, "deleting %s for ever", lost); err != nil {
 					return err
 				}
 			}

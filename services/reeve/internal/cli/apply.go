@@ -30,7 +30,8 @@ A paused agent is resumed where it stopped, unless it was paused with --hold.
 An entry with a condition (when) that doesn't hold in this command's environment is skipped. One whose requirements
 (requires) don't answer isn't registered, the others are, and the exit code is 1. In both cases what is registered under
 its name stays as it is, also with --prune.`,
-		Args: exactly(0, "no arguments"),
+		Example: "  reeve apply -f agents.yaml --dry-run\n  reeve apply --prune",
+		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agents, err := agentsfile.Read(file, agentsfile.Options{AgentsDir: dir})
 			if err != nil {

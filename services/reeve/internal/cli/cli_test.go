@@ -39,6 +39,8 @@ type fake struct {
 	tasks     []api.Task
 	lines     []api.LogLine
 	batches   int
+	cleared   []string
+	resumes   bool
 	// onBatch answers the nth batch; nil for the usual answer.
 	onBatch func(n, size int) api.PublishEventsResponseObject
 	parts   map[string]api.Component
@@ -71,6 +73,9 @@ func (f *fake) GetAgent(_ context.Context, r api.GetAgentRequestObject) (api.Get
 }
 
 func (f *fake) ResumeAgent(context.Context, api.ResumeAgentRequestObject) (api.ResumeAgentResponseObject, error) {
+	if f.resumes {
+		return api.ResumeAgent200JSONResponse{PhaseChangeJSONResponse: api.PhaseChangeJSONResponse{Body: api.PhaseChange{Changed: true, Phase: spec.Active}}}, nil
+	}
 	return api.ResumeAgentdefaultApplicationProblemPlusJSONResponse{Body: problem(409, "illegal_transition"), StatusCode: 409}, nil
 }
 

@@ -13,7 +13,8 @@ func (c *command) dev() *cobra.Command {
 
 No key is needed on a loopback address. Where a usual port is taken and its flag isn't given, a free one is used and
 said. Data stays in --data: after an end of any kind the next start goes on where this one stopped.`,
-		Args: exactly(0, "no arguments"),
+		Example: "  reeve dev\n  reeve dev -f agents.yaml --data /tmp/reeve",
+		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.ListenGiven, o.KafkaListenGiven = cmd.Flags().Changed("listen"), cmd.Flags().Changed("kafka-listen")
 			o.FileGiven, o.AgentsDirGiven = cmd.Flags().Changed("file"), cmd.Flags().Changed("agents-dir")

@@ -14,6 +14,7 @@ import (
 func (c *command) health() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "health", Short: "Say how the system is; exit code 0 only for running and ready", Args: exactly(0, "no arguments"),
+		Example: "  reeve health\n  reeve health -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.client()
 			if err != nil {
@@ -87,6 +88,7 @@ func (c *command) metrics() *cobra.Command {
 	var topic string
 	cmd := &cobra.Command{
 		Use: "metrics", Short: "Show the agents' exact counters", Args: exactly(0, "no arguments"),
+		Example: "  reeve metrics --topic orders\n  reeve metrics -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.client()
 			if err != nil {
@@ -127,85 +129,4 @@ func metricsListing() listing[client.AgentMetrics] {
 				orDash(strings.Join(versions, ", "))}
 		},
 	}
-}
-
-func (c *command) bus() *cobra.Command {
-	return group(&cobra.Command{Use: "bus", Short: "Look at what stands on Kafka"}, c.busGroups(), c.busDLQ())
-}
-
-func (c *command) busGroups() *cobra.Command {
-	var stream string
-	cmd := &cobra.Command{
-		Use: "groups --stream TOPIC", Short: "List the agents' groups on a topic", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if stream == "" {
-				return usage("name the topic: %s --stream TOPIC", cmd.CommandPath())
-			}
-			cl, err := c.client()
-			if err != nil {
-				return err
-			}
-			list, err := pages(0, func(int, string) ([]byte, error) {
-				r, err := cl.ListGroupsWithResponse(cmd.Context(), &client.ListGroupsParams{Stream: stream})
-				if err != nil {
-					return nil, err
-				}
-				return r.Body, nil
-			})
-			if err != nil {
-				return err
-			}
-			return writeList(c, list, []string{"GROUP", "AGENT", "STATE", "CONSUMERS", "PENDING", "POSITION"}, func(g client.Group) []string {
-				return []string{g.Name, g.Agent, g.State, number(g.Consumers), number(g.Pending), position(g.Position)}
-			})
-		},
-	}
-	cmd.Flags().StringVar(&stream, "stream", "", "the topic")
-	completeFlag(cmd, "stream", c.completeTopics())
-	return c.outputFlag(c.watchFlag(cmd))
-}
-
-func position(p map[string]int64) string {
-	var parts []string
-	for _, partition := range sorted(p) {
-		parts = append(parts, fmt.Sprintf("%s:%d", partition, p[partition]))
-	}
-	if len(parts) == 0 {
-		return "-"
-	}
-	return strings.Join(parts, " ")
-}
-
-func (c *command) busDLQ() *cobra.Command {
-	var topic string
-	var limit int
-	cmd := &cobra.Command{
-		Use: "dlq --topic TOPIC", Short: "List the dead letters of all agents of a topic, those of deleted agents too", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if topic == "" {
-				return usage("name the topic: %s --topic TOPIC", cmd.CommandPath())
-			}
-			cl, err := c.client()
-			if err != nil {
-				return err
-			}
-			queues, err := cl.ListDLQsWithResponse(cmd.Context(), &client.ListDLQsParams{Topic: topic})
-			if err != nil {
-				return err
-			}
-			var all []json.RawMessage
-			for _, q := range queues.JSON200.Items {
-				list, err := deadLetters(cmd.Context(), cl, ref{q.Topic, q.Name}, limit)
-				if err != nil {
-					return err
-				}
-				all = append(all, list...)
-			}
-			return writeListing(c, all, c.deadLetterListing())
-		},
-	}
-	cmd.Flags().StringVar(&topic, "topic", "", "the topic")
-	completeFlag(cmd, "topic", c.completeTopics())
-	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many of each agent, 0 for all")
-	return c.outputFlag(cmd)
 }

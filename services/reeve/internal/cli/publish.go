@@ -48,6 +48,7 @@ go on by --from-line.`,
 			if err := spec.CheckTopic(args[0]); err != nil {
 				return &coded{Usage, err}
 			}
+			c.topic = args[0]
 			content, file := cmd.Flags().Changed("content"), cmd.Flags().Changed("ndjson")
 			switch {
 			case content == file:

@@ -59,6 +59,8 @@ func (c *command) remedies(ctx context.Context, err error) []string {
 		return []string{c.whyUnauthorized()}
 	case "agent_not_found":
 		return c.nearestAgent(ctx, problem.Instance)
+	case "topic_not_found", "not_found":
+		return c.nearestTopic(ctx)
 	case "route_not_found", "method_not_allowed":
 		return []string{c.whyNoRoute()}
 	case "unexpected_answer":
@@ -156,6 +158,27 @@ func nearestRef(wanted string, refs []string) string {
 		return same[0]
 	}
 	return ""
+}
+
+// nearestTopic finds what may have been meant by the topic that the command is about, in bounded time.
+func (c *command) nearestTopic(ctx context.Context) []string {
+	if c.topic == "" {
+		return nil
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	cl, err := c.client()
+	if err != nil {
+		return nil
+	}
+	names, err := streams(ctx, cl)
+	if err != nil {
+		return nil
+	}
+	if near := spec.Nearest(c.topic, names); near != "" {
+		return []string{"did you mean " + near + "?"}
+	}
+	return []string{"see `reeve bus streams`"}
 }
 
 // refs are the registered agents, as TOPIC/NAME.

@@ -120,6 +120,7 @@ type command struct {
 	url, profile string     // of --url and --profile
 	conn         connection // the one in use
 	registry     *client.ClientWithResponses
+	topic        string                 // that the command is about
 	theirs       atomic.Pointer[string] // the version that the registry says; nil before its first answer
 }
 
@@ -166,7 +167,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable.`,
 	root.SetHelpCommandGroupID("Set up:")
 	section(root, "Run agents:", c.initialize(), c.dev(), c.run(), c.apply())
 	section(root, "Work with them:", c.publish(), c.agent(), c.task(), c.dlq())
-	section(root, "Look at them:", c.health(), c.metrics(), c.bus())
+	section(root, "Look at them:", c.health(), c.metrics(), c.bus(), c.storage())
 	section(root, "Set up:", c.config(), c.completion(), c.version())
 	return root
 }

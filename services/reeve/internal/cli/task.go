@@ -23,6 +23,7 @@ func (c *command) taskList() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use: "list", Short: "List tasks by their latest attempt, newest first", Args: exactly(0, "no arguments"),
+		Example: "  reeve task list --agent orders/hello --status dead_lettered\n  reeve task list --since 15m -o jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.client()
 			if err != nil {
@@ -66,7 +67,7 @@ func (c *command) taskListing() listing[client.Task] {
 	return listing[client.Task]{
 		columns: []string{"TASK", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "SETTLED", "ERROR"},
 		row: func(t client.Task) []string {
-			return []string{t.Id, t.Agent, string(t.Status), number(t.Attempts), milliseconds(t.DurationMs), moment(t.SettledAt),
+			return []string{t.Id, t.Agent, string(t.Status), number(t.Attempts), milliseconds(t.DurationMs), orDash(moment(t.SettledAt)),
 				c.clip(strings.TrimPrefix(t.ErrorClass+": "+t.ErrorMessage, ": "), 60)}
 		},
 		more: []string{"EVENT", "CORRELATION", "VERSION", "NODE", "INSTANCE", "PUBLISHED", "STARTED", "REDRIVES", "FINGERPRINT"},
@@ -80,9 +81,10 @@ func (c *command) taskListing() listing[client.Task] {
 func (c *command) taskGet() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
-		Use:   "get TOPIC/PARTITION/OFFSET",
-		Short: "Show what became of an event: its task for each agent, with every attempt",
-		Args:  exactly(1, "one task"),
+		Use:     "get TOPIC/PARTITION/OFFSET",
+		Short:   "Show what became of an event: its task for each agent, with every attempt",
+		Example: "  reeve task get orders/0/17\n  reeve task get orders/0/17 --name hello -o json",
+		Args:    exactly(1, "one task"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			origin, agent, err := parseTask(args[0], name)
 			if err != nil {
@@ -200,6 +202,7 @@ func (c *command) dlqList() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use: "list [TOPIC/NAME]", Short: "List an agent's dead letters; without an agent, how many each has",
+		Example: "  reeve dlq list\n  reeve dlq list orders/hello -o wide",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := c.client()
 			if err != nil {
@@ -255,7 +258,7 @@ func (c *command) deadLetterListing() listing[client.DeadLetter] {
 	return listing[client.DeadLetter]{
 		columns: []string{"ORIGIN", "AGENT", "CLASS", "ATTEMPTS", "LAST FAILED", "KEY", "ERROR"},
 		row: func(d client.DeadLetter) []string {
-			return []string{d.Origin, d.Name, d.ErrorClass, number(d.Attempts), moment(d.LastFailedAt), short(orDash(text(d.Key)), 24), c.clip(d.ErrorMessage, 60)}
+			return []string{d.Origin, d.Name, d.ErrorClass, number(d.Attempts), orDash(moment(d.LastFailedAt)), short(orDash(text(d.Key)), 24), c.clip(d.ErrorMessage, 60)}
 		},
 		more: []string{"FINGERPRINT", "FIRST FAILED", "REDRIVES", "AT", "VALUE"},
 		moreRow: func(d client.DeadLetter) []string {
