@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/healthcheck"
 	"github.com/reeve-run/reeve/internal/lifecycle"
 	"github.com/reeve-run/reeve/internal/log"
 	"github.com/reeve-run/reeve/services/dispatcher/app"
@@ -18,11 +19,16 @@ func main() { os.Exit(run()) }
 func run() int {
 	flags := flag.NewFlagSet("dispatcher", flag.ContinueOnError)
 	flags.Usage = func() {
-		_, _ = fmt.Fprintln(flags.Output(), "usage: dispatcher\nIt takes no arguments; it is configured by REEVE_ variables in its environment.")
+		_, _ = fmt.Fprintln(flags.Output(), "usage: dispatcher [-healthcheck]\nIt is configured by REEVE_ variables in its environment.")
+		flags.PrintDefaults()
 	}
+	ask := flags.Bool(healthcheck.Flag, false, healthcheck.Help)
 	if err := flags.Parse(os.Args[1:]); err != nil || flags.NArg() > 0 {
 		flags.Usage()
 		return lifecycle.Usage
+	}
+	if *ask {
+		return healthcheck.Run(context.Background(), config.Dispatcher, os.Environ(), os.Stderr)
 	}
 	return lifecycle.Main(func(ctx context.Context) error {
 		cfg, warnings, err := config.Load(config.Dispatcher, os.Environ())

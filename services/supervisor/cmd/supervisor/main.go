@@ -11,6 +11,7 @@ import (
 
 	"github.com/reeve-run/reeve/internal/config"
 	"github.com/reeve-run/reeve/internal/guard"
+	"github.com/reeve-run/reeve/internal/healthcheck"
 	"github.com/reeve-run/reeve/internal/lifecycle"
 	"github.com/reeve-run/reeve/internal/log"
 	"github.com/reeve-run/reeve/services/supervisor/app"
@@ -21,11 +22,16 @@ func main() { os.Exit(run()) }
 func run() int {
 	flags := flag.NewFlagSet("supervisor", flag.ContinueOnError)
 	flags.Usage = func() {
-		_, _ = fmt.Fprintln(flags.Output(), "usage: supervisor\nIt takes no arguments; it is configured by REEVE_ variables in its environment.")
+		_, _ = fmt.Fprintln(flags.Output(), "usage: supervisor [-healthcheck]\nIt is configured by REEVE_ variables in its environment.")
+		flags.PrintDefaults()
 	}
+	ask := flags.Bool(healthcheck.Flag, false, healthcheck.Help)
 	if err := flags.Parse(os.Args[1:]); err != nil || flags.NArg() > 0 {
 		flags.Usage()
 		return lifecycle.Usage
+	}
+	if *ask {
+		return healthcheck.Run(context.Background(), config.Supervisor, os.Environ(), os.Stderr)
 	}
 	child, code := guard.Run()
 	if child == nil {
