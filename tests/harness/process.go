@@ -16,27 +16,51 @@ import (
 type Process struct {
 	Name string // service.node
 	URL  string // of /livez, /readyz, /metrics
-	PID  int
+	PID  int    // 0 where it is no process of this machine
 
-	log   string
+	run   Running
 	ended chan struct{}
-	err   error // how it ended
+	code  int   // the exit code, once it has ended
+	err   error // why that isn't known
+}
+
+// Running is what somebody who starts services gives of one that runs.
+type Running interface {
+	// Signal sends a signal to the service's first process alone.
+	Signal(s syscall.Signal) error
+	// Wait returns when it has ended, with its exit code.
+	Wait() (int, error)
+	// Log is what it wrote, at least the end of it.
+	Log() string
+}
+
+// NewProcess makes a Process of what runs, and waits for its end from then on.
+func NewProcess(name, url string, pid int, run Running) *Process {
+	p := &Process{Name: name, URL: url, PID: pid, run: run, ended: make(chan struct{})}
+	go func() { // it ends with the service, which End waits for
+		p.code, p.err = run.Wait()
+		close(p.ended)
+	}()
+	return p
 }
 
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Exit is its exit code once it has ended; -1 where a signal ended it.
+// Exit is its exit code once it has ended. Where a signal ended it, that is -1 for a process of this machine and 128 and
+// the signal's number for a container.
 func (p *Process) Exit() int {
 	<-p.ended
-	var exit *exec.ExitError
-	switch {
-	case p.err == nil:
-		return 0
-	case errors.As(p.err, &exit):
-		return exit.ExitCode()
+	return p.code
+}
+
+// failure says how it ended badly, nil if it didn't.
+func (p *Process) failure() error {
+	<-p.ended
+	if p.err == nil && p.code != 0 {
+		return fmt.Errorf("exit code %d", p.code)
 	}
-	return -1
+	return p.err
 }
 
 // Ready waits until /readyz says 200.
@@ -51,7 +75,7 @@ func (p *Process) Ready(ctx context.Context) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended before it was ready: %w\n%s", p.Name, p.err, p.Log())
+			return fmt.Errorf("%s ended before it was ready (exit code %d, %v)\n%s", p.Name, p.code, p.err, p.Log())
 		case <-ctx.Done():
 			return fmt.Errorf("%s wasn't ready in time\n%s", p.Name, p.Log())
 		case <-tick.C:
@@ -74,15 +98,12 @@ func (p *Process) answers(ctx context.Context) bool {
 
 // Log is the end of what it wrote.
 func (p *Process) Log() string {
-	b, err := os.ReadFile(p.log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-8192):])
+	log := p.run.Log()
+	return log[max(0, len(log)-8192):]
 }
 
 // Signal sends a signal to the process alone.
-func (p *Process) Signal(s syscall.Signal) error { return syscall.Kill(p.PID, s) }
+func (p *Process) Signal(s syscall.Signal) error { return p.run.Signal(s) }
 
 // Stop asks it to end and waits for that, up to the context's end.
 func (p *Process) Stop(ctx context.Context) error {
@@ -91,8 +112,8 @@ func (p *Process) Stop(ctx context.Context) error {
 	}
 	select {
 	case <-p.ended:
-		if p.err != nil {
-			return fmt.Errorf("%s ended with: %w\n%s", p.Name, p.err, p.Log())
+		if err := p.failure(); err != nil {
+			return fmt.Errorf("%s ended with: %w\n%s", p.Name, err, p.Log())
 		}
 		return nil
 	case <-ctx.Done():
@@ -112,6 +133,34 @@ func (p *Process) End() error {
 	}
 	<-p.ended
 	return nil
+}
+
+// local is a process of this machine.
+type local struct {
+	cmd *exec.Cmd
+	log string
+}
+
+func (l *local) Signal(s syscall.Signal) error { return syscall.Kill(l.cmd.Process.Pid, s) }
+
+func (l *local) Wait() (int, error) {
+	err := l.cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0, nil
+	case errors.As(err, &exit):
+		return exit.ExitCode(), nil
+	}
+	return -1, err
+}
+
+func (l *local) Log() string {
+	b, err := os.ReadFile(l.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
 // A spawner starts processes that die with this one. Their parent-death signal comes when the thread that forked them

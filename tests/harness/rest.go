@@ -32,6 +32,9 @@ func (s *System) Call(ctx context.Context, method, path string, in, out any) err
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if s.Key != "" {
+		req.Header.Set("Authorization", "Bearer "+s.Key)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

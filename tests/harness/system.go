@@ -22,6 +22,18 @@ type Config struct {
 	Bin      string   // directory of the binaries, from Build
 	Dir      string   // for logs; the agents are in Dir/agents
 	Env      []string // for every service, in the form NAME=value
+	Key      string   // that REST asks for. Defaults to none: REEVE_AUTH=off
+	// Host is where services run. Defaults to this machine, as processes of the binaries in Bin.
+	Host Host
+}
+
+// A Host runs services elsewhere than as processes of this machine.
+type Host interface {
+	// Launch starts a service under a node's name with variables of the form NAME=value, and doesn't wait until it is
+	// ready. Agents' directories are below the directory agents of this machine.
+	Launch(service, node, agents string, env []string) (*Process, error)
+	// Marked counts the processes in all that it runs whose environment holds mark as NAME=value.
+	Marked(mark string) (int, error)
 }
 
 // A System is one installation of Reeve.
@@ -78,6 +90,9 @@ func (s *System) Start(ctx context.Context, service, node string) (*Process, err
 
 // Launch is Start without the wait.
 func (s *System) Launch(service, node string) (*Process, error) {
+	if s.Host != nil {
+		return s.launchElsewhere(service, node)
+	}
 	addr, err := s.addr(service, node)
 	if err != nil {
 		return nil, err
@@ -94,21 +109,53 @@ func (s *System) LaunchAt(service, node, addr string) (*Process, error) {
 	cmd.Dir = s.Dir
 	cmd.Env = append(Environ(),
 		"REEVE_KAFKA_BROKERS="+strings.Join(s.Brokers, ","),
-		"REEVE_TOPIC_PREFIX="+s.Prefix,
-		"REEVE_TOPIC_REPLICATION=1",
 		"REEVE_HTTP_ADDR="+addr,
 		"REEVE_AGENTS_DIR="+s.AgentsDir(),
-		"REEVE_NODE="+node,
-		"REEVE_AUTH=off",
 	)
-	if service == "registry" {
-		cmd.Env = append(cmd.Env, "REEVE_DATABASE_URL="+s.Database)
-	}
-	cmd.Env = append(cmd.Env, s.Env...)
+	cmd.Env = append(cmd.Env, s.variables(service, node)...)
 	return s.Run(cmd, service+"."+node, "http://"+addr)
 }
 
-// Run starts any command as a process of the System. url is where it serves /readyz, "" if nowhere.
+// variables are a service's, wherever it runs.
+func (s *System) variables(service, node string) []string {
+	env := []string{"REEVE_TOPIC_PREFIX=" + s.Prefix, "REEVE_TOPIC_REPLICATION=1", "REEVE_NODE=" + node}
+	if s.Key == "" {
+		env = append(env, "REEVE_AUTH=off")
+	}
+	if service == "registry" {
+		env = append(env, "REEVE_DATABASE_URL="+s.Database, "REEVE_ADMIN_KEY="+s.Key)
+	}
+	return append(env, s.Env...)
+}
+
+func (s *System) launchElsewhere(service, node string) (*Process, error) {
+	p, err := s.Host.Launch(service, node, s.AgentsDir(), s.variables(service, node))
+	if err != nil {
+		return nil, err
+	}
+	if service == "registry" {
+		s.URL = p.URL
+	}
+	s.keep(p)
+	return p, nil
+}
+
+// keep remembers a process, so that Close ends it.
+func (s *System) keep(p *Process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.processes = append(s.processes, p)
+}
+
+// Marked counts the processes, of agents as a rule, whose environment holds mark as NAME=value.
+func (s *System) Marked(mark string) (int, error) {
+	if s.Host != nil {
+		return s.Host.Marked(mark)
+	}
+	return len(Marked(mark)), nil
+}
+
+// Run starts any command as a process of the System on this machine. url is where it serves /readyz, "" if nowhere.
 func (s *System) Run(cmd *exec.Cmd, name, url string) (*Process, error) {
 	log, err := os.OpenFile(filepath.Join(s.Dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -119,14 +166,8 @@ func (s *System) Run(cmd *exec.Cmd, name, url string) (*Process, error) {
 	if err := s.spawn.start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &Process{Name: name, URL: url, PID: cmd.Process.Pid, log: log.Name(), ended: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.ended)
-	}()
-	s.mu.Lock()
-	s.processes = append(s.processes, p)
-	s.mu.Unlock()
+	p := NewProcess(name, url, cmd.Process.Pid, &local{cmd: cmd, log: log.Name()})
+	s.keep(p)
 	return p, nil
 }
 
