@@ -30,6 +30,7 @@ type devProcess struct {
 	data    string
 	logPath string
 	listen  string
+	base    string // the URL of a registry that isn't its own
 	brokers string
 	prefix  string
 	ownName bool          // the prefix is this run's alone, so its topics go with it
@@ -37,10 +38,19 @@ type devProcess struct {
 	err     error
 }
 
-func (p *devProcess) url() string { return "http://" + p.listen }
+func (p *devProcess) url() string {
+	if p.base != "" {
+		return p.base
+	}
+	return "http://" + p.listen
+}
 
-// start runs `reeve dev` with a data directory of its own and waits until it is ready.
+// start runs `reeve dev` with a data directory of its own and waits until it is ready; an attached demo uses what is there.
 func (d *demo) start(ctx context.Context) (*devProcess, error) {
+	if d.attach {
+		d.say("Using the Reeve at %s and the Kafka at %s", d.url, d.brokers)
+		return &devProcess{base: d.url, brokers: d.brokers, prefix: d.prefix, logPath: "the services' logs"}, nil
+	}
 	p := &devProcess{brokers: d.brokers, prefix: d.prefix, ended: make(chan struct{})}
 	if err := d.choose(ctx, p); err != nil {
 		return nil, err

@@ -47,6 +47,23 @@ func TestLedgerComparesEveryTaskWithItsFate(t *testing.T) {
 	}
 }
 
+func TestAnInterruptedRunIsHeldToEverythingButItsRetries(t *testing.T) {
+	l := &ledger{interrupted: true}
+	for name, tc := range map[string]struct {
+		h     *history
+		fault string
+	}{
+		"one retry less": {&history{finals: 1, settled: task.SettledDone}, ""},
+		"lost":           {nil, "no outcome"},
+		"finished twice": {&history{retries: 1, finals: 2, settled: task.SettledDone}, "finished 2 times"},
+		"dead-lettered":  {&history{retries: 1, finals: 1, settled: task.SettledDLQ}, "settled as dlq"},
+	} {
+		if fault := l.compare(recovers, tc.h); !strings.HasPrefix(fault, tc.fault) || (fault == "") != (tc.fault == "") {
+			t.Errorf("%s: %q, want %q", name, fault, tc.fault)
+		}
+	}
+}
+
 func TestReadOutcome(t *testing.T) {
 	r := &kgo.Record{Key: []byte("t/0/7"), Value: []byte(`{"summary":"fine"}`), Headers: []kgo.RecordHeader{
 		{Key: task.HeaderAgent, Value: []byte("t/a")}, {Key: task.HeaderOutcome, Value: []byte("completed")},

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,26 +52,37 @@ func run() int {
 
 // settings is what the demo is told by flags and environment.
 type settings struct {
-	reeve   string // the reeve binary
-	copies  int
-	rate    int    // deliveries a second
-	exit    bool   // end after the summary
-	brokers string // of another Kafka; empty for the embedded one
-	prefix  string // of Reeve's topics; empty to choose one
+	reeve  string // the reeve binary
+	copies int
+	rate   int  // deliveries a second
+	exit   bool // end after the summary
+	attach bool // use what runs already
+	// interrupted says that services may be killed meanwhile. A task that ran at that moment is run again as its next
+	// attempt, so how often a task was retried is not compared.
+	interrupted bool
+	url         string // of the registry, where attached
+	brokers     string // of another Kafka; empty for the embedded one
+	prefix      string // of Reeve's topics; empty to choose one
 }
 
 func readSettings(args []string, getenv func(string) string) (settings, error) {
-	s := settings{exit: getenv("DEMO_EXIT") == "1", brokers: getenv("REEVE_KAFKA_BROKERS"), prefix: getenv("REEVE_TOPIC_PREFIX")}
+	s := settings{exit: getenv("DEMO_EXIT") == "1", url: getenv("REEVE_URL"), brokers: getenv("REEVE_KAFKA_BROKERS"), prefix: getenv("REEVE_TOPIC_PREFIX")}
 	f := flag.NewFlagSet("reeve-demo", flag.ContinueOnError)
 	f.StringVar(&s.reeve, "reeve", "bin/reeve", "the reeve binary")
 	f.IntVar(&s.copies, "copies", defaultCopies, "how often each delivery is published")
 	f.IntVar(&s.rate, "rate", 300, "deliveries a second")
+	f.BoolVar(&s.attach, "attach", false, "use the Reeve at REEVE_URL (REEVE_API_KEY is its key) and the Kafka at REEVE_KAFKA_BROKERS, where the demo's agents can run; end after the summary")
+	f.BoolVar(&s.interrupted, "interrupted", false, "services may be killed meanwhile: don't compare how often tasks were retried")
 	if err := f.Parse(args); err != nil {
 		return s, err
 	}
 	if s.copies < 1 || s.rate < 1 {
 		fmt.Fprintln(f.Output(), "-copies and -rate must be at least 1")
 		return s, errors.New("flag out of range")
+	}
+	if s.attach && (s.url == "" || s.brokers == "") {
+		fmt.Fprintln(f.Output(), "-attach needs REEVE_URL and REEVE_KAFKA_BROKERS")
+		return s, errors.New("nothing to attach to")
 	}
 	return s, nil
 }
@@ -102,7 +114,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.applyNode(ctx, dev, as); err != nil {
+	if err := d.apply(ctx, dev, as); err != nil {
 		return err
 	}
 	if err := awaitAgents(ctx, dev, d.reeve, as); err != nil {
@@ -117,7 +129,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.conclude(ctx, dev, ledger, ps, as); err != nil || d.exit {
+	if err := d.conclude(ctx, dev, ledger, ps, as); err != nil || d.exit || d.attach {
 		return err
 	}
 	d.say("\nThe dashboard is at %s — Ctrl-C ends the demo", dev.url())
@@ -133,6 +145,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 func (d *demo) prepare(ctx context.Context) ([]agent, error) {
 	if _, err := os.Stat(agentsDir); err != nil {
 		return nil, fmt.Errorf("find %s: run the demo from the root of the repository, by make demo", agentsDir)
+	}
+	if d.attach { // its agents run elsewhere, and what they need is there or isn't
+		return agents(true), nil
 	}
 	if _, err := exec.LookPath("python3"); err != nil {
 		return nil, errors.New("python3 is missing, and three of the demo's agents are written in Python: install Python 3.9 or later")
@@ -175,11 +190,19 @@ func countTasks(ds []delivery, as []agent) int {
 	return n
 }
 
-// applyNode registers the agent that needs Node beside those that reeve dev has registered.
-func (d *demo) applyNode(ctx context.Context, dev *devProcess, as []agent) error {
-	for _, a := range as {
-		if a.Name == "pull-request-size" {
-			return dev.cli(ctx, d.reeve, nil, "apply", "-f", filepath.Join(agentsDir, "agents-node.yaml"))
+// apply registers the agent that needs Node, and where the demo is attached also those that reeve dev registers
+// otherwise.
+func (d *demo) apply(ctx context.Context, dev *devProcess, as []agent) error {
+	var files []string
+	if d.attach {
+		files = append(files, "agents.yaml")
+	}
+	if slices.ContainsFunc(as, func(a agent) bool { return a.Name == "pull-request-size" }) {
+		files = append(files, "agents-node.yaml")
+	}
+	for _, file := range files {
+		if err := dev.cli(ctx, d.reeve, nil, "apply", "-f", filepath.Join(agentsDir, file)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -206,6 +229,7 @@ func (d *demo) publishAndFollow(ctx context.Context, dev *devProcess, ds []deliv
 	owned.Go(func() { outcomes.run(ctx) })
 
 	l, show, tasks := newLedger(), newScreen(d.out), countTasks(ds, as)
+	l.interrupted = d.interrupted
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	last, sent := time.Now(), false
@@ -261,8 +285,11 @@ func (d *demo) conclude(ctx context.Context, dev *devProcess, l *ledger, ps []pu
 	return fmt.Errorf("%d things are not as expected (%d shown above); the log is %s", len(faults), min(len(faults), shown), dev.logPath)
 }
 
-// stop ends reeve dev; its data goes only where all went well.
+// stop ends reeve dev; its data goes only where all went well. What the demo was attached to goes on.
 func (d *demo) stop(dev *devProcess, clean bool) error {
+	if d.attach {
+		return nil
+	}
 	d.say("Stopping reeve dev")
 	if err := dev.stop(); err != nil {
 		return err
