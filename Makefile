@@ -6,6 +6,7 @@ MODULES   := internal migrations pkg services tests
 PACKAGES   = $(shell go list -f '{{.Dir}}/...' -m)
 TOOLS     := .cache/tools
 BINARIES  := registry dispatcher supervisor reeve
+IMAGES    := registry dispatcher supervisor cli demo-agents
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
 # Packages of tests run two at a time: each may start processes of its own, and two cores are the least there is.
@@ -15,7 +16,7 @@ TEST_FLAGS := -p 2 -timeout 9m
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Real GitHub events through five agents, on this machine (DEMO_EXIT=1: end after the summary)
@@ -34,6 +35,20 @@ test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache K
 .PHONY: test-race
 test-race: $(TOOLS)/gotestsum ## The same with the race detector
 	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -p 2 -timeout 30m $(PACKAGES)
+
+.PHONY: images
+images: ## Build the container images reeve-registry, -dispatcher, -supervisor, -cli and -demo-agents
+	@for i in $(IMAGES); do echo "building reeve-$$i"; docker build --quiet --target $$i --tag reeve-$$i --file deployments/docker/Dockerfile . >/dev/null; done
+
+.PHONY: test-containers
+test-containers: engine images ## The end-to-end tests in containers, and the compose stack; needs Docker with Compose
+	@cd tests && go test -tags containers -count 1 -timeout 30m -v -run '^Test(Containers|Compose)' ./e2e
+
+# Without an engine nothing is built for minutes first.
+.PHONY: engine
+engine:
+	@docker version --format 'Docker {{.Server.Version}}' || { echo "no container engine answers: install Docker, start it, and see that 'docker info' answers; 'make test' needs none" >&2; exit 1; }
+	@docker compose version || { echo "Docker has no compose plugin: see https://docs.docker.com/compose/install/" >&2; exit 1; }
 
 .PHONY: sweep
 sweep: ## Kill and stop the services over and over and account for every task (SEED=n ROUNDS=n)

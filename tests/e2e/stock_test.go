@@ -23,30 +23,41 @@ func TestAStockAdapterRunsRetriesDeadLettersAndStops(t *testing.T) {
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip("python3 isn't installed")
 	}
-	onEachKafka(t, func(t *testing.T, sys *harness.System) {
-		topic := sys.Prefix + "-in"
-		services := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
-		mark := "E2E_MARK=" + sys.Prefix
-		registerStock(t, sys, topic)
-		large := "8388608"
-		if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, map[string]*string{"max.message.bytes": &large}); err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range events(topic) {
-			e.publish(t, sys, topic)
-			e.await(t, sys, topic)
-		}
-		checkDeadLetters(t, sys, topic)
-		checkMetrics(t, sys, topic)
+	onEachKafka(t, runsRetriesDeadLettersAndStops)
+}
 
-		if len(harness.Marked(mark)) == 0 {
-			t.Error("no process of the agent runs")
-		}
-		stop(t, services...)
-		if left := harness.Marked(mark); len(left) > 0 {
-			t.Errorf("processes left after the stop: %v", left)
-		}
-	})
+func runsRetriesDeadLettersAndStops(t *testing.T, sys *harness.System) {
+	topic := sys.Prefix + "-in"
+	services := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerStock(t, sys, topic)
+	large := "8388608"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, map[string]*string{"max.message.bytes": &large}); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events(topic) {
+		e.publish(t, sys, topic)
+		e.await(t, sys, topic)
+	}
+	checkDeadLetters(t, sys, topic)
+	checkMetrics(t, sys, topic)
+
+	if marked(t, sys) == 0 {
+		t.Error("no process of the agent runs")
+	}
+	stop(t, services...)
+	if left := marked(t, sys); left > 0 {
+		t.Errorf("%d processes left after the stop", left)
+	}
+}
+
+// marked counts the processes of a system's stock agent.
+func marked(t *testing.T, sys *harness.System) int {
+	t.Helper()
+	n, err := sys.Marked("E2E_MARK=" + sys.Prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func registerStock(t *testing.T, sys *harness.System, topic string) {

@@ -20,63 +20,66 @@ import (
 
 // Events flow without the registry, and the history catches up when it is back.
 func TestWithoutTheRegistryEventsFlowAndHistoryCatchesUp(t *testing.T) {
-	onEachKafka(t, func(t *testing.T, sys *harness.System) {
-		topic := sys.Prefix + "-in"
-		if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
-			t.Fatal(err)
-		}
-		ps := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
-		registerStock(t, sys, topic)
-		publish(t, sys, topic, 10)
-		awaitMetric(t, sys, topic, "completed", 10)
+	onEachKafka(t, flowsWithoutTheRegistry)
+}
 
-		if err := ps[0].End(); err != nil {
-			t.Fatal(err)
-		}
-		seen := outcomes(t, sys)
-		publish(t, sys, topic, 20)
-		eventually(t, 30*time.Second, func() string { return differ(seen(), 30) })
+func flowsWithoutTheRegistry(t *testing.T, sys *harness.System) {
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
+		t.Fatal(err)
+	}
+	ps := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerStock(t, sys, topic)
+	publish(t, sys, topic, 10)
+	awaitMetric(t, sys, topic, "completed", 10)
 
-		start(t, sys, "registry.r0")
-		awaitMetric(t, sys, topic, "completed", 30)
-		awaitMetric(t, sys, topic, "received", 30)
-	})
+	if err := ps[0].End(); err != nil {
+		t.Fatal(err)
+	}
+	seen := outcomes(t, sys)
+	publish(t, sys, topic, 20)
+	eventually(t, 30*time.Second, func() string { return differ(seen(), 30) })
+
+	start(t, sys, "registry.r0")
+	awaitMetric(t, sys, topic, "completed", 30)
+	awaitMetric(t, sys, topic, "received", 30)
 }
 
 // A paused agent gets nothing and loses nothing; a deleted one is gone.
 func TestPausedResumedDeleted(t *testing.T) {
-	onEachKafka(t, func(t *testing.T, sys *harness.System) {
-		topic := sys.Prefix + "-in"
-		if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
-			t.Fatal(err)
-		}
-		start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
-		mark := "E2E_MARK=" + sys.Prefix
-		publish(t, sys, topic, 5) // before the first registration: not skipped
-		registerStock(t, sys, topic)
-		awaitMetric(t, sys, topic, "completed", 5)
+	onEachKafka(t, pausedResumedDeleted)
+}
 
-		agent := "/v1/agents/" + topic + "/stock"
-		for _, want := range []bool{true, false} {
-			var a struct{ Changed bool }
-			call(t, sys, http.MethodPost, agent+"/unsubscribe", map[string]any{}, &a)
-			if a.Changed != want {
-				t.Errorf("unsubscribe: changed is %t, not %t", a.Changed, want)
-			}
-		}
-		eventually(t, 45*time.Second, func() string { return differ(len(harness.Marked(mark)), 0) })
-		publish(t, sys, topic, 7)
-		call(t, sys, http.MethodPost, agent+"/resume", nil, nil)
-		awaitMetric(t, sys, topic, "completed", 12)
+func pausedResumedDeleted(t *testing.T, sys *harness.System) {
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
+		t.Fatal(err)
+	}
+	start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	publish(t, sys, topic, 5) // before the first registration: not skipped
+	registerStock(t, sys, topic)
+	awaitMetric(t, sys, topic, "completed", 5)
 
-		call(t, sys, http.MethodDelete, agent, nil, nil)
-		err := sys.Call(t.Context(), http.MethodGet, agent, nil, nil)
-		var status *harness.StatusError
-		if !errors.As(err, &status) || status.Code != http.StatusNotFound {
-			t.Errorf("get after delete: %v", err)
+	agent := "/v1/agents/" + topic + "/stock"
+	for _, want := range []bool{true, false} {
+		var a struct{ Changed bool }
+		call(t, sys, http.MethodPost, agent+"/unsubscribe", map[string]any{}, &a)
+		if a.Changed != want {
+			t.Errorf("unsubscribe: changed is %t, not %t", a.Changed, want)
 		}
-		eventually(t, 45*time.Second, func() string { return differ(len(harness.Marked(mark)), 0) })
-	})
+	}
+	eventually(t, 45*time.Second, func() string { return differ(marked(t, sys), 0) })
+	publish(t, sys, topic, 7)
+	call(t, sys, http.MethodPost, agent+"/resume", nil, nil)
+	awaitMetric(t, sys, topic, "completed", 12)
+
+	call(t, sys, http.MethodDelete, agent, nil, nil)
+	err := sys.Call(t.Context(), http.MethodGet, agent, nil, nil)
+	var status *harness.StatusError
+	if !errors.As(err, &status) || status.Code != http.StatusNotFound {
+		t.Errorf("get after delete: %v", err)
+	}
+	eventually(t, 45*time.Second, func() string { return differ(marked(t, sys), 0) })
 }
 
 // Of two processes with one node name the newer wins; the older ends with code 1 and says why.

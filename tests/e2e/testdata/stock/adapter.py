@@ -20,6 +20,8 @@ def handle(payload):
         raise RuntimeError("not at the first try")
     if do == "die":
         os._exit(3)
+    if do == "work":
+        time.sleep(0.005)
     if do == "text":
         return "just text"
     if isinstance(content, str) and len(content) > 1000:
