@@ -75,7 +75,7 @@ func (p *Process) Ready(ctx context.Context) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended before it was ready (exit code %d, %v)\n%s", p.Name, p.code, p.err, p.Log())
+			return fmt.Errorf("%s ended before it was ready, with exit code %d\n%s", p.Name, p.code, p.Log())
 		case <-ctx.Done():
 			return fmt.Errorf("%s wasn't ready in time\n%s", p.Name, p.Log())
 		case <-tick.C:
