@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/jsonlex"
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
@@ -354,7 +355,7 @@ func (p *parsed) data(data, data64 []byte) (problem string) {
 
 // looksLikeEnvelope is a look at the bytes before anything is parsed: nearly all raw events end here.
 func looksLikeEnvelope(topic string, value []byte) bool {
-	i := skipSpace(value, 0)
+	i := jsonlex.Space(value, 0)
 	return i < len(value) && value[i] == '{' && bytes.Contains(value, []byte(`"payload"`)) &&
 		bytes.Contains(value, []byte(`"content"`)) && bytes.Contains(value, []byte(topic))
 }
@@ -473,12 +474,12 @@ func (f *envelopeFields) fail(problem string) {
 
 // object scans a JSON object with nothing around it but space.
 func object(b []byte, member func(key, value []byte)) bool {
-	i := skipSpace(b, 0)
+	i := jsonlex.Space(b, 0)
 	if i >= len(b) || b[i] != '{' {
 		return false
 	}
 	i = skipObject(b, i+1, maxDepth-1, member)
-	return i >= 0 && skipSpace(b, i) == len(b)
+	return i >= 0 && jsonlex.Space(b, i) == len(b)
 }
 
 // optional is the text of a string, or nil for null.

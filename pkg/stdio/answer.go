@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/reeve-run/reeve/pkg/jsonlex"
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
@@ -78,8 +79,8 @@ func (f *answerFields) isAnswer() bool {
 func (a *Answer) parse(line []byte) error {
 	var f answerFields
 	var s scanner
-	end := s.object(line, space(line, 0), func(key, value []byte, odd bool) { f.set(key, value, odd) })
-	if end < 0 || space(line, end) != len(line) || !f.isAnswer() {
+	end := s.object(line, jsonlex.Space(line, 0), func(key, value []byte, odd bool) { f.set(key, value, odd) })
+	if end < 0 || jsonlex.Space(line, end) != len(line) || !f.isAnswer() {
 		return ErrNoAnswer
 	}
 	*a = Answer{Kind: text(f.kind)}
@@ -194,11 +195,11 @@ func ParseTruncated(head []byte) (id uint64, ok bool) {
 	if i < 0 {
 		return 0, false
 	}
-	i = space(head, i+len(key))
+	i = jsonlex.Space(head, i+len(key))
 	if i >= len(head) || head[i] != ':' {
 		return 0, false
 	}
-	i = space(head, i+1)
+	i = jsonlex.Space(head, i+1)
 	end := i
 	for end < len(head) && head[end] != ',' && head[end] != '}' && head[end] != ' ' {
 		end++
@@ -209,7 +210,7 @@ func ParseTruncated(head []byte) (id uint64, ok bool) {
 // ParseBroken reads the id of a line that begins like an answer and isn't JSON; ok is false for any other line.
 func ParseBroken(line []byte) (id uint64, ok bool) {
 	const begin = `{"id"`
-	line = line[space(line, 0):]
+	line = line[jsonlex.Space(line, 0):]
 	if !bytes.HasPrefix(line, []byte(begin)) || !bytes.Contains(line, []byte(`"status"`)) {
 		return 0, false
 	}

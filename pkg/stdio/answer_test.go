@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/reeve-run/reeve/pkg/jsonlex"
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
@@ -120,8 +121,8 @@ func FuzzScanner(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s scanner
-		end := s.value(b, space(b, 0))
-		got := end >= 0 && space(b, end) == len(b)
+		end := s.value(b, jsonlex.Space(b, 0))
+		got := end >= 0 && jsonlex.Space(b, end) == len(b)
 		if s.odd || len(b) > maxDepth {
 			return
 		}

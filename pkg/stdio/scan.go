@@ -1,6 +1,10 @@
 package stdio
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/reeve-run/reeve/pkg/jsonlex"
+)
 
 // maxDepth is how deeply an answer may be nested.
 const maxDepth = 1000
@@ -12,13 +16,6 @@ type scanner struct {
 	depth int
 }
 
-func space(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
-		i++
-	}
-	return i
-}
-
 // object walks over the object at i and tells of its members: the key without its quotes, and whether the value has a
 // number that JSON doesn't know. It gives the index behind it, or -1.
 func (s *scanner) object(b []byte, i int, member func(key, value []byte, odd bool)) int {
@@ -27,21 +24,21 @@ func (s *scanner) object(b []byte, i int, member func(key, value []byte, odd boo
 	}
 	s.depth++
 	defer func() { s.depth-- }()
-	i = space(b, i+1)
+	i = jsonlex.Space(b, i+1)
 	if i < len(b) && b[i] == '}' {
 		return i + 1
 	}
 	for {
-		keyEnd := s.str(b, i)
+		keyEnd := str(b, i)
 		if keyEnd < 0 {
 			return -1
 		}
 		key := b[i+1 : keyEnd-1]
-		i = space(b, keyEnd)
+		i = jsonlex.Space(b, keyEnd)
 		if i >= len(b) || b[i] != ':' {
 			return -1
 		}
-		i = space(b, i+1)
+		i = jsonlex.Space(b, i+1)
 		before := s.odd
 		s.odd = false
 		end := s.value(b, i)
@@ -65,7 +62,7 @@ func (s *scanner) array(b []byte, i int) int {
 	}
 	s.depth++
 	defer func() { s.depth-- }()
-	i = space(b, i+1)
+	i = jsonlex.Space(b, i+1)
 	if i < len(b) && b[i] == ']' {
 		return i + 1
 	}
@@ -82,12 +79,12 @@ func (s *scanner) array(b []byte, i int) int {
 
 // next steps over what stands between values: a comma, or the end of what holds them.
 func next(b []byte, i int, end byte) (at int, more bool) {
-	i = space(b, i)
+	i = jsonlex.Space(b, i)
 	switch {
 	case i >= len(b):
 		return -1, false
 	case b[i] == ',':
-		return space(b, i+1), true
+		return jsonlex.Space(b, i+1), true
 	case b[i] == end:
 		return i + 1, false
 	}
@@ -100,35 +97,28 @@ func (s *scanner) value(b []byte, i int) int {
 	}
 	switch c := b[i]; {
 	case c == '"':
-		return s.str(b, i)
+		return str(b, i)
 	case c == '{':
 		return s.object(b, i, nil)
 	case c == '[':
 		return s.array(b, i)
 	case c == 't':
-		return word(b, i, "true")
+		return jsonlex.Word(b, i, "true")
 	case c == 'f':
-		return word(b, i, "false")
+		return jsonlex.Word(b, i, "false")
 	case c == 'n':
-		return word(b, i, "null")
+		return jsonlex.Word(b, i, "null")
 	case c == 'N' || c == 'I' || c == '-' && i+1 < len(b) && b[i+1] == 'I':
 		s.odd = true
 		return oddNumber(b, i)
 	default:
-		return num(b, i)
+		return jsonlex.Number(b, i)
 	}
-}
-
-func word(b []byte, i int, w string) int {
-	if end := i + len(w); end <= len(b) && string(b[i:end]) == w {
-		return end
-	}
-	return -1
 }
 
 func oddNumber(b []byte, i int) int {
 	for _, w := range [...]string{"NaN", "Infinity", "-Infinity"} {
-		if end := word(b, i, w); end > 0 {
+		if end := jsonlex.Word(b, i, w); end > 0 {
 			return end
 		}
 	}
@@ -136,96 +126,21 @@ func oddNumber(b []byte, i int) int {
 }
 
 // str walks over the string whose quote is at i.
-func (s *scanner) str(b []byte, i int) int {
+func str(b []byte, i int) int {
 	if i >= len(b) || b[i] != '"' {
 		return -1
 	}
-	for i++; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '"':
-			return i + 1
-		case c < ' ':
-			return -1
-		case c == '\\':
-			if i = escape(b, i+1); i < 0 {
-				return -1
-			}
-		}
-	}
-	return -1
-}
-
-// escape gives the index of an escape's last byte; i is that of the byte behind the backslash.
-func escape(b []byte, i int) int {
-	if i >= len(b) {
-		return -1
-	}
-	switch b[i] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return i
-	case 'u':
-		if i+4 >= len(b) {
-			return -1
-		}
-		for _, c := range b[i+1 : i+5] {
-			if !(c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f') {
-				return -1
-			}
-		}
-		return i + 4
-	}
-	return -1
-}
-
-func num(b []byte, i int) int {
-	if i < len(b) && b[i] == '-' {
-		i++
-	}
-	switch {
-	case i >= len(b):
-		return -1
-	case b[i] == '0':
-		i++
-	default:
-		if i = digits(b, i); i < 0 {
-			return -1
-		}
-	}
-	if i < len(b) && b[i] == '.' {
-		if i = digits(b, i+1); i < 0 {
-			return -1
-		}
-	}
-	if i < len(b) && b[i]|0x20 == 'e' {
-		i++
-		if i < len(b) && (b[i] == '+' || b[i] == '-') {
-			i++
-		}
-		return digits(b, i)
-	}
-	return i
-}
-
-func digits(b []byte, i int) int {
-	start := i
-	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
-		i++
-	}
-	if i == start {
-		return -1
-	}
-	return i
+	return jsonlex.String(b, i+1)
 }
 
 // finite copies a value that the scanner has accepted and writes null for the numbers that JSON doesn't know.
 func finite(v []byte) []byte {
 	out := make([]byte, 0, len(v)+8)
-	var s scanner
 	for i := 0; i < len(v); {
 		end := i + 1
 		switch {
 		case v[i] == '"':
-			end = s.str(v, i)
+			end = str(v, i)
 		case v[i] == 'N' || v[i] == 'I' || bytes.HasPrefix(v[i:], []byte("-I")):
 			if end = oddNumber(v, i); end > 0 {
 				out = append(out, "null"...)
