@@ -22,6 +22,7 @@ func (c *command) agentLogs() *cobra.Command {
 	var l logs
 	cmd := &cobra.Command{
 		Use: "logs TOPIC/NAME", Short: "Show what an agent's processes wrote on standard error; the latest 1000 lines of a day are kept",
+		Example: "  reeve agent logs orders/hello --tail 20\n  reeve agent logs orders/hello -o jsonl",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := r.resolve(cmd, args)
 			if err != nil {
