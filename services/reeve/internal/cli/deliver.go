@@ -91,8 +91,8 @@ func (d *delivery) account(file string) string {
 	switch {
 	case d.InDoubt != nil:
 		return fmt.Sprintf("%s for certain; the answer for lines %d to %d (%d events) was lost, so they may be published: "+
-			"look at the topic, then go on with --from-line %d to publish them (again), or with --from-line %d to leave them out",
-			said, d.InDoubt.First, d.InDoubt.Last, d.InDoubt.Events, d.InDoubt.First, d.InDoubt.Last+1)
+			"look at the topic (`reeve bus inspect %s`), then go on with --from-line %d to publish them (again), or with --from-line %d to leave them out",
+			said, d.InDoubt.First, d.InDoubt.Last, d.InDoubt.Events, d.Topic, d.InDoubt.First, d.InDoubt.Last+1)
 	case len(d.NotTaken) > 0:
 		again := fmt.Sprintf("sed -n '%s' %s | reeve publish %s --ndjson -", ranges(d.NotTaken), file, d.Topic)
 		if file == "-" {

@@ -96,7 +96,7 @@ func TestARegistryThatDiesInTheMiddleIsAccountedFor(t *testing.T) {
 		handle func(f *fake, server *httptest.Server) http.Handler
 	}{
 		"its answer is lost": {Unreachable, "published 500 of 1200 events to t for certain; the answer for lines 502 to 1001 (500 events) was lost, so they may be published: " +
-			"look at the topic, then go on with --from-line 502 to publish them (again), or with --from-line 1002 to leave them out",
+			"look at the topic (`reeve bus inspect t`), then go on with --from-line 502 to publish them (again), or with --from-line 1002 to leave them out",
 			func(f *fake, _ *httptest.Server) http.Handler {
 				f.onBatch = func(n, _ int) api.PublishEventsResponseObject {
 					if n == 2 {

@@ -137,27 +137,34 @@ func (c *command) nearestAgent(ctx context.Context, path string) []string {
 	if near := nearestRef(wanted, refs); near != "" {
 		return []string{"did you mean " + near + "?"}
 	}
+	if topic := parts[3] + "/"; slices.ContainsFunc(refs, func(r string) bool { return strings.HasPrefix(r, topic) }) {
+		return []string{"see `reeve agent list --topic " + parts[3] + "` for those of " + parts[3]}
+	}
 	if len(refs) == 0 {
 		return []string{"no agent is registered: register some by `reeve apply -f agents.yaml`"}
 	}
 	return []string{"see `reeve agent list`"}
 }
 
-// nearestRef is the agent that most likely was meant: one with nearly this name, else with just this name on another
-// topic, else the only one of the topic.
+// nearestRef is the agent that most likely was meant: the nearest of those whose topic and name are both near, else the
+// one with just this name on another topic.
 func nearestRef(wanted string, refs []string) string {
-	if near := spec.Nearest(wanted, refs); near != "" {
-		return near
-	}
 	topic, name, _ := strings.Cut(wanted, "/")
-	same := slices.DeleteFunc(slices.Clone(refs), func(r string) bool { return !strings.HasSuffix(r, "/"+name) })
-	if len(same) == 0 {
-		same = slices.DeleteFunc(slices.Clone(refs), func(r string) bool { return !strings.HasPrefix(r, topic+"/") })
+	near := func(a, b string) bool { return a == b || spec.Nearest(a, []string{b}) != "" }
+	var alike, same []string
+	for _, r := range refs {
+		t, n, _ := strings.Cut(r, "/")
+		if near(topic, t) && near(name, n) {
+			alike = append(alike, r)
+		}
+		if n == name {
+			same = append(same, r)
+		}
 	}
-	if len(same) == 1 {
+	if len(alike) == 0 && len(same) == 1 {
 		return same[0]
 	}
-	return ""
+	return spec.Nearest(wanted, alike)
 }
 
 // nearestTopic finds what may have been meant by the topic that the command is about, in bounded time.

@@ -24,8 +24,8 @@ func TestAnAgentThatIsNotThereHasANearestOne(t *testing.T) {
 		"orders/triaeg": "did you mean orders/triage?",
 		"order/audit":   "did you mean orders/audit?",
 		"refunds/check": "did you mean payments/check?",
-		"payments/xxxx": "did you mean payments/check?",
-		"orders/zzzzzz": "see `reeve agent list`",
+		"payments/xxxx": "see `reeve agent list --topic payments`",
+		"zzzzzz/zzzzzz": "see `reeve agent list`\n",
 	} {
 		if got := f.reeve(t, "", "agent", "get", wanted); got.code != NotFound || !strings.Contains(got.err, says) {
 			t.Errorf("%s: %+v", wanted, got)

@@ -68,7 +68,7 @@ func (c *command) taskListing() listing[client.Task] {
 		columns: []string{"TASK", "AGENT", "STATUS", "ATTEMPTS", "TOOK", "SETTLED", "ERROR"},
 		row: func(t client.Task) []string {
 			return []string{t.Id, t.Agent, string(t.Status), number(t.Attempts), milliseconds(t.DurationMs), orDash(moment(t.SettledAt)),
-				c.clip(strings.TrimPrefix(t.ErrorClass+": "+t.ErrorMessage, ": "), 60)}
+				orDash(c.clip(strings.TrimPrefix(t.ErrorClass+": "+t.ErrorMessage, ": "), 60))}
 		},
 		more: []string{"EVENT", "CORRELATION", "VERSION", "NODE", "INSTANCE", "PUBLISHED", "STARTED", "REDRIVES", "FINGERPRINT"},
 		moreRow: func(t client.Task) []string {
