@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"sync"
 	"time"
@@ -25,6 +26,14 @@ const (
 	// AnyPartition as a record's partition leaves the choice to its key's hash; without a key records are spread.
 	AnyPartition int32 = -1
 )
+
+// PartitionOf is a record's partition by the hash of something else than its key, whatever the number of the topic's
+// partitions.
+func PartitionOf(what []byte) int32 {
+	h := fnv.New32a()
+	_, _ = h.Write(what) // never fails
+	return -2 - int32(h.Sum32()>>2)
+}
 
 // PoolConfig configures a Pool. Service and Node are required.
 type PoolConfig struct {
@@ -53,8 +62,9 @@ type Pool struct {
 // Tx is one transaction.
 type Tx struct {
 	Member *Member
-	// Records are to be produced; a Partition of AnyPartition leaves the choice to the key. They must not be used
-	// again, whatever comes of the transaction. Without records Offsets are committed plainly.
+	// Records are to be produced; a Partition of AnyPartition leaves the choice to the key, one of PartitionOf to what
+	// that was given. They must not be used again, whatever comes of
+	// the transaction. Without records Offsets are committed plainly.
 	Records []*kgo.Record
 	Offsets map[int32]Position
 	// Generation is Member.Generation as of when Offsets were taken together, while their partitions were owned.
@@ -385,7 +395,7 @@ func (pr *producer) broken(err error) {
 	pr.fencedAt = time.Now()
 }
 
-// partitioner takes a record's own partition, or the key's.
+// partitioner takes a record's own partition, that of PartitionOf, or the key's.
 type partitioner struct{}
 
 func (partitioner) ForTopic(topic string) kgo.TopicPartitioner {
@@ -395,12 +405,15 @@ func (partitioner) ForTopic(topic string) kgo.TopicPartitioner {
 type topicPartitioner struct{ keyed kgo.TopicPartitioner }
 
 func (t *topicPartitioner) RequiresConsistency(r *kgo.Record) bool {
-	return r.Partition >= 0 || t.keyed.RequiresConsistency(r)
+	return r.Partition != AnyPartition || t.keyed.RequiresConsistency(r)
 }
 
 func (t *topicPartitioner) Partition(r *kgo.Record, n int) int {
-	if r.Partition >= 0 {
+	switch {
+	case r.Partition >= 0:
 		return int(r.Partition) // beyond the topic's partitions kgo fails the record
+	case r.Partition != AnyPartition:
+		return int(-2-r.Partition) % n
 	}
 	return t.keyed.Partition(r, n)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/event"
+	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/topics"
@@ -148,7 +149,7 @@ func Outcome(names topics.Names, rec *kgo.Record, end Ending, now time.Time) (*k
 	}
 	out := &kgo.Record{
 		Topic:     names.Outcomes(),
-		Partition: -1,
+		Partition: hop.PartitionOf([]byte(Header(rec, task.HeaderAgent))),
 		Key:       []byte(origin.ID()),
 		Value:     errorValue(end),
 		Timestamp: now,

@@ -216,6 +216,19 @@ func TestEveryTaskIsSettledOnce(t *testing.T) {
 	}
 }
 
+// A task's later attempts follow its earlier ones, whatever partition of the task topic they come from.
+func TestAnAgentsOutcomesStandOnOnePartition(t *testing.T) {
+	s := newStand(t)
+	s.publish(0, 100)
+	s.engine("a", runner(t, 16, ok))
+	rs := s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= 100 })
+	for _, r := range rs {
+		if r.Partition != rs[0].Partition {
+			t.Fatalf("outcomes on partitions %d and %d", r.Partition, rs[0].Partition)
+		}
+	}
+}
+
 // Tasks of one key start in order and never overlap, others run side by side.
 func TestOrderByKey(t *testing.T) {
 	s := newStand(t)

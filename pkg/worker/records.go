@@ -48,8 +48,9 @@ func (w *writer) records(batch []*slot) (out []*kgo.Record, owners []*slot) {
 	w.out, w.owners = make([]*kgo.Record, 0, len(batch)), make([]*slot, 0, len(batch))
 	ref := []byte(w.agent.Ref())
 	version := []byte(w.agent.Version)
+	place := hop.PartitionOf(ref)
 	for _, s := range batch {
-		w.outcome(s, ref, version)
+		w.outcome(s, ref, version, place)
 		switch s.verdict.Settled {
 		case task.SettledRetry:
 			w.add(s, w.retry(s))
@@ -98,8 +99,9 @@ var (
 		task.SettledFailed: []byte(task.SettledFailed), task.SettledDropped: []byte(task.SettledDropped)}
 )
 
-// outcome makes the attempt's record on the outcomes topic.
-func (w *writer) outcome(s *slot, ref, version []byte) {
+// outcome makes the attempt's record on the outcomes topic. An agent's outcomes stand on one partition, in the order in
+// which they were settled; a transaction that touches one partition is also cheaper than one that touches all.
+func (w *writer) outcome(s *slot, ref, version []byte, place int32) {
 	if len(w.headers)+headersEach > cap(w.headers) {
 		w.headers = make([]kgo.RecordHeader, 0, headersEach*64)
 	}
@@ -144,7 +146,7 @@ func (w *writer) outcome(s *slot, ref, version []byte) {
 	if s.noReply && final[0] == 't' {
 		add(HeaderReply, []byte("reply_undeliverable"))
 	}
-	w.recs = append(w.recs, kgo.Record{Topic: w.outcomes, Partition: hop.AnyPartition, Key: taskID(s.origin()), Value: value, Headers: w.headers[from:len(w.headers):len(w.headers)]})
+	w.recs = append(w.recs, kgo.Record{Topic: w.outcomes, Partition: place, Key: taskID(s.origin()), Value: value, Headers: w.headers[from:len(w.headers):len(w.headers)]})
 	w.add(s, &w.recs[len(w.recs)-1])
 }
 

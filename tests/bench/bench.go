@@ -23,6 +23,7 @@ type Config struct {
 	Rounds int           // of everything, interleaved.
 	Rates  []int         // events/s at which latency is measured.
 	During time.Duration // of a latency round.
+	Only   string        // leaves out the contestants whose names don't contain it; shares are of all only
 	Dir    string        // for binaries and logs
 	Out    io.Writer     // for the results
 	Say    func(format string, args ...any)
@@ -92,12 +93,13 @@ func (b *bench) contestants() []*contestant {
 	kind := func(name string, make func(context.Context, bool) (*subject, error), stdio bool) *contestant {
 		return &contestant{name: name, make: func(ctx context.Context) (*subject, error) { return make(ctx, stdio) }, times: map[int][]latency{}}
 	}
-	return []*contestant{
+	all := []*contestant{
 		kind("bare copy, no children", b.bare, false),
 		kind("Reeve, in-process", b.reeve, false),
 		kind("bare copy, 4 children", b.bare, true),
 		kind("Reeve, 4 children", b.reeve, true),
 	}
+	return slices.DeleteFunc(all, func(x *contestant) bool { return !strings.Contains(x.name, b.Only) })
 }
 
 // round measures one contestant: how much it moves, and then, on the same running processes, how fast it answers.
@@ -152,7 +154,7 @@ func (b *bench) print(all []*contestant) {
 	for i, x := range all {
 		m := medianRate(x.rates)
 		share := ""
-		if i%2 == 1 {
+		if i%2 == 1 && b.Only == "" {
 			share = fmt.Sprintf("%.0f %%", 100*m.PerSecond/medianRate(all[i-1].rates).PerSecond)
 		}
 		p("%-24s %10.0f %8s %22.1f %22s %10.1f", x.name, m.PerSecond, share, m.Client+m.Broker, fmt.Sprintf("%.1f / %.1f", m.Client, m.Broker), m.Apart)

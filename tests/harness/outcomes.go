@@ -88,6 +88,7 @@ func Follow(ctx context.Context, brokers []string, topics []string, each func(*k
 		kgo.ConsumeTopics(topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxPartitionBytes(8<<20), // an agent's outcomes stand on one partition
 		kgo.MetadataMinAge(100*time.Millisecond),
 		kgo.MetadataMaxAge(time.Second), // a topic that is made later is found soon
 	)

@@ -21,8 +21,9 @@ const (
 	// Beyond these a partition's fetching is paused until a quarter is left: what is held is held in memory.
 	maxHeldRecords = 20_000
 	maxHeldBytes   = 8 << 20
-	// maxSilence is how long a carrier whose partitions all hold records goes without a poll, which is where it would
-	// learn that it was replaced.
+	// enough is how many records held of each partition end the polling, and maxSilence for how long: a poll is where a
+	// carrier learns that it was replaced.
+	enough     = 1_000
 	maxSilence = 2 * time.Second
 	// After a transaction that failed there is a pause, which doubles from one to the other while they go on failing.
 	shortPause = 50 * time.Millisecond
@@ -63,6 +64,9 @@ type Carrier struct {
 	member *hop.Member
 	moved  func(n int)
 
+	arrived chan struct{} // records were polled
+	taken   chan struct{} // records were moved
+
 	// txn is held from the choice of a batch to the end of its transaction: a partition is given back only between.
 	txn sync.Mutex
 
@@ -87,15 +91,17 @@ type batch struct {
 	records    []*kgo.Record
 }
 
+// taken is the first n records of a partition's queue; next is where the rest begins.
 type taken struct {
 	from     *held
 	n        int
+	next     int64
 	produced int64 // of the n: what became something
 }
 
 // NewCarrier joins the group. moved, if any, is told how many records were produced.
 func NewCarrier(cfg CarrierConfig, moved func(n int)) (*Carrier, error) {
-	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved}
+	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved, arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
 	cfg.Member.Handler = c
 	cfg.Member.Logger = cfg.Logger
 	m, err := hop.NewMember(cfg.Member)
@@ -134,8 +140,46 @@ func (c *Carrier) Passed() map[int32]offsets.Count {
 // Run moves records until the context ends, then commits where it stands and returns nil. What is held is read again
 // by whoever consumes next. Any error means that the carrier can't go on; hop.ErrReplaced says that a newer process has
 // this node's name. The member stays in the group in either case.
+//
+// Reading goes on beside the transactions: what has come by the end of one is in the next.
 func (c *Carrier) Run(ctx context.Context) error {
-	polled := time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	read := make(chan error, 1)
+	go func() {
+		defer cancel()
+		read <- c.read(ctx)
+	}()
+	c.moveAll(ctx)
+	cancel()
+	if err := <-read; err != nil {
+		return err
+	}
+	c.handOver(context.WithoutCancel(ctx))
+	return nil
+}
+
+// read polls records until the context ends, as long as there is need of more.
+func (c *Carrier) read(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if c.saturated() {
+			await(ctx, maxSilence, c.taken, nil)
+		}
+		fetches, err := c.member.Poll(ctx, maxBatch)
+		switch {
+		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+			return nil
+		case err != nil:
+			return fmt.Errorf("consume %s: %w", c.cfg.Member.Topic, err)
+		}
+		c.hold(fetches)
+		c.member.AllowRebalance()
+		signal(c.arrived)
+	}
+	return nil
+}
+
+// moveAll runs one transaction after the other until the context ends, and waits where nothing passes.
+func (c *Carrier) moveAll(ctx context.Context) {
 	var failures failures
 	for ctx.Err() == nil {
 		moved, wait, err := c.move(ctx)
@@ -143,24 +187,15 @@ func (c *Carrier) Run(ctx context.Context) error {
 		if complain {
 			c.cfg.Logger.Warn("move records: it is tried again", slog.String("group", c.cfg.Member.Group), slog.Any("error", err))
 		}
-		if err != nil {
-			c.sleep(ctx, pause)
-			continue
-		}
-		if moved {
-			wait = 0
-		}
-		if c.saturated() && time.Since(polled) < maxSilence {
-			c.sleep(ctx, min(wait, maxSilence))
-			continue
-		}
-		polled = time.Now()
-		if err := c.poll(ctx, wait); err != nil {
-			return err
+		switch {
+		case err != nil:
+			await(ctx, pause, c.cfg.Wake, nil)
+		case moved:
+			signal(c.taken)
+		default:
+			await(ctx, wait, c.cfg.Wake, c.arrived)
 		}
 	}
-	c.handOver(context.WithoutCancel(ctx))
-	return nil
 }
 
 // failures counts transactions that failed in a row.
@@ -183,71 +218,35 @@ func (f *failures) next(err error, now time.Time) (pause time.Duration, complain
 	return f.pause, true
 }
 
-// sleep waits for a time, a wake-up or the end.
-func (c *Carrier) sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
+// await waits for a time, one of two signals or the end.
+func await(ctx context.Context, d time.Duration, one, other <-chan struct{}) {
+	t := time.NewTimer(max(d, time.Millisecond))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-t.C:
-	case <-c.cfg.Wake:
+	case <-one:
+	case <-other:
 	}
 }
 
-// saturated reports whether every partition holds records that its rule doesn't let pass: nothing that a poll could bring
-// would pass before them.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// saturated reports whether enough is held of every partition: more would only wait in memory.
 func (c *Carrier) saturated() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, h := range c.parts {
-		if len(h.queue) == 0 {
+		if len(h.queue) < enough {
 			return false
 		}
 	}
 	return len(c.parts) > 0
-}
-
-// holding reports whether any partition holds records.
-func (c *Carrier) holding() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, h := range c.parts {
-		if len(h.queue) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// poll waits for records. Where some are held, it waits for a wake-up or for the given time at most.
-func (c *Carrier) poll(ctx context.Context, wait time.Duration) error {
-	if c.holding() {
-		limited, cancel := context.WithTimeout(ctx, max(wait, time.Millisecond))
-		woken := make(chan struct{})
-		go func() {
-			defer close(woken)
-			select {
-			case <-c.cfg.Wake:
-				cancel()
-			case <-limited.Done():
-			}
-		}()
-		defer func() { cancel(); <-woken }()
-		ctx = limited
-	}
-	fetches, err := c.member.Poll(ctx, maxBatch)
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return nil
-	case err != nil:
-		return fmt.Errorf("consume %s: %w", c.cfg.Member.Topic, err)
-	}
-	c.hold(fetches)
-	c.member.AllowRebalance()
-	return nil
 }
 
 func (c *Carrier) hold(fetches kgo.Fetches) {
@@ -289,7 +288,7 @@ func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err
 	}
 	// The commit outlives a stop: it is short, and its outcome should be known.
 	err = c.cfg.Pool.Commit(context.WithoutCancel(ctx), hop.Tx{
-		Member: c.member, Generation: b.generation, Records: b.records, Offsets: c.positions(b, false),
+		Member: c.member, Generation: b.generation, Records: b.records, Offsets: c.positions(b),
 	})
 	var refused *hop.RecordsError
 	if errors.As(err, &refused) {
@@ -338,15 +337,15 @@ func (c *Carrier) choose() (batch, time.Duration) {
 				b.sources = append(b.sources, h.queue[i])
 			}
 		}
-		b.taken[p] = taken{h, len(outs), int64(len(b.records) - before)}
+		b.taken[p] = taken{h, len(outs), h.queue[len(outs)-1].Offset + 1, int64(len(b.records) - before)}
 	}
 	return b, wait
 }
 
-func (c *Carrier) positions(b batch, clean bool) map[int32]hop.Position {
+func (c *Carrier) positions(b batch) map[int32]hop.Position {
 	ps := make(map[int32]hop.Position, len(b.taken))
 	for p, t := range b.taken {
-		ps[p] = c.position(t.from.queue[t.n-1].Offset+1, t.passed(), clean)
+		ps[p] = c.position(t.next, t.passed(), false)
 	}
 	return ps
 }
@@ -367,7 +366,7 @@ func (c *Carrier) done(b batch) {
 	defer c.mu.Unlock()
 	for p, t := range b.taken {
 		h := t.from
-		h.next, h.passed = h.queue[t.n-1].Offset+1, t.passed()
+		h.next, h.passed = t.next, t.passed()
 		for _, r := range h.queue[:t.n] {
 			h.bytes -= size(r)
 		}

@@ -69,6 +69,46 @@ func TestRoomIsTheBoundLessWhatIsUnsettledAndRouted(t *testing.T) {
 	}
 }
 
+// A small transaction touches one task partition, a large one all of them evenly.
+func TestRecordsThatMayGoAnywhereAreSpreadByTransactions(t *testing.T) {
+	for _, batch := range []int{1, 10, 500} {
+		r := NewRoom(4)
+		counts := make([]int, 4)
+		for range 4000 / batch {
+			touched := map[int32]bool{}
+			for range batch {
+				p, ok := r.Reserve(-1)
+				if !ok {
+					t.Fatal("no place")
+				}
+				counts[p]++
+				touched[p] = true
+			}
+			if want := min(4, (batch+maxStreak-1)/maxStreak); len(touched) != want {
+				t.Fatalf("a transaction of %d touched %d partitions, want %d", batch, len(touched), want)
+			}
+			r.Ended(true)
+		}
+		for p, n := range counts {
+			if n < 900 || n > 1100 {
+				t.Errorf("by transactions of %d partition %d got %d of 4000", batch, p, n)
+			}
+		}
+	}
+}
+
+func TestRecordsThatMayGoAnywhereGoWhereThereIsRoom(t *testing.T) {
+	r := NewRoom(2)
+	for range 2 * Bound {
+		if _, ok := r.Reserve(-1); !ok {
+			t.Fatal("there is room on one of the partitions")
+		}
+	}
+	if p, ok := r.Reserve(-1); ok {
+		t.Errorf("partition %d is full", p)
+	}
+}
+
 func TestRoomIsLookedAtAgainOnlyWhereSomethingMoves(t *testing.T) {
 	r := NewRoom(1)
 	if _, ok := r.Unsettled(); ok || !r.Restless() {

@@ -86,7 +86,7 @@ func (l *Lane) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 			continue
 		}
 		want := int32(-1)
-		if r.Key != nil {
+		if r.Key != nil && l.agent.Config.Ordering != spec.OrderingNone {
 			want = route.Partition(r.Key, l.agent.Partitions)
 		}
 		p, ok := l.room.Reserve(want)

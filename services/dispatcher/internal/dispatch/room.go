@@ -13,7 +13,8 @@ type Room struct {
 	reserved  []int64 // by the transaction under way
 	routed    []int64 // ever
 	seen      []int64 // of routed, when the last look began
-	next      int     // of the partitions, for records without a key
+	next      int     // the partition of records that may go anywhere
+	streak    int     // records that went there one after the other
 	full      bool    // a place was asked for in vain since the last look
 	brisk     bool    // the last look found that many tasks had been settled
 	looked    bool
@@ -37,7 +38,12 @@ func (r *Room) Partitions() int32 { return int32(len(r.routed)) }
 // Wake says that a look found more room.
 func (r *Room) Wake() <-chan struct{} { return r.wake }
 
-// Reserve takes a place on the partition that want names; without one (negative) on any that has room, in turn.
+// maxStreak is how many records that may go anywhere go to one partition before the next has its turn.
+const maxStreak = 64
+
+// Reserve takes a place on the partition that want names; without one (negative) on any that has room. These are taken
+// in turn, a transaction or maxStreak records each: every further partition makes a transaction dearer for the broker,
+// and wakes its readers once more.
 func (r *Room) Reserve(want int32) (p int32, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,13 +51,20 @@ func (r *Room) Reserve(want int32) (p int32, ok bool) {
 		return want, r.take(int(want))
 	}
 	for range r.routed {
-		r.next = (r.next + 1) % len(r.routed)
-		if r.take(r.next) {
+		if r.streak < maxStreak && r.take(r.next) {
+			r.streak++
 			return int32(r.next), true
 		}
+		r.turn()
 	}
-	return 0, false
+	if ok = r.take(r.next); ok { // the only one with room, or the only one
+		r.streak++
+	}
+	return int32(r.next), ok
 }
+
+// turn gives the next partition its turn.
+func (r *Room) turn() { r.next, r.streak = (r.next+1)%len(r.routed), 0 }
 
 func (r *Room) take(p int) bool {
 	if r.unsettled[p]+r.reserved[p]+r.routed[p]-r.seen[p] >= Bound {
@@ -71,6 +84,9 @@ func (r *Room) Ended(committed bool) {
 			r.routed[p] += n
 		}
 		r.reserved[p] = 0
+	}
+	if r.streak > 0 {
+		r.turn()
 	}
 }
 

@@ -67,7 +67,8 @@ func (p *Projection) Run(ctx context.Context) error {
 	}
 	// Without a reset: an offset that the log doesn't have is for load to judge, not for the client to replace.
 	cl, err := kgo.NewClient(append(p.Opts[:len(p.Opts):len(p.Opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: start}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(time.Second))...)
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(time.Second),
+		kgo.FetchMaxPartitionBytes(8<<20))...) // a busy agent's outcomes stand on one partition
 	if err != nil {
 		return fmt.Errorf("configure the reader of %s: %w", p.Topic, err)
 	}

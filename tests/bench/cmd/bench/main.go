@@ -21,6 +21,7 @@ func run() int {
 	events := flag.Int("events", 400_000, "events of a throughput round")
 	rounds := flag.Int("rounds", 3, "rounds of everything, interleaved")
 	rates := flag.String("rates", "200,1000", "events/s at which latency is measured; none if empty")
+	only := flag.String("only", "", "what contestants' names have to contain")
 	during := flag.Duration("during", 15*time.Second, "how long each latency round lasts")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -37,7 +38,7 @@ func run() int {
 	}
 	defer os.RemoveAll(dir)
 	err = bench.Run(ctx, bench.Config{
-		Events: *events, Rounds: *rounds, Rates: perSecond, During: *during, Dir: dir, Out: os.Stdout, Say: say,
+		Events: *events, Rounds: *rounds, Rates: perSecond, During: *during, Only: *only, Dir: dir, Out: os.Stdout, Say: say,
 	})
 	if err != nil {
 		say("error: %v", err)
