@@ -52,7 +52,7 @@ type Alert struct {
 
 const (
 	pollLimit    = 10_000 // records a poll
-	batchLimit   = 20_000 // outcomes a transaction
+	batchLimit   = 5_000  // outcomes a transaction
 	holdLimit    = 8_192  // records of a partition held beyond its window before its fetching is paused
 	tidyPause    = 200 * time.Millisecond
 	revokeDrain  = 4 * time.Second // how long a rebalance waits for running attempts

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// maxBatch is how many records go into one transaction at most. Beyond maxBatchBytes no further partition is added.
-	maxBatch      = 20_000
+	// maxBatch is how many records go into one transaction at most: enough that its own cost hardly counts, and so few
+	// that the workers have begun before the next is through. Beyond maxBatchBytes no further partition is added.
+	maxBatch      = 5_000
 	maxBatchBytes = 16 << 20
 	// Beyond these a partition's fetching is paused until a quarter is left: what is held is held in memory.
 	maxHeldRecords = 20_000
