@@ -26,7 +26,7 @@ func (f *fake) ListMetrics(context.Context, api.ListMetricsRequestObject) (api.L
 }
 
 // runElsewhere are commands whose examples need agents and programs; their own tests run them.
-var runElsewhere = []string{"reeve init", "reeve run", "reeve agent check"}
+var runElsewhere = []string{"reeve init", "reeve run", "reeve agent check", "reeve import"}
 
 // TestEveryExampleRuns runs what the help shows, each by itself, in a directory that has what it names.
 func TestEveryExampleRuns(t *testing.T) {

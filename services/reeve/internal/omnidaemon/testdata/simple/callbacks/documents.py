@@ -1,0 +1,2 @@
+async def scan(message):
+    return {"scanned": message["content"]}

@@ -1,0 +1,2 @@
+def book(message):
+    return {"booked": True}

@@ -1,0 +1,2 @@
+async def handle_request(message):
+    return {"result": "summarized"}
