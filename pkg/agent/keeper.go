@@ -24,8 +24,10 @@ const (
 	lookForTopic = 500 * time.Millisecond
 	// lookForGroup is how often it looks whether the group has taken it in.
 	lookForGroup = 25 * time.Millisecond
-	// abandonAfter is how long functions may go on after the engine has given them up.
-	abandonAfter = time.Second
+	// cancelPause is how long a stop waits for functions whose context it has ended.
+	cancelPause = 5 * time.Second
+	// endPause is how long it then takes at most to see that they have all ended.
+	endPause = 100 * time.Millisecond
 )
 
 // keeper converges one agent of a Runner to its desired state:
@@ -182,7 +184,7 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 	calls := worker.NewFuncRunner(a.Config.Concurrency, k.counted(Func(k.handle, k.versioned(a), k.runner.names)))
 	e := worker.New(worker.Config{
 		Pool: run.pool, Opts: run.kafka, Names: k.runner.names, Spec: k.versioned(a), Service: service, Node: o.Node, Runner: calls, Tiers: o.RetryTiers,
-		Replication: o.Replication, CreateReplyTopics: o.CreateTopics, Logger: k.runner.log,
+		Replication: o.Replication, CreateReplyTopics: o.CreateTopics, Logger: k.runner.log, CancelPause: cancelPause,
 		Alert: func(al worker.Alert) {
 			k.alert(Alert{Kind: al.Kind, Severity: al.Severity, Message: al.Message, Resolved: al.Resolved})
 		},
@@ -259,7 +261,7 @@ func (k *keeper) end(run *running, how func(context.Context)) {
 		calls.Close()
 		close(ended)
 	}()
-	t := time.NewTimer(abandonAfter)
+	t := time.NewTimer(endPause)
 	defer t.Stop()
 	select {
 	case <-ended:

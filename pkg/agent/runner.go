@@ -249,14 +249,19 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-	case <-r.failed():
+	case <-r.Failed():
 	}
 	return errors.Join(r.Err(), r.Shutdown(context.WithoutCancel(ctx)))
 }
 
-func (r *Runner) failed() <-chan struct{} {
+// Failed is closed when the Runner can't go on, and Err says why; it has still to be shut down. It is closed by a Shutdown
+// too. Before Start it is nil.
+func (r *Runner) Failed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.running == nil {
+		return nil
+	}
 	return r.running.life.Done()
 }
 

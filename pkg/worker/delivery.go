@@ -108,14 +108,8 @@ func (e *Engine) routeOf(s *slot) string {
 
 func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.spec.Topic, e.spec.Name) }
 
-// judge decides a finished task. What never ran is decided by the outcome alone.
-func (e *Engine) judge(s *slot) Verdict {
-	v := Judge(e.policy, s.tries(), s.result)
-	if s.result.Outcome == task.Rejected && !e.policy.DLQ {
-		v.Settled = task.SettledDropped
-	}
-	return v
-}
+// judge decides a finished task.
+func (e *Engine) judge(s *slot) Verdict { return Judge(e.policy, s.tries(), s.result) }
 
 // address makes the records of a transaction, and the topics that they need.
 func (e *Engine) address(ctx context.Context, t *transaction) {

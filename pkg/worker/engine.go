@@ -40,6 +40,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Session is the group's session timeout. Defaults to hop.DefaultSession.
 	Session time.Duration
+	// CancelPause is how long a stop waits for attempts to end that it has cancelled. Defaults to 15 s.
+	CancelPause time.Duration
 }
 
 // Alert asks for a person. The same Kind with Resolved takes it back.
@@ -55,9 +57,9 @@ const (
 	batchLimit   = 5_000  // outcomes a transaction
 	holdLimit    = 8_192  // records of a partition held beyond its window before its fetching is paused
 	tidyPause    = 200 * time.Millisecond
-	revokeDrain  = 4 * time.Second // how long a rebalance waits for running attempts
-	revokeCancel = 3 * time.Second // and then for cancelled ones: together less than the rebalance timeout
-	cancelPause  = 15 * time.Second
+	revokeDrain  = 4 * time.Second  // how long a rebalance waits for running attempts
+	revokeCancel = 3 * time.Second  // and then for cancelled ones: together less than the rebalance timeout
+	cancelPause  = 15 * time.Second // the default, and how long a last commit may take
 	tick         = 50 * time.Millisecond
 )
 
@@ -92,6 +94,7 @@ type Engine struct {
 	// unsettled counts the finished tasks that are worth not repeating and wait for the next transaction.
 	unsettled int
 	draining  bool
+	spent     bool // a stop has waited for what runs in vain
 	joined    bool // the group has told this worker of its partitions, perhaps none
 	delivery  delivery
 }
@@ -106,6 +109,9 @@ func New(cfg Config) *Engine {
 		log:          cfg.Logger.With(slog.String("agent", cfg.Spec.Ref())),
 		wakeSchedule: make(chan struct{}, 1), wakeCommit: make(chan struct{}, 1), failed: make(chan error, 1),
 		parts: map[int32]*partition{}, lost: map[int32]*partition{}, zombies: map[int32]int{}, suspicion: 1,
+	}
+	if e.cfg.CancelPause == 0 {
+		e.cfg.CancelPause = cancelPause
 	}
 	if e.cfg.Alert == nil {
 		e.cfg.Alert = func(a Alert) {
@@ -208,9 +214,12 @@ func (e *Engine) drain(ctx context.Context) {
 	idle := func() bool { return e.running == 0 }
 	if !e.await(ctx, idle) {
 		e.cancelRunning(func(*slot) bool { return true })
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
-		e.await(grace, idle)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.CancelPause)
+		left := !e.await(grace, idle)
 		cancel()
+		e.mu.Lock()
+		e.spent = left
+		e.mu.Unlock()
 	}
 	e.cancel() // the loops end; what is settled is committed below
 	e.done.Wait()

@@ -52,6 +52,10 @@ func Judge(p Policy, t Tries, r Result) Verdict {
 	}
 	class, derived := classify(r)
 	v := Verdict{Outcome: r.Outcome, Class: class, Derived: derived, Settled: task.SettledRetry}
+	if r.Outcome == task.Rejected && !p.DLQ { // nothing has failed: it never ran
+		v.Settled = task.SettledDropped
+		return v
+	}
 	switch class {
 	case task.ClassInvalidInput, task.ClassIncompatibleTask, task.ClassPermanent, task.ClassResultTooLarge:
 		return v.dead(p)

@@ -69,6 +69,9 @@ func (o *ownership) Revoked(ctx context.Context, ids []int32) {
 	}
 	e.mu.Unlock()
 	ended := func() bool {
+		if e.spent {
+			return true
+		}
 		for _, id := range ids {
 			if p := e.parts[id]; p != nil && len(p.inFlight) > 0 {
 				return false

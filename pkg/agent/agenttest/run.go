@@ -51,7 +51,7 @@ type Result struct {
 	ErrorType  string
 	RetryAfter time.Duration
 	Traceback  string
-	// Settled is what becomes of the task then: done, retry, dlq or failed. Retries that an earlier attempt used up count
+	// Settled is what becomes of the task then: done, retry, dlq, failed or dropped. Retries that an earlier attempt used up count
 	// as if each of them had failed.
 	Settled task.Settled
 }
