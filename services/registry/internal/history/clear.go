@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -188,4 +189,52 @@ func (s *Store) Kept(ctx context.Context, attempts []Attempt, since time.Time) (
 		}
 	}
 	return out, nil
+}
+
+// resultPages bounds how far back a list of results looks.
+const resultPages = 10
+
+// Results lists the tasks whose results are kept, the latest first.
+func (s *Store) Results(ctx context.Context, since time.Time, limit int) ([]Attempt, error) {
+	var out []Attempt
+	f := Filter{Status: Completed, Since: since, Limit: limit}
+	for range resultPages {
+		page, err := s.Tasks(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		kept, err := s.Kept(ctx, page, since)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, kept...); len(out) >= limit || len(page) < limit {
+			break
+		}
+		f.Below = page[len(page)-1].ID
+	}
+	out = out[:min(len(out), limit)]
+	slices.SortStableFunc(out, func(a, b Attempt) int { return cmp.Compare(b.SettledMS, a.SettledMS) })
+	return out, nil
+}
+
+// DeleteResults makes the results of attempts count as deleted.
+func (s *Store) DeleteResults(ctx context.Context, attempts []Attempt) error {
+	tx, err := s.DB.BeginTxx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("delete results: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	for _, a := range attempts {
+		res, err := tx.ExecContext(ctx, `INSERT INTO results_deleted (attempt_id, settled_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING`, a.ID, a.SettledMS)
+		if err != nil {
+			return fmt.Errorf("delete a result: %w", err)
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 || a.Status() != Completed {
+			continue // somebody else has just deleted it, or it is a failure, which isn't counted
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE results SET stored = stored - 1 WHERE minute = $1`, minute(a.SettledMS)); err != nil {
+			return fmt.Errorf("count a result that is deleted: %w", err)
+		}
+	}
+	return tx.Commit()
 }

@@ -16,6 +16,8 @@
 // and batch. Only an attempt beyond the first, which is rare, is looked up among the earlier ones, set-wise: a task counts
 // once however often it was tried.
 //
+// An event's id is found among what is packed by filters of the packs (events.go).
+//
 // # Bounds
 //
 // attempts is partitioned by its row number into tables of a million rows. Whole tables are dropped (and the packs of

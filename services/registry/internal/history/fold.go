@@ -11,6 +11,7 @@ type Counters struct {
 	Cancelled    int64
 	Discarded    int64
 	RunMS        int64 `db:"run_ms"`
+	CompletedMS  int64 `db:"completed_ms"` // of RunMS, what completing attempts ran
 	LatencyMS    int64 `db:"latency_ms"`
 	LatencyMax   int64 `db:"latency_max"`
 }
@@ -34,6 +35,7 @@ func (c *Counters) Add(o *Counters) {
 	c.Cancelled += o.Cancelled
 	c.Discarded += o.Discarded
 	c.RunMS += o.RunMS
+	c.CompletedMS += o.CompletedMS
 	c.LatencyMS += o.LatencyMS
 	c.LatencyMax = max(c.LatencyMax, o.LatencyMax)
 }
@@ -76,7 +78,11 @@ func (p prior) fold(a *attempt, of func(version string) *delta) prior {
 		mine.Received++
 	}
 	if a.started > 0 {
-		mine.RunMS += max(0, a.settled-a.started)
+		ran := max(0, a.settled-a.started)
+		mine.RunMS += ran
+		if a.status == completed {
+			mine.CompletedMS += ran
+		}
 	}
 	if p.final != 0 { // a new round: the task counts by its latest final only
 		of(p.version).count(p.final, -1)

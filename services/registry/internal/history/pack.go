@@ -27,6 +27,7 @@ type builder struct {
 	last      int64
 	settled   int64
 	data      []byte
+	events    []uint64 // hashes of the attempts' event ids
 
 	before attempt // the last one added
 }
@@ -59,6 +60,7 @@ func (b *builder) add(a *attempt) {
 	id := cut(a.eventID)
 	d = append(binary.AppendUvarint(d, uint64(len(id))), id...)
 	b.data, b.before = d, *a
+	b.events = append(b.events, eventHash(id))
 	b.count++
 	b.first, b.last, b.settled = min(b.first, a.offset), max(b.last, a.offset), max(b.settled, a.settled)
 }

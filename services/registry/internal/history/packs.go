@@ -58,6 +58,9 @@ func storePacks(ctx context.Context, tx *sqlx.Tx, packs []*builder, id int64) (i
 	if len(packs) == 0 {
 		return id, nil
 	}
+	if err := storePages(ctx, tx, pages(packs, id)); err != nil {
+		return 0, err
+	}
 	var ids, firsts, lasts, settled []int64
 	var sources, partitions []int32
 	var data pq.ByteaArray

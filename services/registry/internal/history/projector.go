@@ -239,17 +239,17 @@ func addCounters(ctx context.Context, tx *sqlx.Tx, deltas map[counterKey]*delta)
 	for key, d := range deltas {
 		topic, name, _ := strings.Cut(clean(key.agent), "/")
 		_, err := tx.ExecContext(ctx, `INSERT INTO counters AS c (topic, name, version, received, completed, failed, retried, dead_lettered, rejected,
-				cancelled, discarded, run_ms, latency_ms, latency_max, latency)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+				cancelled, discarded, run_ms, latency_ms, latency_max, latency, completed_ms)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 			ON CONFLICT (topic, name, version) DO UPDATE SET received = c.received + excluded.received, completed = c.completed + excluded.completed,
 				failed = c.failed + excluded.failed, retried = c.retried + excluded.retried, dead_lettered = c.dead_lettered + excluded.dead_lettered,
 				rejected = c.rejected + excluded.rejected, cancelled = c.cancelled + excluded.cancelled, discarded = c.discarded + excluded.discarded,
-				run_ms = c.run_ms + excluded.run_ms, latency_ms = c.latency_ms + excluded.latency_ms,
+				run_ms = c.run_ms + excluded.run_ms, completed_ms = c.completed_ms + excluded.completed_ms, latency_ms = c.latency_ms + excluded.latency_ms,
 				latency_max = greatest(c.latency_max, excluded.latency_max),
 				latency = (SELECT coalesce(array_agg(coalesce(x, 0) + coalesce(y, 0) ORDER BY i), '{}')
 					FROM unnest(c.latency, excluded.latency) WITH ORDINALITY AS u (x, y, i))`,
 			topic, name, clean(key.version), d.Received, d.Completed, d.Failed, d.Retried, d.DeadLettered, d.Rejected,
-			d.Cancelled, d.Discarded, d.RunMS, d.LatencyMS, d.LatencyMax, pq.Array(append([]int64{}, d.latency...))) // nil would be NULL
+			d.Cancelled, d.Discarded, d.RunMS, d.LatencyMS, d.LatencyMax, pq.Array(append([]int64{}, d.latency...)), d.CompletedMS) // a nil array would be NULL
 		if err != nil {
 			return fmt.Errorf("add to the counters of %s: %w", key.agent, err)
 		}

@@ -262,7 +262,7 @@ func (s *Store) Counters(ctx context.Context, topic, name string) ([]AgentCounte
 		Latency pq.Int64Array
 	}
 	err := s.DB.SelectContext(ctx, &rows, `SELECT topic, name, version, received, completed, failed, retried, dead_lettered, rejected, cancelled, discarded,
-			run_ms, latency_ms, latency_max, latency
+			run_ms, completed_ms, latency_ms, latency_max, latency
 		FROM counters WHERE ($1 = '' OR topic = $1) AND ($2 = '' OR name = $2) ORDER BY topic, name, version LIMIT 10000`, topic, name)
 	if err != nil {
 		return nil, fmt.Errorf("read counters: %w", err)

@@ -65,6 +65,9 @@ func Prune(ctx context.Context, db *sqlx.DB, now time.Time) ([]string, error) {
 		if _, err := db.ExecContext(ctx, `DELETE FROM packs WHERE id < $1`, (n+1)*perTable); err != nil {
 			return dropped, fmt.Errorf("drop packs of %s: %w", tableName(n), err)
 		}
+		if _, err := db.ExecContext(ctx, `DELETE FROM event_pages WHERE number < $1`, (n+1)*perTable/perPage); err != nil {
+			return dropped, fmt.Errorf("drop filters of %s: %w", tableName(n), err)
+		}
 	}
 	return dropped, nil
 }
