@@ -45,6 +45,39 @@ func (e AgentChangeAction) Valid() bool {
 	}
 }
 
+// Defines values for AgentHealthFiguresState.
+const (
+	AgentHealthFiguresStateCRASHED    AgentHealthFiguresState = "CRASHED"
+	AgentHealthFiguresStateIDLE       AgentHealthFiguresState = "IDLE"
+	AgentHealthFiguresStateRESTARTING AgentHealthFiguresState = "RESTARTING"
+	AgentHealthFiguresStateRUNNING    AgentHealthFiguresState = "RUNNING"
+	AgentHealthFiguresStateSTARTING   AgentHealthFiguresState = "STARTING"
+	AgentHealthFiguresStateSTOPPED    AgentHealthFiguresState = "STOPPED"
+	AgentHealthFiguresStateSTOPPING   AgentHealthFiguresState = "STOPPING"
+)
+
+// Valid indicates whether the value is a known member of the AgentHealthFiguresState enum.
+func (e AgentHealthFiguresState) Valid() bool {
+	switch e {
+	case AgentHealthFiguresStateCRASHED:
+		return true
+	case AgentHealthFiguresStateIDLE:
+		return true
+	case AgentHealthFiguresStateRESTARTING:
+		return true
+	case AgentHealthFiguresStateRUNNING:
+		return true
+	case AgentHealthFiguresStateSTARTING:
+		return true
+	case AgentHealthFiguresStateSTOPPED:
+		return true
+	case AgentHealthFiguresStateSTOPPING:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AttemptOutcome.
 const (
 	AttemptOutcomeCancelled AttemptOutcome = "cancelled"
@@ -369,6 +402,21 @@ func (e TaskStatus) Valid() bool {
 	}
 }
 
+// Defines values for DeleteTopicAlias200JSONResponseBodyStatus.
+const (
+	DeleteTopicAlias200JSONResponseBodyStatusDeleted DeleteTopicAlias200JSONResponseBodyStatus = "deleted"
+)
+
+// Valid indicates whether the value is a known member of the DeleteTopicAlias200JSONResponseBodyStatus enum.
+func (e DeleteTopicAlias200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case DeleteTopicAlias200JSONResponseBodyStatusDeleted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UnsubscribeAgentAlias200JSONResponseBodyStatus.
 const (
 	UnsubscribeAgentAlias200JSONResponseBodyStatusUnsubscribed UnsubscribeAgentAlias200JSONResponseBodyStatus = "unsubscribed"
@@ -378,6 +426,51 @@ const (
 func (e UnsubscribeAgentAlias200JSONResponseBodyStatus) Valid() bool {
 	switch e {
 	case UnsubscribeAgentAlias200JSONResponseBodyStatusUnsubscribed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SaveConfig200JSONResponseBodyStatus.
+const (
+	SaveConfig200JSONResponseBodyStatusSaved SaveConfig200JSONResponseBodyStatus = "saved"
+)
+
+// Valid indicates whether the value is a known member of the SaveConfig200JSONResponseBodyStatus enum.
+func (e SaveConfig200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case SaveConfig200JSONResponseBodyStatusSaved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PublishTask200JSONResponseBodyStatus.
+const (
+	PublishTask200JSONResponseBodyStatusPublished PublishTask200JSONResponseBodyStatus = "published"
+)
+
+// Valid indicates whether the value is a known member of the PublishTask200JSONResponseBodyStatus enum.
+func (e PublishTask200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case PublishTask200JSONResponseBodyStatusPublished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeleteResult200JSONResponseBodyStatus.
+const (
+	DeleteResult200JSONResponseBodyStatusDeleted DeleteResult200JSONResponseBodyStatus = "deleted"
+)
+
+// Valid indicates whether the value is a known member of the DeleteResult200JSONResponseBodyStatus enum.
+func (e DeleteResult200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case DeleteResult200JSONResponseBodyStatusDeleted:
 		return true
 	default:
 		return false
@@ -477,6 +570,31 @@ type AgentHealth struct {
 	Phase     Phase  `json:"phase"`
 	Workers   int    `json:"workers"`
 }
+
+// AgentHealthFigures defines model for AgentHealthFigures.
+type AgentHealthFigures struct {
+	// CpuPercent Over its processes.
+	CpuPercent float64 `json:"cpu_percent"`
+	Healthy    bool    `json:"healthy"`
+
+	// LastHeartbeat When one of its processes was last heard of.
+	LastHeartbeat *time.Time `json:"last_heartbeat"`
+
+	// MemoryMb Over its processes.
+	MemoryMb float64 `json:"memory_mb"`
+
+	// Pid Of one of its processes that runs.
+	Pid *int `json:"pid"`
+
+	// RestartCount Over its processes.
+	RestartCount int `json:"restart_count"`
+
+	// State RUNNING where one of its processes runs, else of the one heard of last; IDLE where it has none.
+	State AgentHealthFiguresState `json:"state"`
+}
+
+// AgentHealthFiguresState RUNNING where one of its processes runs, else of the one heard of last; IDLE where it has none.
+type AgentHealthFiguresState string
 
 // AgentList defines model for AgentList.
 type AgentList struct {
@@ -787,24 +905,35 @@ type Health struct {
 	// ActiveConsumers Active agents with a live worker.
 	ActiveConsumers int `json:"active_consumers"`
 
+	// AgentHealth Of the processes, by topic/name; empty where Postgres does not answer.
+	AgentHealth map[string]AgentHealthFigures `json:"agent_health"`
+
 	// Agents By topic/name.
 	Agents     map[string]AgentHealth `json:"agents"`
 	Alerts     []Alert                `json:"alerts,omitempty,omitzero"`
 	Components map[string]Component   `json:"components"`
 
 	// Detail Why
-	Detail                string       `json:"detail,omitempty,omitzero"`
-	EventBusConnected     bool         `json:"event_bus_connected"`
-	EventBusType          string       `json:"event_bus_type"`
-	HasActiveConsumers    bool         `json:"has_active_consumers"`
-	IsRunning             bool         `json:"is_running"`
-	Nodes                 []Node       `json:"nodes,omitempty,omitzero"`
-	RegisteredAgents      int          `json:"registered_agents"`
-	RegisteredAgentsCount int          `json:"registered_agents_count"`
-	Status                HealthStatus `json:"status"`
-	StorageHealthy        bool         `json:"storage_healthy"`
-	StorageStatus         string       `json:"storage_status"`
-	SubscribedTopics      []string     `json:"subscribed_topics"`
+	Detail                string `json:"detail,omitempty,omitzero"`
+	EventBusConnected     bool   `json:"event_bus_connected"`
+	EventBusType          string `json:"event_bus_type"`
+	HasActiveConsumers    bool   `json:"has_active_consumers"`
+	HealthyAgentsCount    int    `json:"healthy_agents_count"`
+	IsRunning             bool   `json:"is_running"`
+	Nodes                 []Node `json:"nodes,omitempty,omitzero"`
+	RegisteredAgents      int    `json:"registered_agents"`
+	RegisteredAgentsCount int    `json:"registered_agents_count"`
+
+	// RunnerId The node of the registry that answers.
+	RunnerId string `json:"runner_id"`
+
+	// RunnerRunning Whether a supervisor or another worker is alive.
+	RunnerRunning        bool         `json:"runner_running"`
+	Status               HealthStatus `json:"status"`
+	StorageHealthy       bool         `json:"storage_healthy"`
+	StorageStatus        string       `json:"storage_status"`
+	SubscribedTopics     []string     `json:"subscribed_topics"`
+	UnhealthyAgentsCount int          `json:"unhealthy_agents_count"`
 
 	// UptimeSeconds Since the oldest live supervisor's start.
 	UptimeSeconds float64 `json:"uptime_seconds"`
@@ -1104,6 +1233,38 @@ type TaskList struct {
 	NextPageToken string `json:"next_page_token,omitempty,omitzero"`
 }
 
+// TaskResult defines model for TaskResult.
+type TaskResult struct {
+	// Agent topic/name.
+	Agent      string `json:"agent"`
+	Attempts   int    `json:"attempts"`
+	Error      string `json:"error,omitempty,omitzero"`
+	ErrorClass string `json:"error_class,omitempty,omitzero"`
+
+	// Origin topic/partition/offset; GET /v1/tasks/{topic}/{name}/{partition}/{offset} has every attempt.
+	Origin string `json:"origin"`
+
+	// Result What the agent answered; null where the task has not completed.
+	Result json.RawMessage `json:"result"`
+
+	// SavedAt When its latest attempt was settled.
+	SavedAt time.Time `json:"saved_at"`
+
+	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
+	Status TaskStatus `json:"status"`
+
+	// TaskId The event's id.
+	TaskId string `json:"task_id"`
+}
+
+// TaskResults defines model for TaskResults.
+type TaskResults struct {
+	union json.RawMessage
+}
+
+// TaskResults1 defines model for TaskResults.1.
+type TaskResults1 = []TaskResult
+
 // TaskStatus queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
 type TaskStatus string
 
@@ -1166,6 +1327,18 @@ type StreamQuery = string
 // Topic defines model for Topic.
 type Topic = string
 
+// DeleteTopicAlias200JSONResponseBodyStatus defines parameters for DeleteTopicAlias.
+type DeleteTopicAlias200JSONResponseBodyStatus string
+
+// DeleteAgentAliasParams defines parameters for DeleteAgentAlias.
+type DeleteAgentAliasParams struct {
+	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
+	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
+
+	// DeleteDlq The dead letters go too.
+	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
+}
+
 // UnsubscribeAgentAlias200JSONResponseBodyStatus defines parameters for UnsubscribeAgentAlias.
 type UnsubscribeAgentAlias200JSONResponseBodyStatus string
 
@@ -1210,6 +1383,33 @@ type ListStreamsParams struct {
 	// Limit 1 to 10000.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
+
+// GetConfigParams defines parameters for GetConfig.
+type GetConfigParams struct {
+	// Default The value where nothing was saved; null where this is left out.
+	Default *string `form:"default,omitempty" json:"default,omitempty"`
+}
+
+// SaveConfigJSONBody defines parameters for SaveConfig.
+type SaveConfigJSONBody struct {
+	// Value Any JSON.
+	Value json.RawMessage `json:"value"`
+}
+
+// SaveConfig200JSONResponseBodyStatus defines parameters for SaveConfig.
+type SaveConfig200JSONResponseBodyStatus string
+
+// PublishTask200JSONResponseBodyStatus defines parameters for PublishTask.
+type PublishTask200JSONResponseBodyStatus string
+
+// ListResultsParams defines parameters for ListResults.
+type ListResultsParams struct {
+	// Limit 1 to 1000.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// DeleteResult200JSONResponseBodyStatus defines parameters for DeleteResult.
+type DeleteResult200JSONResponseBodyStatus string
 
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
@@ -1389,6 +1589,12 @@ type DeleteTopicAgentsParams struct {
 	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
 }
 
+// SaveConfigJSONRequestBody defines body for SaveConfig for application/json ContentType.
+type SaveConfigJSONRequestBody SaveConfigJSONBody
+
+// PublishTaskJSONRequestBody defines body for PublishTask for application/json ContentType.
+type PublishTaskJSONRequestBody = Event
+
 // RegisterAgentJSONRequestBody defines body for RegisterAgent for application/json ContentType.
 type RegisterAgentJSONRequestBody = AgentEntry
 
@@ -1406,6 +1612,68 @@ type PublishEventJSONRequestBody = Event
 
 // PublishEventsJSONRequestBody defines body for PublishEvents for application/json ContentType.
 type PublishEventsJSONRequestBody PublishEventsJSONBody
+
+// AsTaskResult returns the union data inside the TaskResults as a TaskResult
+func (t TaskResults) AsTaskResult() (TaskResult, error) {
+	var body TaskResult
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromTaskResult overwrites any union data inside the TaskResults as the provided TaskResult
+func (t *TaskResults) FromTaskResult(v TaskResult) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeTaskResult performs a merge with any union data inside the TaskResults, using the provided TaskResult
+func (t *TaskResults) MergeTaskResult(v TaskResult) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsTaskResults1 returns the union data inside the TaskResults as a TaskResults1
+func (t TaskResults) AsTaskResults1() (TaskResults1, error) {
+	var body TaskResults1
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromTaskResults1 overwrites any union data inside the TaskResults as the provided TaskResults1
+func (t *TaskResults) FromTaskResults1(v TaskResults1) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeTaskResults1 performs a merge with any union data inside the TaskResults, using the provided TaskResults1
+func (t *TaskResults) MergeTaskResults1(v TaskResults1) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t TaskResults) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *TaskResults) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1481,6 +1749,26 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListAgentsByTopic Lists all agents by their topics, as GET /v1/agents shows each.
+	//
+	// Corresponds with GET /agents (the `ListAgentsByTopic` operationId).
+	ListAgentsByTopic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteTopicAlias Deletes every agent of a topic; groups and dead letters stay. An agent of a topic named topic is deleted under /v1/agents.
+	//
+	// Corresponds with DELETE /agents/topic/{topic} (the `DeleteTopicAlias` operationId).
+	DeleteTopicAlias(ctx context.Context, topic Topic, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteAgentAlias The same as DELETE /v1/agents/{topic}/{name}. Group and dead letters stay unless they are named.
+	//
+	// Corresponds with DELETE /agents/{topic}/{name} (the `DeleteAgentAlias` operationId).
+	DeleteAgentAlias(ctx context.Context, topic Topic, name Name, params *DeleteAgentAliasParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAgentAlias The same as GET /v1/agents/{topic}/{name}.
+	//
+	// Corresponds with GET /agents/{topic}/{name} (the `GetAgentAlias` operationId).
+	GetAgentAlias(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// UnsubscribeAgentAlias The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 	//
 	// Corresponds with POST /agents/{topic}/{name}/unsubscribe (the `UnsubscribeAgentAlias` operationId).
@@ -1526,10 +1814,43 @@ type ClientInterface interface {
 	// Corresponds with GET /bus/streams (the `ListStreams` operationId).
 	ListStreams(ctx context.Context, params *ListStreamsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetConfig Gives what was saved under a key. Nothing in Reeve reads it.
+	//
+	// Corresponds with GET /config/{key} (the `GetConfig` operationId).
+	GetConfig(ctx context.Context, key string, params *GetConfigParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SaveConfigWithBody Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+	SaveConfigWithBody(ctx context.Context, key string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SaveConfig Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+	SaveConfig(ctx context.Context, key string, body SaveConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 	//
 	// Corresponds with GET /health (the `GetHealth` operationId).
 	GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PublishTaskWithBody The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+	PublishTaskWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PublishTask The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+	PublishTask(ctx context.Context, body PublishTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ClearAgents Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
 	//
@@ -1555,6 +1876,21 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /storage/results (the `ClearResults` operationId).
 	ClearResults(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListResults Lists the latest results that are kept, the latest first; fewer than asked for where they come to more than 64 MiB.
+	//
+	// Corresponds with GET /tasks (the `ListResults` operationId).
+	ListResults(ctx context.Context, params *ListResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteResult Deletes an event's results. What became of its tasks stays known to GET /v1/tasks; Kafka drops the bytes with age.
+	//
+	// Corresponds with DELETE /tasks/{id} (the `DeleteResult` operationId).
+	DeleteResult(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetResult Gives what became of an event, as long as results are kept; 404 before its first outcome.
+	//
+	// Corresponds with GET /tasks/{id} (the `GetResult` operationId).
+	GetResult(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListAgents Lists agents with their phase and live figures.
 	//
@@ -1735,6 +2071,66 @@ type ClientInterface interface {
 	DeleteTopicAgents(ctx context.Context, topic Topic, params *DeleteTopicAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
+// ListAgentsByTopic Lists all agents by their topics, as GET /v1/agents shows each.
+//
+// Corresponds with GET /agents (the `ListAgentsByTopic` operationId).
+func (c *Client) ListAgentsByTopic(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAgentsByTopicRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteTopicAlias Deletes every agent of a topic; groups and dead letters stay. An agent of a topic named topic is deleted under /v1/agents.
+//
+// Corresponds with DELETE /agents/topic/{topic} (the `DeleteTopicAlias` operationId).
+func (c *Client) DeleteTopicAlias(ctx context.Context, topic Topic, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteTopicAliasRequest(c.Server, topic)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteAgentAlias The same as DELETE /v1/agents/{topic}/{name}. Group and dead letters stay unless they are named.
+//
+// Corresponds with DELETE /agents/{topic}/{name} (the `DeleteAgentAlias` operationId).
+func (c *Client) DeleteAgentAlias(ctx context.Context, topic Topic, name Name, params *DeleteAgentAliasParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteAgentAliasRequest(c.Server, topic, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAgentAlias The same as GET /v1/agents/{topic}/{name}.
+//
+// Corresponds with GET /agents/{topic}/{name} (the `GetAgentAlias` operationId).
+func (c *Client) GetAgentAlias(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAgentAliasRequest(c.Server, topic, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // UnsubscribeAgentAlias The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 //
 // Corresponds with POST /agents/{topic}/{name}/unsubscribe (the `UnsubscribeAgentAlias` operationId).
@@ -1870,11 +2266,94 @@ func (c *Client) ListStreams(ctx context.Context, params *ListStreamsParams, req
 	return c.Client.Do(req)
 }
 
+// GetConfig Gives what was saved under a key. Nothing in Reeve reads it.
+//
+// Corresponds with GET /config/{key} (the `GetConfig` operationId).
+func (c *Client) GetConfig(ctx context.Context, key string, params *GetConfigParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetConfigRequest(c.Server, key, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SaveConfigWithBody Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+func (c *Client) SaveConfigWithBody(ctx context.Context, key string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSaveConfigRequestWithBody(c.Server, key, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SaveConfig Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+func (c *Client) SaveConfig(ctx context.Context, key string, body SaveConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSaveConfigRequest(c.Server, key, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 //
 // Corresponds with GET /health (the `GetHealth` operationId).
 func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetHealthRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PublishTaskWithBody The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+func (c *Client) PublishTaskWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishTaskRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PublishTask The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+func (c *Client) PublishTask(ctx context.Context, body PublishTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishTaskRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1950,6 +2429,51 @@ func (c *Client) ClearMetrics(ctx context.Context, reqEditors ...RequestEditorFn
 // Corresponds with DELETE /storage/results (the `ClearResults` operationId).
 func (c *Client) ClearResults(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewClearResultsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListResults Lists the latest results that are kept, the latest first; fewer than asked for where they come to more than 64 MiB.
+//
+// Corresponds with GET /tasks (the `ListResults` operationId).
+func (c *Client) ListResults(ctx context.Context, params *ListResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListResultsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteResult Deletes an event's results. What became of its tasks stays known to GET /v1/tasks; Kafka drops the bytes with age.
+//
+// Corresponds with DELETE /tasks/{id} (the `DeleteResult` operationId).
+func (c *Client) DeleteResult(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteResultRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetResult Gives what became of an event, as long as results are kept; 404 before its first outcome.
+//
+// Corresponds with GET /tasks/{id} (the `GetResult` operationId).
+func (c *Client) GetResult(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetResultRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -2428,6 +2952,180 @@ func (c *Client) DeleteTopicAgents(ctx context.Context, topic Topic, params *Del
 	return c.Client.Do(req)
 }
 
+// NewListAgentsByTopicRequest constructs an http.Request for the ListAgentsByTopic method
+func NewListAgentsByTopicRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agents")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteTopicAliasRequest constructs an http.Request for the DeleteTopicAlias method
+func NewDeleteTopicAliasRequest(server string, topic Topic) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agents/topic/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteAgentAliasRequest constructs an http.Request for the DeleteAgentAlias method
+func NewDeleteAgentAliasRequest(server string, topic Topic, name Name, params *DeleteAgentAliasParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agents/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "delete_group", params.DeleteGroup, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "delete_dlq", params.DeleteDlq, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAgentAliasRequest constructs an http.Request for the GetAgentAlias method
+func NewGetAgentAliasRequest(server string, topic Topic, name Name) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agents/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewUnsubscribeAgentAliasRequest constructs an http.Request for the UnsubscribeAgentAlias method
 func NewUnsubscribeAgentAliasRequest(server string, topic Topic, name Name) (*http.Request, error) {
 	var err error
@@ -2880,6 +3578,114 @@ func NewListStreamsRequest(server string, params *ListStreamsParams) (*http.Requ
 	return req, nil
 }
 
+// NewGetConfigRequest constructs an http.Request for the GetConfig method
+func NewGetConfigRequest(server string, key string, params *GetConfigParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/config/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Default != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "default", *params.Default, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSaveConfigRequest calls the generic SaveConfig builder with application/json body
+func NewSaveConfigRequest(server string, key string, body SaveConfigJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSaveConfigRequestWithBody(server, key, "application/json", bodyReader)
+}
+
+// NewSaveConfigRequestWithBody constructs an http.Request for the SaveConfig method, with any body, and a specified content type
+func NewSaveConfigRequestWithBody(server string, key string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/config/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string) (*http.Request, error) {
 	var err error
@@ -2903,6 +3709,46 @@ func NewGetHealthRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewPublishTaskRequest calls the generic PublishTask builder with application/json body
+func NewPublishTaskRequest(server string, body PublishTaskJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPublishTaskRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPublishTaskRequestWithBody constructs an http.Request for the PublishTask method, with any body, and a specified content type
+func NewPublishTaskRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/publish-tasks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -3035,6 +3881,128 @@ func NewClearResultsRequest(server string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListResultsRequest constructs an http.Request for the ListResults method
+func NewListResultsRequest(server string, params *ListResultsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/tasks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteResultRequest constructs an http.Request for the DeleteResult method
+func NewDeleteResultRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/tasks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetResultRequest constructs an http.Request for the GetResult method
+func NewGetResultRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/tasks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -4519,6 +5487,34 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListAgentsByTopicWithResponse Lists all agents by their topics, as GET /v1/agents shows each.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /agents (the `ListAgentsByTopic` operationId).
+	ListAgentsByTopicWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListAgentsByTopicResponse, error)
+
+	// DeleteTopicAliasWithResponse Deletes every agent of a topic; groups and dead letters stay. An agent of a topic named topic is deleted under /v1/agents.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /agents/topic/{topic} (the `DeleteTopicAlias` operationId).
+	DeleteTopicAliasWithResponse(ctx context.Context, topic Topic, reqEditors ...RequestEditorFn) (*DeleteTopicAliasResponse, error)
+
+	// DeleteAgentAliasWithResponse The same as DELETE /v1/agents/{topic}/{name}. Group and dead letters stay unless they are named.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /agents/{topic}/{name} (the `DeleteAgentAlias` operationId).
+	DeleteAgentAliasWithResponse(ctx context.Context, topic Topic, name Name, params *DeleteAgentAliasParams, reqEditors ...RequestEditorFn) (*DeleteAgentAliasResponse, error)
+
+	// GetAgentAliasWithResponse The same as GET /v1/agents/{topic}/{name}.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /agents/{topic}/{name} (the `GetAgentAlias` operationId).
+	GetAgentAliasWithResponse(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*GetAgentAliasResponse, error)
+
 	// UnsubscribeAgentAliasWithResponse The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -4582,12 +5578,47 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /bus/streams (the `ListStreams` operationId).
 	ListStreamsWithResponse(ctx context.Context, params *ListStreamsParams, reqEditors ...RequestEditorFn) (*ListStreamsResponse, error)
 
+	// GetConfigWithResponse Gives what was saved under a key. Nothing in Reeve reads it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /config/{key} (the `GetConfig` operationId).
+	GetConfigWithResponse(ctx context.Context, key string, params *GetConfigParams, reqEditors ...RequestEditorFn) (*GetConfigResponse, error)
+
+	// SaveConfigWithBodyWithResponse Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+	SaveConfigWithBodyWithResponse(ctx context.Context, key string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SaveConfigResponse, error)
+
+	// SaveConfigWithResponse Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+	SaveConfigWithResponse(ctx context.Context, key string, body SaveConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*SaveConfigResponse, error)
+
 	// GetHealthWithResponse Says how the system is, computed from live heartbeats. Needs no key.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /health (the `GetHealth` operationId).
 	GetHealthWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHealthResponse, error)
+
+	// PublishTaskWithBodyWithResponse The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+	PublishTaskWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishTaskResponse, error)
+
+	// PublishTaskWithResponse The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+	PublishTaskWithResponse(ctx context.Context, body PublishTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishTaskResponse, error)
 
 	// ClearAgentsWithResponse Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
 	//
@@ -4623,6 +5654,27 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /storage/results (the `ClearResults` operationId).
 	ClearResultsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClearResultsResponse, error)
+
+	// ListResultsWithResponse Lists the latest results that are kept, the latest first; fewer than asked for where they come to more than 64 MiB.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /tasks (the `ListResults` operationId).
+	ListResultsWithResponse(ctx context.Context, params *ListResultsParams, reqEditors ...RequestEditorFn) (*ListResultsResponse, error)
+
+	// DeleteResultWithResponse Deletes an event's results. What became of its tasks stays known to GET /v1/tasks; Kafka drops the bytes with age.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /tasks/{id} (the `DeleteResult` operationId).
+	DeleteResultWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteResultResponse, error)
+
+	// GetResultWithResponse Gives what became of an event, as long as results are kept; 404 before its first outcome.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /tasks/{id} (the `GetResult` operationId).
+	GetResultWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetResultResponse, error)
 
 	// ListAgentsWithResponse Lists agents with their phase and live figures.
 	//
@@ -4835,6 +5887,206 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/topics/{topic}/agents (the `DeleteTopicAgents` operationId).
 	DeleteTopicAgentsWithResponse(ctx context.Context, topic Topic, params *DeleteTopicAgentsParams, reqEditors ...RequestEditorFn) (*DeleteTopicAgentsResponse, error)
+}
+
+type ListAgentsByTopicResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *map[string][]Agent
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAgentsByTopicResponse) GetJSON200() *map[string][]Agent {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAgentsByTopicResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAgentsByTopicResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAgentsByTopicResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAgentsByTopicResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAgentsByTopicResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteTopicAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		AgentsDeleted int                                       `json:"agents_deleted"`
+		Status        DeleteTopicAlias200JSONResponseBodyStatus `json:"status"`
+		Topic         string                                    `json:"topic"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteTopicAliasResponse) GetJSON200() *struct {
+	AgentsDeleted int                                       `json:"agents_deleted"`
+	Status        DeleteTopicAlias200JSONResponseBodyStatus `json:"status"`
+	Topic         string                                    `json:"topic"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteTopicAliasResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteTopicAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteTopicAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteTopicAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteTopicAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteAgentAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Deletion
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteAgentAliasResponse) GetJSON200() *Deletion {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteAgentAliasResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteAgentAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteAgentAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteAgentAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteAgentAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAgentAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Agent
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAgentAliasResponse) GetJSON200() *Agent {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAgentAliasResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAgentAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAgentAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAgentAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAgentAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type UnsubscribeAgentAliasResponse struct {
@@ -5279,6 +6531,118 @@ func (r ListStreamsResponse) ContentType() string {
 	return ""
 }
 
+type GetConfigResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Key string `json:"key"`
+
+		// Value Any JSON.
+		Value json.RawMessage `json:"value"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetConfigResponse) GetJSON200() *struct {
+	Key string `json:"key"`
+
+	// Value Any JSON.
+	Value json.RawMessage `json:"value"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetConfigResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetConfigResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetConfigResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetConfigResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetConfigResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SaveConfigResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Key    string                              `json:"key"`
+		Status SaveConfig200JSONResponseBodyStatus `json:"status"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SaveConfigResponse) GetJSON200() *struct {
+	Key    string                              `json:"key"`
+	Status SaveConfig200JSONResponseBodyStatus `json:"status"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SaveConfigResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SaveConfigResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SaveConfigResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SaveConfigResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SaveConfigResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5321,6 +6685,64 @@ func (r GetHealthResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetHealthResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PublishTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Status PublishTask200JSONResponseBodyStatus `json:"status"`
+
+		// TaskId The event's id.
+		TaskId string `json:"task_id"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PublishTaskResponse) GetJSON200() *struct {
+	Status PublishTask200JSONResponseBodyStatus `json:"status"`
+
+	// TaskId The event's id.
+	TaskId string `json:"task_id"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PublishTaskResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PublishTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PublishTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PublishTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PublishTaskResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5602,6 +7024,156 @@ func (r ClearResultsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ClearResultsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListResultsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]TaskResult
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListResultsResponse) GetJSON200() *[]TaskResult {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListResultsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListResultsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListResultsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListResultsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListResultsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteResultResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Status DeleteResult200JSONResponseBodyStatus `json:"status"`
+		TaskId string                                `json:"task_id"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteResultResponse) GetJSON200() *struct {
+	Status DeleteResult200JSONResponseBodyStatus `json:"status"`
+	TaskId string                                `json:"task_id"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteResultResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteResultResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteResultResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteResultResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteResultResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetResultResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TaskResults
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetResultResponse) GetJSON200() *TaskResults {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetResultResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetResultResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetResultResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetResultResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetResultResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6828,6 +8400,58 @@ func (r DeleteTopicAgentsResponse) ContentType() string {
 	return ""
 }
 
+// ListAgentsByTopicWithResponse Lists all agents by their topics, as GET /v1/agents shows each.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /agents (the `ListAgentsByTopic` operationId).
+func (c *ClientWithResponses) ListAgentsByTopicWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListAgentsByTopicResponse, error) {
+	rsp, err := c.ListAgentsByTopic(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAgentsByTopicResponse(rsp)
+}
+
+// DeleteTopicAliasWithResponse Deletes every agent of a topic; groups and dead letters stay. An agent of a topic named topic is deleted under /v1/agents.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /agents/topic/{topic} (the `DeleteTopicAlias` operationId).
+func (c *ClientWithResponses) DeleteTopicAliasWithResponse(ctx context.Context, topic Topic, reqEditors ...RequestEditorFn) (*DeleteTopicAliasResponse, error) {
+	rsp, err := c.DeleteTopicAlias(ctx, topic, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteTopicAliasResponse(rsp)
+}
+
+// DeleteAgentAliasWithResponse The same as DELETE /v1/agents/{topic}/{name}. Group and dead letters stay unless they are named.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /agents/{topic}/{name} (the `DeleteAgentAlias` operationId).
+func (c *ClientWithResponses) DeleteAgentAliasWithResponse(ctx context.Context, topic Topic, name Name, params *DeleteAgentAliasParams, reqEditors ...RequestEditorFn) (*DeleteAgentAliasResponse, error) {
+	rsp, err := c.DeleteAgentAlias(ctx, topic, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteAgentAliasResponse(rsp)
+}
+
+// GetAgentAliasWithResponse The same as GET /v1/agents/{topic}/{name}.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /agents/{topic}/{name} (the `GetAgentAlias` operationId).
+func (c *ClientWithResponses) GetAgentAliasWithResponse(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*GetAgentAliasResponse, error) {
+	rsp, err := c.GetAgentAlias(ctx, topic, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAgentAliasResponse(rsp)
+}
+
 // UnsubscribeAgentAliasWithResponse The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -6945,6 +8569,45 @@ func (c *ClientWithResponses) ListStreamsWithResponse(ctx context.Context, param
 	return ParseListStreamsResponse(rsp)
 }
 
+// GetConfigWithResponse Gives what was saved under a key. Nothing in Reeve reads it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /config/{key} (the `GetConfig` operationId).
+func (c *ClientWithResponses) GetConfigWithResponse(ctx context.Context, key string, params *GetConfigParams, reqEditors ...RequestEditorFn) (*GetConfigResponse, error) {
+	rsp, err := c.GetConfig(ctx, key, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetConfigResponse(rsp)
+}
+
+// SaveConfigWithBodyWithResponse Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+func (c *ClientWithResponses) SaveConfigWithBodyWithResponse(ctx context.Context, key string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SaveConfigResponse, error) {
+	rsp, err := c.SaveConfigWithBody(ctx, key, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSaveConfigResponse(rsp)
+}
+
+// SaveConfigWithResponse Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /config/{key} (the `SaveConfig` operationId).
+func (c *ClientWithResponses) SaveConfigWithResponse(ctx context.Context, key string, body SaveConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*SaveConfigResponse, error) {
+	rsp, err := c.SaveConfig(ctx, key, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSaveConfigResponse(rsp)
+}
+
 // GetHealthWithResponse Says how the system is, computed from live heartbeats. Needs no key.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -6956,6 +8619,32 @@ func (c *ClientWithResponses) GetHealthWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseGetHealthResponse(rsp)
+}
+
+// PublishTaskWithBodyWithResponse The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+func (c *ClientWithResponses) PublishTaskWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishTaskResponse, error) {
+	rsp, err := c.PublishTaskWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePublishTaskResponse(rsp)
+}
+
+// PublishTaskWithResponse The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /publish-tasks (the `PublishTask` operationId).
+func (c *ClientWithResponses) PublishTaskWithResponse(ctx context.Context, body PublishTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishTaskResponse, error) {
+	rsp, err := c.PublishTask(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePublishTaskResponse(rsp)
 }
 
 // ClearAgentsWithResponse Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
@@ -7021,6 +8710,45 @@ func (c *ClientWithResponses) ClearResultsWithResponse(ctx context.Context, reqE
 		return nil, err
 	}
 	return ParseClearResultsResponse(rsp)
+}
+
+// ListResultsWithResponse Lists the latest results that are kept, the latest first; fewer than asked for where they come to more than 64 MiB.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /tasks (the `ListResults` operationId).
+func (c *ClientWithResponses) ListResultsWithResponse(ctx context.Context, params *ListResultsParams, reqEditors ...RequestEditorFn) (*ListResultsResponse, error) {
+	rsp, err := c.ListResults(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListResultsResponse(rsp)
+}
+
+// DeleteResultWithResponse Deletes an event's results. What became of its tasks stays known to GET /v1/tasks; Kafka drops the bytes with age.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /tasks/{id} (the `DeleteResult` operationId).
+func (c *ClientWithResponses) DeleteResultWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteResultResponse, error) {
+	rsp, err := c.DeleteResult(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteResultResponse(rsp)
+}
+
+// GetResultWithResponse Gives what became of an event, as long as results are kept; 404 before its first outcome.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /tasks/{id} (the `GetResult` operationId).
+func (c *ClientWithResponses) GetResultWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetResultResponse, error) {
+	rsp, err := c.GetResult(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetResultResponse(rsp)
 }
 
 // ListAgentsWithResponse Lists agents with their phase and live figures.
@@ -7409,6 +9137,142 @@ func (c *ClientWithResponses) DeleteTopicAgentsWithResponse(ctx context.Context,
 	return ParseDeleteTopicAgentsResponse(rsp)
 }
 
+// ParseListAgentsByTopicResponse parses an HTTP response from a ListAgentsByTopicWithResponse call
+func ParseListAgentsByTopicResponse(rsp *http.Response) (*ListAgentsByTopicResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAgentsByTopicResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest map[string][]Agent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteTopicAliasResponse parses an HTTP response from a DeleteTopicAliasWithResponse call
+func ParseDeleteTopicAliasResponse(rsp *http.Response) (*DeleteTopicAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteTopicAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			AgentsDeleted int                                       `json:"agents_deleted"`
+			Status        DeleteTopicAlias200JSONResponseBodyStatus `json:"status"`
+			Topic         string                                    `json:"topic"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteAgentAliasResponse parses an HTTP response from a DeleteAgentAliasWithResponse call
+func ParseDeleteAgentAliasResponse(rsp *http.Response) (*DeleteAgentAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteAgentAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Deletion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAgentAliasResponse parses an HTTP response from a GetAgentAliasWithResponse call
+func ParseGetAgentAliasResponse(rsp *http.Response) (*GetAgentAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAgentAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Agent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseUnsubscribeAgentAliasResponse parses an HTTP response from a UnsubscribeAgentAliasWithResponse call
 func ParseUnsubscribeAgentAliasResponse(rsp *http.Response) (*UnsubscribeAgentAliasResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7711,6 +9575,80 @@ func ParseListStreamsResponse(rsp *http.Response) (*ListStreamsResponse, error) 
 	return response, nil
 }
 
+// ParseGetConfigResponse parses an HTTP response from a GetConfigWithResponse call
+func ParseGetConfigResponse(rsp *http.Response) (*GetConfigResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetConfigResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Key string `json:"key"`
+
+			// Value Any JSON.
+			Value json.RawMessage `json:"value"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSaveConfigResponse parses an HTTP response from a SaveConfigWithResponse call
+func ParseSaveConfigResponse(rsp *http.Response) (*SaveConfigResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SaveConfigResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Key    string                              `json:"key"`
+			Status SaveConfig200JSONResponseBodyStatus `json:"status"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetHealthResponse parses an HTTP response from a GetHealthWithResponse call
 func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7738,6 +9676,44 @@ func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 			return nil, err
 		}
 		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePublishTaskResponse parses an HTTP response from a PublishTaskWithResponse call
+func ParsePublishTaskResponse(rsp *http.Response) (*PublishTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PublishTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Status PublishTask200JSONResponseBodyStatus `json:"status"`
+
+			// TaskId The event's id.
+			TaskId string `json:"task_id"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
 
 	}
 
@@ -7916,6 +9892,108 @@ func ParseClearResultsResponse(rsp *http.Response) (*ClearResultsResponse, error
 			ResultsDeleted int64   `json:"results_deleted"`
 			Status         Cleared `json:"status"`
 		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListResultsResponse parses an HTTP response from a ListResultsWithResponse call
+func ParseListResultsResponse(rsp *http.Response) (*ListResultsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListResultsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []TaskResult
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteResultResponse parses an HTTP response from a DeleteResultWithResponse call
+func ParseDeleteResultResponse(rsp *http.Response) (*DeleteResultResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteResultResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Status DeleteResult200JSONResponseBodyStatus `json:"status"`
+			TaskId string                                `json:"task_id"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetResultResponse parses an HTTP response from a GetResultWithResponse call
+func ParseGetResultResponse(rsp *http.Response) (*GetResultResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetResultResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TaskResults
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -46,6 +46,39 @@ func (e AgentChangeAction) Valid() bool {
 	}
 }
 
+// Defines values for AgentHealthFiguresState.
+const (
+	AgentHealthFiguresStateCRASHED    AgentHealthFiguresState = "CRASHED"
+	AgentHealthFiguresStateIDLE       AgentHealthFiguresState = "IDLE"
+	AgentHealthFiguresStateRESTARTING AgentHealthFiguresState = "RESTARTING"
+	AgentHealthFiguresStateRUNNING    AgentHealthFiguresState = "RUNNING"
+	AgentHealthFiguresStateSTARTING   AgentHealthFiguresState = "STARTING"
+	AgentHealthFiguresStateSTOPPED    AgentHealthFiguresState = "STOPPED"
+	AgentHealthFiguresStateSTOPPING   AgentHealthFiguresState = "STOPPING"
+)
+
+// Valid indicates whether the value is a known member of the AgentHealthFiguresState enum.
+func (e AgentHealthFiguresState) Valid() bool {
+	switch e {
+	case AgentHealthFiguresStateCRASHED:
+		return true
+	case AgentHealthFiguresStateIDLE:
+		return true
+	case AgentHealthFiguresStateRESTARTING:
+		return true
+	case AgentHealthFiguresStateRUNNING:
+		return true
+	case AgentHealthFiguresStateSTARTING:
+		return true
+	case AgentHealthFiguresStateSTOPPED:
+		return true
+	case AgentHealthFiguresStateSTOPPING:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AttemptOutcome.
 const (
 	AttemptOutcomeCancelled AttemptOutcome = "cancelled"
@@ -183,13 +216,13 @@ func (e DeadLetterValueEncoding) Valid() bool {
 
 // Defines values for DeletionStatus.
 const (
-	Deleted DeletionStatus = "deleted"
+	DeletionStatusDeleted DeletionStatus = "deleted"
 )
 
 // Valid indicates whether the value is a known member of the DeletionStatus enum.
 func (e DeletionStatus) Valid() bool {
 	switch e {
-	case Deleted:
+	case DeletionStatusDeleted:
 		return true
 	default:
 		return false
@@ -225,31 +258,31 @@ func (e HealthStatus) Valid() bool {
 
 // Defines values for InstanceState.
 const (
-	CRASHED    InstanceState = "CRASHED"
-	IDLE       InstanceState = "IDLE"
-	RESTARTING InstanceState = "RESTARTING"
-	RUNNING    InstanceState = "RUNNING"
-	STARTING   InstanceState = "STARTING"
-	STOPPED    InstanceState = "STOPPED"
-	STOPPING   InstanceState = "STOPPING"
+	InstanceStateCRASHED    InstanceState = "CRASHED"
+	InstanceStateIDLE       InstanceState = "IDLE"
+	InstanceStateRESTARTING InstanceState = "RESTARTING"
+	InstanceStateRUNNING    InstanceState = "RUNNING"
+	InstanceStateSTARTING   InstanceState = "STARTING"
+	InstanceStateSTOPPED    InstanceState = "STOPPED"
+	InstanceStateSTOPPING   InstanceState = "STOPPING"
 )
 
 // Valid indicates whether the value is a known member of the InstanceState enum.
 func (e InstanceState) Valid() bool {
 	switch e {
-	case CRASHED:
+	case InstanceStateCRASHED:
 		return true
-	case IDLE:
+	case InstanceStateIDLE:
 		return true
-	case RESTARTING:
+	case InstanceStateRESTARTING:
 		return true
-	case RUNNING:
+	case InstanceStateRUNNING:
 		return true
-	case STARTING:
+	case InstanceStateSTARTING:
 		return true
-	case STOPPED:
+	case InstanceStateSTOPPED:
 		return true
-	case STOPPING:
+	case InstanceStateSTOPPING:
 		return true
 	default:
 		return false
@@ -370,6 +403,21 @@ func (e TaskStatus) Valid() bool {
 	}
 }
 
+// Defines values for DeleteTopicAlias200JSONResponseBodyStatus.
+const (
+	DeleteTopicAlias200JSONResponseBodyStatusDeleted DeleteTopicAlias200JSONResponseBodyStatus = "deleted"
+)
+
+// Valid indicates whether the value is a known member of the DeleteTopicAlias200JSONResponseBodyStatus enum.
+func (e DeleteTopicAlias200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case DeleteTopicAlias200JSONResponseBodyStatusDeleted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UnsubscribeAgentAlias200JSONResponseBodyStatus.
 const (
 	Unsubscribed UnsubscribeAgentAlias200JSONResponseBodyStatus = "unsubscribed"
@@ -379,6 +427,51 @@ const (
 func (e UnsubscribeAgentAlias200JSONResponseBodyStatus) Valid() bool {
 	switch e {
 	case Unsubscribed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SaveConfig200JSONResponseBodyStatus.
+const (
+	Saved SaveConfig200JSONResponseBodyStatus = "saved"
+)
+
+// Valid indicates whether the value is a known member of the SaveConfig200JSONResponseBodyStatus enum.
+func (e SaveConfig200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case Saved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PublishTask200JSONResponseBodyStatus.
+const (
+	PublishTask200JSONResponseBodyStatusPublished PublishTask200JSONResponseBodyStatus = "published"
+)
+
+// Valid indicates whether the value is a known member of the PublishTask200JSONResponseBodyStatus enum.
+func (e PublishTask200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case PublishTask200JSONResponseBodyStatusPublished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeleteResult200JSONResponseBodyStatus.
+const (
+	DeleteResult200JSONResponseBodyStatusDeleted DeleteResult200JSONResponseBodyStatus = "deleted"
+)
+
+// Valid indicates whether the value is a known member of the DeleteResult200JSONResponseBodyStatus enum.
+func (e DeleteResult200JSONResponseBodyStatus) Valid() bool {
+	switch e {
+	case DeleteResult200JSONResponseBodyStatusDeleted:
 		return true
 	default:
 		return false
@@ -478,6 +571,31 @@ type AgentHealth struct {
 	Phase     Phase  `json:"phase"`
 	Workers   int    `json:"workers"`
 }
+
+// AgentHealthFigures defines model for AgentHealthFigures.
+type AgentHealthFigures struct {
+	// CpuPercent Over its processes.
+	CpuPercent float64 `json:"cpu_percent"`
+	Healthy    bool    `json:"healthy"`
+
+	// LastHeartbeat When one of its processes was last heard of.
+	LastHeartbeat *time.Time `json:"last_heartbeat"`
+
+	// MemoryMb Over its processes.
+	MemoryMb float64 `json:"memory_mb"`
+
+	// Pid Of one of its processes that runs.
+	Pid *int `json:"pid"`
+
+	// RestartCount Over its processes.
+	RestartCount int `json:"restart_count"`
+
+	// State RUNNING where one of its processes runs, else of the one heard of last; IDLE where it has none.
+	State AgentHealthFiguresState `json:"state"`
+}
+
+// AgentHealthFiguresState RUNNING where one of its processes runs, else of the one heard of last; IDLE where it has none.
+type AgentHealthFiguresState string
 
 // AgentList defines model for AgentList.
 type AgentList struct {
@@ -788,24 +906,35 @@ type Health struct {
 	// ActiveConsumers Active agents with a live worker.
 	ActiveConsumers int `json:"active_consumers"`
 
+	// AgentHealth Of the processes, by topic/name; empty where Postgres does not answer.
+	AgentHealth map[string]AgentHealthFigures `json:"agent_health"`
+
 	// Agents By topic/name.
 	Agents     map[string]AgentHealth `json:"agents"`
 	Alerts     []Alert                `json:"alerts,omitempty,omitzero"`
 	Components map[string]Component   `json:"components"`
 
 	// Detail Why
-	Detail                string       `json:"detail,omitempty,omitzero"`
-	EventBusConnected     bool         `json:"event_bus_connected"`
-	EventBusType          string       `json:"event_bus_type"`
-	HasActiveConsumers    bool         `json:"has_active_consumers"`
-	IsRunning             bool         `json:"is_running"`
-	Nodes                 []Node       `json:"nodes,omitempty,omitzero"`
-	RegisteredAgents      int          `json:"registered_agents"`
-	RegisteredAgentsCount int          `json:"registered_agents_count"`
-	Status                HealthStatus `json:"status"`
-	StorageHealthy        bool         `json:"storage_healthy"`
-	StorageStatus         string       `json:"storage_status"`
-	SubscribedTopics      []string     `json:"subscribed_topics"`
+	Detail                string `json:"detail,omitempty,omitzero"`
+	EventBusConnected     bool   `json:"event_bus_connected"`
+	EventBusType          string `json:"event_bus_type"`
+	HasActiveConsumers    bool   `json:"has_active_consumers"`
+	HealthyAgentsCount    int    `json:"healthy_agents_count"`
+	IsRunning             bool   `json:"is_running"`
+	Nodes                 []Node `json:"nodes,omitempty,omitzero"`
+	RegisteredAgents      int    `json:"registered_agents"`
+	RegisteredAgentsCount int    `json:"registered_agents_count"`
+
+	// RunnerId The node of the registry that answers.
+	RunnerId string `json:"runner_id"`
+
+	// RunnerRunning Whether a supervisor or another worker is alive.
+	RunnerRunning        bool         `json:"runner_running"`
+	Status               HealthStatus `json:"status"`
+	StorageHealthy       bool         `json:"storage_healthy"`
+	StorageStatus        string       `json:"storage_status"`
+	SubscribedTopics     []string     `json:"subscribed_topics"`
+	UnhealthyAgentsCount int          `json:"unhealthy_agents_count"`
 
 	// UptimeSeconds Since the oldest live supervisor's start.
 	UptimeSeconds float64 `json:"uptime_seconds"`
@@ -1105,6 +1234,38 @@ type TaskList struct {
 	NextPageToken string `json:"next_page_token,omitempty,omitzero"`
 }
 
+// TaskResult defines model for TaskResult.
+type TaskResult struct {
+	// Agent topic/name.
+	Agent      string `json:"agent"`
+	Attempts   int    `json:"attempts"`
+	Error      string `json:"error,omitempty,omitzero"`
+	ErrorClass string `json:"error_class,omitempty,omitzero"`
+
+	// Origin topic/partition/offset; GET /v1/tasks/{topic}/{name}/{partition}/{offset} has every attempt.
+	Origin string `json:"origin"`
+
+	// Result What the agent answered; null where the task has not completed.
+	Result json.RawMessage `json:"result"`
+
+	// SavedAt When its latest attempt was settled.
+	SavedAt time.Time `json:"saved_at"`
+
+	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
+	Status TaskStatus `json:"status"`
+
+	// TaskId The event's id.
+	TaskId string `json:"task_id"`
+}
+
+// TaskResults defines model for TaskResults.
+type TaskResults struct {
+	union json.RawMessage
+}
+
+// TaskResults1 defines model for TaskResults.1.
+type TaskResults1 = []TaskResult
+
 // TaskStatus queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
 type TaskStatus string
 
@@ -1167,6 +1328,18 @@ type StreamQuery = string
 // Topic defines model for Topic.
 type Topic = string
 
+// DeleteTopicAlias200JSONResponseBodyStatus defines parameters for DeleteTopicAlias.
+type DeleteTopicAlias200JSONResponseBodyStatus string
+
+// DeleteAgentAliasParams defines parameters for DeleteAgentAlias.
+type DeleteAgentAliasParams struct {
+	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
+	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
+
+	// DeleteDlq The dead letters go too.
+	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
+}
+
 // UnsubscribeAgentAlias200JSONResponseBodyStatus defines parameters for UnsubscribeAgentAlias.
 type UnsubscribeAgentAlias200JSONResponseBodyStatus string
 
@@ -1211,6 +1384,33 @@ type ListStreamsParams struct {
 	// Limit 1 to 10000.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
+
+// GetConfigParams defines parameters for GetConfig.
+type GetConfigParams struct {
+	// Default The value where nothing was saved; null where this is left out.
+	Default *string `form:"default,omitempty" json:"default,omitempty"`
+}
+
+// SaveConfigJSONBody defines parameters for SaveConfig.
+type SaveConfigJSONBody struct {
+	// Value Any JSON.
+	Value json.RawMessage `json:"value"`
+}
+
+// SaveConfig200JSONResponseBodyStatus defines parameters for SaveConfig.
+type SaveConfig200JSONResponseBodyStatus string
+
+// PublishTask200JSONResponseBodyStatus defines parameters for PublishTask.
+type PublishTask200JSONResponseBodyStatus string
+
+// ListResultsParams defines parameters for ListResults.
+type ListResultsParams struct {
+	// Limit 1 to 1000.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// DeleteResult200JSONResponseBodyStatus defines parameters for DeleteResult.
+type DeleteResult200JSONResponseBodyStatus string
 
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
@@ -1390,6 +1590,12 @@ type DeleteTopicAgentsParams struct {
 	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
 }
 
+// SaveConfigJSONRequestBody defines body for SaveConfig for application/json ContentType.
+type SaveConfigJSONRequestBody SaveConfigJSONBody
+
+// PublishTaskJSONRequestBody defines body for PublishTask for application/json ContentType.
+type PublishTaskJSONRequestBody = Event
+
 // RegisterAgentJSONRequestBody defines body for RegisterAgent for application/json ContentType.
 type RegisterAgentJSONRequestBody = AgentEntry
 
@@ -1408,8 +1614,82 @@ type PublishEventJSONRequestBody = Event
 // PublishEventsJSONRequestBody defines body for PublishEvents for application/json ContentType.
 type PublishEventsJSONRequestBody PublishEventsJSONBody
 
+// AsTaskResult returns the union data inside the TaskResults as a TaskResult
+func (t TaskResults) AsTaskResult() (TaskResult, error) {
+	var body TaskResult
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromTaskResult overwrites any union data inside the TaskResults as the provided TaskResult
+func (t *TaskResults) FromTaskResult(v TaskResult) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeTaskResult performs a merge with any union data inside the TaskResults, using the provided TaskResult
+func (t *TaskResults) MergeTaskResult(v TaskResult) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsTaskResults1 returns the union data inside the TaskResults as a TaskResults1
+func (t TaskResults) AsTaskResults1() (TaskResults1, error) {
+	var body TaskResults1
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromTaskResults1 overwrites any union data inside the TaskResults as the provided TaskResults1
+func (t *TaskResults) FromTaskResults1(v TaskResults1) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeTaskResults1 performs a merge with any union data inside the TaskResults, using the provided TaskResults1
+func (t *TaskResults) MergeTaskResults1(v TaskResults1) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t TaskResults) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *TaskResults) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListAgentsByTopic Lists all agents by their topics, as GET /v1/agents shows each.
+	// (GET /agents)
+	ListAgentsByTopic(c *gin.Context)
+	// DeleteTopicAlias Deletes every agent of a topic; groups and dead letters stay. An agent of a topic named topic is deleted under /v1/agents.
+	// (DELETE /agents/topic/{topic})
+	DeleteTopicAlias(c *gin.Context, topic Topic)
+	// DeleteAgentAlias The same as DELETE /v1/agents/{topic}/{name}. Group and dead letters stay unless they are named.
+	// (DELETE /agents/{topic}/{name})
+	DeleteAgentAlias(c *gin.Context, topic Topic, name Name, params DeleteAgentAliasParams)
+	// GetAgentAlias The same as GET /v1/agents/{topic}/{name}.
+	// (GET /agents/{topic}/{name})
+	GetAgentAlias(c *gin.Context, topic Topic, name Name)
 	// UnsubscribeAgentAlias The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 	// (POST /agents/{topic}/{name}/unsubscribe)
 	UnsubscribeAgentAlias(c *gin.Context, topic Topic, name Name)
@@ -1437,9 +1717,18 @@ type ServerInterface interface {
 	// ListStreams Lists the user topics that Kafka lets the registry see, by name, with how long they are.
 	// (GET /bus/streams)
 	ListStreams(c *gin.Context, params ListStreamsParams)
+	// GetConfig Gives what was saved under a key. Nothing in Reeve reads it.
+	// (GET /config/{key})
+	GetConfig(c *gin.Context, key string, params GetConfigParams)
+	// SaveConfig Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+	// (POST /config/{key})
+	SaveConfig(c *gin.Context, key string)
 	// GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 	// (GET /health)
 	GetHealth(c *gin.Context)
+	// PublishTask The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+	// (POST /publish-tasks)
+	PublishTask(c *gin.Context)
 	// ClearAgents Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
 	// (DELETE /storage/agents)
 	ClearAgents(c *gin.Context)
@@ -1455,6 +1744,15 @@ type ServerInterface interface {
 	// ClearResults Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
 	// (DELETE /storage/results)
 	ClearResults(c *gin.Context)
+	// ListResults Lists the latest results that are kept, the latest first; fewer than asked for where they come to more than 64 MiB.
+	// (GET /tasks)
+	ListResults(c *gin.Context, params ListResultsParams)
+	// DeleteResult Deletes an event's results. What became of its tasks stays known to GET /v1/tasks; Kafka drops the bytes with age.
+	// (DELETE /tasks/{id})
+	DeleteResult(c *gin.Context, id string)
+	// GetResult Gives what became of an event, as long as results are kept; 404 before its first outcome.
+	// (GET /tasks/{id})
+	GetResult(c *gin.Context, id string)
 	// ListAgents Lists agents with their phase and live figures.
 	// (GET /v1/agents)
 	ListAgents(c *gin.Context, params ListAgentsParams)
@@ -1534,6 +1832,131 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// ListAgentsByTopic operation middleware
+func (siw *ServerInterfaceWrapper) ListAgentsByTopic(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListAgentsByTopic(c)
+}
+
+// DeleteTopicAlias operation middleware
+func (siw *ServerInterfaceWrapper) DeleteTopicAlias(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteTopicAlias(c, topic)
+}
+
+// DeleteAgentAlias operation middleware
+func (siw *ServerInterfaceWrapper) DeleteAgentAlias(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteAgentAliasParams
+
+	// ------------- Optional query parameter "delete_group" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "delete_group", c.Request.URL.Query(), &params.DeleteGroup, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter delete_group: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "delete_dlq" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "delete_dlq", c.Request.URL.Query(), &params.DeleteDlq, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter delete_dlq: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteAgentAlias(c, topic, name, params)
+}
+
+// GetAgentAlias operation middleware
+func (siw *ServerInterfaceWrapper) GetAgentAlias(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAgentAlias(c, topic, name)
+}
 
 // UnsubscribeAgentAlias operation middleware
 func (siw *ServerInterfaceWrapper) UnsubscribeAgentAlias(c *gin.Context) {
@@ -1803,6 +2226,67 @@ func (siw *ServerInterfaceWrapper) ListStreams(c *gin.Context) {
 	siw.Handler.ListStreams(c, params)
 }
 
+// GetConfig operation middleware
+func (siw *ServerInterfaceWrapper) GetConfig(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "key" -------------
+	var key string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key", c.Param("key"), &key, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter key: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetConfigParams
+
+	// ------------- Optional query parameter "default" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "default", c.Request.URL.Query(), &params.Default, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter default: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetConfig(c, key, params)
+}
+
+// SaveConfig operation middleware
+func (siw *ServerInterfaceWrapper) SaveConfig(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "key" -------------
+	var key string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key", c.Param("key"), &key, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter key: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SaveConfig(c, key)
+}
+
 // GetHealth operation middleware
 func (siw *ServerInterfaceWrapper) GetHealth(c *gin.Context) {
 
@@ -1814,6 +2298,19 @@ func (siw *ServerInterfaceWrapper) GetHealth(c *gin.Context) {
 	}
 
 	siw.Handler.GetHealth(c)
+}
+
+// PublishTask operation middleware
+func (siw *ServerInterfaceWrapper) PublishTask(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PublishTask(c)
 }
 
 // ClearAgents operation middleware
@@ -1879,6 +2376,83 @@ func (siw *ServerInterfaceWrapper) ClearResults(c *gin.Context) {
 	}
 
 	siw.Handler.ClearResults(c)
+}
+
+// ListResults operation middleware
+func (siw *ServerInterfaceWrapper) ListResults(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListResultsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListResults(c, params)
+}
+
+// DeleteResult operation middleware
+func (siw *ServerInterfaceWrapper) DeleteResult(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteResult(c, id)
+}
+
+// GetResult operation middleware
+func (siw *ServerInterfaceWrapper) GetResult(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetResult(c, id)
 }
 
 // ListAgents operation middleware
@@ -2950,6 +3524,16 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.DELETE(options.BaseURL+"/storage/results", wrapper.ClearResults)
 	router.DELETE(options.BaseURL+"/storage/metrics", wrapper.ClearMetrics)
 	router.DELETE(options.BaseURL+"/storage/all", wrapper.ClearStorage)
+	router.POST(options.BaseURL+"/publish-tasks", wrapper.PublishTask)
+	router.GET(options.BaseURL+"/agents", wrapper.ListAgentsByTopic)
+	router.DELETE(options.BaseURL+"/agents/:topic/:name", wrapper.DeleteAgentAlias)
+	router.GET(options.BaseURL+"/agents/:topic/:name", wrapper.GetAgentAlias)
+	router.DELETE(options.BaseURL+"/agents/topic/:topic", wrapper.DeleteTopicAlias)
+	router.GET(options.BaseURL+"/tasks", wrapper.ListResults)
+	router.DELETE(options.BaseURL+"/tasks/:id", wrapper.DeleteResult)
+	router.GET(options.BaseURL+"/tasks/:id", wrapper.GetResult)
+	router.GET(options.BaseURL+"/config/:key", wrapper.GetConfig)
+	router.POST(options.BaseURL+"/config/:key", wrapper.SaveConfig)
 }
 
 type PhaseChangeResponseHeaders struct {
@@ -2962,6 +3546,168 @@ type PhaseChangeJSONResponse struct {
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type ListAgentsByTopicRequestObject struct {
+}
+
+type ListAgentsByTopicResponseObject interface {
+	VisitListAgentsByTopicResponse(w http.ResponseWriter) error
+}
+
+type ListAgentsByTopic200JSONResponse map[string][]Agent
+
+func (response ListAgentsByTopic200JSONResponse) VisitListAgentsByTopicResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentsByTopicdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListAgentsByTopicdefaultApplicationProblemPlusJSONResponse) VisitListAgentsByTopicResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteTopicAliasRequestObject struct {
+	Topic Topic `json:"topic"`
+}
+
+type DeleteTopicAliasResponseObject interface {
+	VisitDeleteTopicAliasResponse(w http.ResponseWriter) error
+}
+
+type DeleteTopicAlias200JSONResponse struct {
+	AgentsDeleted int                                       `json:"agents_deleted"`
+	Status        DeleteTopicAlias200JSONResponseBodyStatus `json:"status"`
+	Topic         string                                    `json:"topic"`
+}
+
+func (response DeleteTopicAlias200JSONResponse) VisitDeleteTopicAliasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteTopicAliasdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteTopicAliasdefaultApplicationProblemPlusJSONResponse) VisitDeleteTopicAliasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteAgentAliasRequestObject struct {
+	Topic  Topic `json:"topic"`
+	Name   Name  `json:"name"`
+	Params DeleteAgentAliasParams
+}
+
+type DeleteAgentAliasResponseObject interface {
+	VisitDeleteAgentAliasResponse(w http.ResponseWriter) error
+}
+
+type DeleteAgentAlias200JSONResponse Deletion
+
+func (response DeleteAgentAlias200JSONResponse) VisitDeleteAgentAliasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteAgentAliasdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteAgentAliasdefaultApplicationProblemPlusJSONResponse) VisitDeleteAgentAliasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentAliasRequestObject struct {
+	Topic Topic `json:"topic"`
+	Name  Name  `json:"name"`
+}
+
+type GetAgentAliasResponseObject interface {
+	VisitGetAgentAliasResponse(w http.ResponseWriter) error
+}
+
+type GetAgentAlias200JSONResponse Agent
+
+func (response GetAgentAlias200JSONResponse) VisitGetAgentAliasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentAliasdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetAgentAliasdefaultApplicationProblemPlusJSONResponse) VisitGetAgentAliasResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type UnsubscribeAgentAliasRequestObject struct {
 	Topic Topic `json:"topic"`
@@ -3321,6 +4067,94 @@ func (response ListStreamsdefaultApplicationProblemPlusJSONResponse) VisitListSt
 	return err
 }
 
+type GetConfigRequestObject struct {
+	Key    string `json:"key"`
+	Params GetConfigParams
+}
+
+type GetConfigResponseObject interface {
+	VisitGetConfigResponse(w http.ResponseWriter) error
+}
+
+type GetConfig200JSONResponse struct {
+	Key string `json:"key"`
+
+	// Value Any JSON.
+	Value json.RawMessage `json:"value"`
+}
+
+func (response GetConfig200JSONResponse) VisitGetConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetConfigdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetConfigdefaultApplicationProblemPlusJSONResponse) VisitGetConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SaveConfigRequestObject struct {
+	Key  string `json:"key"`
+	Body *SaveConfigJSONRequestBody
+}
+
+type SaveConfigResponseObject interface {
+	VisitSaveConfigResponse(w http.ResponseWriter) error
+}
+
+type SaveConfig200JSONResponse struct {
+	Key    string                              `json:"key"`
+	Status SaveConfig200JSONResponseBodyStatus `json:"status"`
+}
+
+func (response SaveConfig200JSONResponse) VisitSaveConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SaveConfigdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SaveConfigdefaultApplicationProblemPlusJSONResponse) VisitSaveConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetHealthRequestObject struct {
 }
 
@@ -3352,6 +4186,50 @@ func (response GetHealth503JSONResponse) VisitGetHealthResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishTaskRequestObject struct {
+	Body *PublishTaskJSONRequestBody
+}
+
+type PublishTaskResponseObject interface {
+	VisitPublishTaskResponse(w http.ResponseWriter) error
+}
+
+type PublishTask200JSONResponse struct {
+	Status PublishTask200JSONResponseBodyStatus `json:"status"`
+
+	// TaskId The event's id.
+	TaskId string `json:"task_id"`
+}
+
+func (response PublishTask200JSONResponse) VisitPublishTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishTaskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PublishTaskdefaultApplicationProblemPlusJSONResponse) VisitPublishTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3566,6 +4444,134 @@ type ClearResultsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ClearResultsdefaultApplicationProblemPlusJSONResponse) VisitClearResultsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListResultsRequestObject struct {
+	Params ListResultsParams
+}
+
+type ListResultsResponseObject interface {
+	VisitListResultsResponse(w http.ResponseWriter) error
+}
+
+type ListResults200JSONResponse []TaskResult
+
+func (response ListResults200JSONResponse) VisitListResultsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListResultsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListResultsdefaultApplicationProblemPlusJSONResponse) VisitListResultsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteResultRequestObject struct {
+	Id string `json:"id"`
+}
+
+type DeleteResultResponseObject interface {
+	VisitDeleteResultResponse(w http.ResponseWriter) error
+}
+
+type DeleteResult200JSONResponse struct {
+	Status DeleteResult200JSONResponseBodyStatus `json:"status"`
+	TaskId string                                `json:"task_id"`
+}
+
+func (response DeleteResult200JSONResponse) VisitDeleteResultResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteResultdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteResultdefaultApplicationProblemPlusJSONResponse) VisitDeleteResultResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetResultRequestObject struct {
+	Id string `json:"id"`
+}
+
+type GetResultResponseObject interface {
+	VisitGetResultResponse(w http.ResponseWriter) error
+}
+
+type GetResult200JSONResponse TaskResults
+
+func (t GetResult200JSONResponse) MarshalJSON() ([]byte, error) {
+	return TaskResults(t).MarshalJSON()
+}
+
+func (t *GetResult200JSONResponse) UnmarshalJSON(b []byte) error {
+	return (*TaskResults)(t).UnmarshalJSON(b)
+}
+
+func (response GetResult200JSONResponse) VisitGetResultResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetResultdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetResultdefaultApplicationProblemPlusJSONResponse) VisitGetResultResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4595,6 +5601,18 @@ func (response DeleteTopicAgentsdefaultApplicationProblemPlusJSONResponse) Visit
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListAgentsByTopic Lists all agents by their topics, as GET /v1/agents shows each.
+	// (GET /agents)
+	ListAgentsByTopic(ctx context.Context, request ListAgentsByTopicRequestObject) (ListAgentsByTopicResponseObject, error)
+	// DeleteTopicAlias Deletes every agent of a topic; groups and dead letters stay. An agent of a topic named topic is deleted under /v1/agents.
+	// (DELETE /agents/topic/{topic})
+	DeleteTopicAlias(ctx context.Context, request DeleteTopicAliasRequestObject) (DeleteTopicAliasResponseObject, error)
+	// DeleteAgentAlias The same as DELETE /v1/agents/{topic}/{name}. Group and dead letters stay unless they are named.
+	// (DELETE /agents/{topic}/{name})
+	DeleteAgentAlias(ctx context.Context, request DeleteAgentAliasRequestObject) (DeleteAgentAliasResponseObject, error)
+	// GetAgentAlias The same as GET /v1/agents/{topic}/{name}.
+	// (GET /agents/{topic}/{name})
+	GetAgentAlias(ctx context.Context, request GetAgentAliasRequestObject) (GetAgentAliasResponseObject, error)
 	// UnsubscribeAgentAlias The same as POST /v1/agents/{topic}/{name}/unsubscribe, with the answer that OmniDaemon's clients expect.
 	// (POST /agents/{topic}/{name}/unsubscribe)
 	UnsubscribeAgentAlias(ctx context.Context, request UnsubscribeAgentAliasRequestObject) (UnsubscribeAgentAliasResponseObject, error)
@@ -4622,9 +5640,18 @@ type StrictServerInterface interface {
 	// ListStreams Lists the user topics that Kafka lets the registry see, by name, with how long they are.
 	// (GET /bus/streams)
 	ListStreams(ctx context.Context, request ListStreamsRequestObject) (ListStreamsResponseObject, error)
+	// GetConfig Gives what was saved under a key. Nothing in Reeve reads it.
+	// (GET /config/{key})
+	GetConfig(ctx context.Context, request GetConfigRequestObject) (GetConfigResponseObject, error)
+	// SaveConfig Saves a value under a key, over the one that is there; at most 1 MiB of JSON, and 10000 keys.
+	// (POST /config/{key})
+	SaveConfig(ctx context.Context, request SaveConfigRequestObject) (SaveConfigResponseObject, error)
 	// GetHealth Says how the system is, computed from live heartbeats. Needs no key.
 	// (GET /health)
 	GetHealth(ctx context.Context, request GetHealthRequestObject) (GetHealthResponseObject, error)
+	// PublishTask The same as POST /v1/events, with the answer that OmniDaemon's clients expect.
+	// (POST /publish-tasks)
+	PublishTask(ctx context.Context, request PublishTaskRequestObject) (PublishTaskResponseObject, error)
 	// ClearAgents Deletes every agent, as DELETE /v1/agents/{topic}/{name} does. Groups, positions, dead letters and history stay.
 	// (DELETE /storage/agents)
 	ClearAgents(ctx context.Context, request ClearAgentsRequestObject) (ClearAgentsResponseObject, error)
@@ -4640,6 +5667,15 @@ type StrictServerInterface interface {
 	// ClearResults Deletes every stored result, and the outcomes up to now from their topic. What became of each task stays known.
 	// (DELETE /storage/results)
 	ClearResults(ctx context.Context, request ClearResultsRequestObject) (ClearResultsResponseObject, error)
+	// ListResults Lists the latest results that are kept, the latest first; fewer than asked for where they come to more than 64 MiB.
+	// (GET /tasks)
+	ListResults(ctx context.Context, request ListResultsRequestObject) (ListResultsResponseObject, error)
+	// DeleteResult Deletes an event's results. What became of its tasks stays known to GET /v1/tasks; Kafka drops the bytes with age.
+	// (DELETE /tasks/{id})
+	DeleteResult(ctx context.Context, request DeleteResultRequestObject) (DeleteResultResponseObject, error)
+	// GetResult Gives what became of an event, as long as results are kept; 404 before its first outcome.
+	// (GET /tasks/{id})
+	GetResult(ctx context.Context, request GetResultRequestObject) (GetResultResponseObject, error)
 	// ListAgents Lists agents with their phase and live figures.
 	// (GET /v1/agents)
 	ListAgents(ctx context.Context, request ListAgentsRequestObject) (ListAgentsResponseObject, error)
@@ -4766,6 +5802,111 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictGinServerOptions
+}
+
+// ListAgentsByTopic operation middleware
+func (sh *strictHandler) ListAgentsByTopic(ctx *gin.Context) {
+	var request ListAgentsByTopicRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAgentsByTopic(ctx, request.(ListAgentsByTopicRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAgentsByTopic")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListAgentsByTopicResponseObject); ok {
+		if err := validResponse.VisitListAgentsByTopicResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteTopicAlias operation middleware
+func (sh *strictHandler) DeleteTopicAlias(ctx *gin.Context, topic Topic) {
+	var request DeleteTopicAliasRequestObject
+
+	request.Topic = topic
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteTopicAlias(ctx, request.(DeleteTopicAliasRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteTopicAlias")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteTopicAliasResponseObject); ok {
+		if err := validResponse.VisitDeleteTopicAliasResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteAgentAlias operation middleware
+func (sh *strictHandler) DeleteAgentAlias(ctx *gin.Context, topic Topic, name Name, params DeleteAgentAliasParams) {
+	var request DeleteAgentAliasRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteAgentAlias(ctx, request.(DeleteAgentAliasRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteAgentAlias")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteAgentAliasResponseObject); ok {
+		if err := validResponse.VisitDeleteAgentAliasResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAgentAlias operation middleware
+func (sh *strictHandler) GetAgentAlias(ctx *gin.Context, topic Topic, name Name) {
+	var request GetAgentAliasRequestObject
+
+	request.Topic = topic
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAgentAlias(ctx, request.(GetAgentAliasRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAgentAlias")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetAgentAliasResponseObject); ok {
+		if err := validResponse.VisitGetAgentAliasResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // UnsubscribeAgentAlias operation middleware
@@ -5003,6 +6144,77 @@ func (sh *strictHandler) ListStreams(ctx *gin.Context, params ListStreamsParams)
 	}
 }
 
+// GetConfig operation middleware
+func (sh *strictHandler) GetConfig(ctx *gin.Context, key string, params GetConfigParams) {
+	var request GetConfigRequestObject
+
+	request.Key = key
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetConfig(ctx, request.(GetConfigRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetConfig")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetConfigResponseObject); ok {
+		if err := validResponse.VisitGetConfigResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SaveConfig operation middleware
+func (sh *strictHandler) SaveConfig(ctx *gin.Context, key string) {
+	var request SaveConfigRequestObject
+
+	request.Key = key
+
+	var body SaveConfigJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SaveConfig(ctx, request.(SaveConfigRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SaveConfig")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SaveConfigResponseObject); ok {
+		if err := validResponse.VisitSaveConfigResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetHealth operation middleware
 func (sh *strictHandler) GetHealth(ctx *gin.Context) {
 	var request GetHealthRequestObject
@@ -5020,6 +6232,48 @@ func (sh *strictHandler) GetHealth(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetHealthResponseObject); ok {
 		if err := validResponse.VisitGetHealthResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PublishTask operation middleware
+func (sh *strictHandler) PublishTask(ctx *gin.Context) {
+	var request PublishTaskRequestObject
+
+	var body PublishTaskJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PublishTask(ctx, request.(PublishTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PublishTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PublishTaskResponseObject); ok {
+		if err := validResponse.VisitPublishTaskResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -5140,6 +6394,84 @@ func (sh *strictHandler) ClearResults(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ClearResultsResponseObject); ok {
 		if err := validResponse.VisitClearResultsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListResults operation middleware
+func (sh *strictHandler) ListResults(ctx *gin.Context, params ListResultsParams) {
+	var request ListResultsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListResults(ctx, request.(ListResultsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListResults")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListResultsResponseObject); ok {
+		if err := validResponse.VisitListResultsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteResult operation middleware
+func (sh *strictHandler) DeleteResult(ctx *gin.Context, id string) {
+	var request DeleteResultRequestObject
+
+	request.Id = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteResult(ctx, request.(DeleteResultRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteResult")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteResultResponseObject); ok {
+		if err := validResponse.VisitDeleteResultResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetResult operation middleware
+func (sh *strictHandler) GetResult(ctx *gin.Context, id string) {
+	var request GetResultRequestObject
+
+	request.Id = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetResult(ctx, request.(GetResultRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetResult")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetResultResponseObject); ok {
+		if err := validResponse.VisitGetResultResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -129,8 +129,8 @@ func (p *pulse) health(ctx context.Context) (health.Inputs, health.Report) {
 	return in, health.Compute(in)
 }
 
-// askReports adds what only the database knows: open alerts, and nodes that died before this registry began. Where the
-// database went away this moment they are left out, and the next look shows that.
+// askReports adds what only the database knows: open alerts, nodes that died before this registry began, and processes.
+// Where the database went away this moment they are left out, and the next look shows that.
 func (p *pulse) askReports(ctx context.Context, in *health.Inputs) {
 	reports := fleet.Store{DB: p.parts.db}
 	if alerts, err := reports.Alerts(ctx); err == nil {
@@ -138,6 +138,9 @@ func (p *pulse) askReports(ctx context.Context, in *health.Inputs) {
 	}
 	if missing, err := reports.Missing(ctx, in.Fleet); err == nil {
 		in.Fleet.Nodes = append(in.Fleet.Nodes, missing...)
+	}
+	if instances, err := reports.Instances(ctx, "", "", in.Fleet, in.Now); err == nil {
+		in.Instances = instances
 	}
 }
 

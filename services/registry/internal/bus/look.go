@@ -138,7 +138,7 @@ func (b *Bus) DLQs(ctx context.Context, agents [][2]string) (map[[2]string]DLQ, 
 	return out, nil
 }
 
-// Place is where a page of dead letters ended.
+// Place is where a record stands in its topic.
 type Place struct {
 	Partition int32 `json:"p"`
 	Offset    int64 `json:"o"`
@@ -201,6 +201,23 @@ func (b *Bus) Outcome(ctx context.Context, partition int32, offset int64) (*kgo.
 		return nil, ErrGone
 	}
 	return records[0], nil
+}
+
+// Outcomes reads the records of attempts from the outcomes topic, by their places; those that are gone are left out.
+func (b *Bus) Outcomes(ctx context.Context, at []Place) (map[Place]*kgo.Record, error) {
+	offsets := map[int32][]int64{}
+	for _, p := range at {
+		offsets[p.Partition] = append(offsets[p.Partition], p.Offset)
+	}
+	records, err := peek.Pick(ctx, b.client, b.opts, b.names.Outcomes(), offsets)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[Place]*kgo.Record, len(records))
+	for _, r := range records {
+		out[Place{r.Partition, r.Offset}] = r
+	}
+	return out, nil
 }
 
 // ForgetOutcomes deletes the outcomes below offsets, by partition.

@@ -36,6 +36,8 @@ type Inputs struct {
 	Fleet    fleet.View
 	Agents   []*spec.Agent // not deleted; as last read where the database is away
 	Alerts   []fleet.Alert // open ones
+
+	Instances []fleet.Instance // of agents; none where the database is away
 }
 
 // Report is the answer.

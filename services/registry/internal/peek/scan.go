@@ -220,3 +220,60 @@ func (t *tail) newest() []*kgo.Record {
 	})
 	return all[:min(len(all), t.limit)]
 }
+
+const (
+	pickGap  = 512 // offsets between two wanted records that are read over rather than jumped
+	pickRuns = 8   // of a partition at most
+)
+
+// Pick reads the records at offsets of a topic, by partition; those that are gone are left out.
+func Pick(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, topic string, offsets map[int32][]int64) ([]*kgo.Record, error) {
+	bounds, err := TopicBounds(ctx, cl, topic)
+	if err != nil {
+		return nil, err
+	}
+	wanted, left := map[int32]map[int64]bool{}, map[int32][]Bounds{}
+	for p, list := range offsets {
+		at := bounds[topic][p]
+		list = slices.DeleteFunc(slices.Sorted(slices.Values(list)), func(o int64) bool { return o < at.Start || o >= at.End })
+		left[p], wanted[p] = runs(list), map[int64]bool{}
+		for _, o := range list {
+			wanted[p][o] = true
+		}
+	}
+	var out []*kgo.Record
+	for range pickRuns {
+		next := map[int32]Bounds{}
+		for p, list := range left {
+			if len(list) > 0 {
+				next[p], left[p] = list[0], list[1:]
+			}
+		}
+		err := Scan(ctx, opts, Ranges{topic: next}, func(r *kgo.Record) {
+			if wanted[r.Partition][r.Offset] {
+				out = append(out, r)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// runs cuts sorted offsets into ranges that are read in one piece each, at most pickRuns.
+func runs(offsets []int64) []Bounds {
+	for gap := int64(pickGap); ; gap *= 4 {
+		var out []Bounds
+		for _, o := range offsets {
+			if last := len(out) - 1; last >= 0 && o-out[last].End < gap {
+				out[last].End = o + 1
+			} else {
+				out = append(out, Bounds{o, o + 1})
+			}
+		}
+		if len(out) <= pickRuns {
+			return out
+		}
+	}
+}

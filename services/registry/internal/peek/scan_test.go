@@ -80,3 +80,32 @@ func TestCountLeavesOutMarkersUpToItsLimit(t *testing.T) {
 		t.Errorf("what is longer than the limit counts as long as it is: %v, %v", counts, err)
 	}
 }
+
+func TestPickReadsWhatIsAskedForAndStillThere(t *testing.T) {
+	cl, opts := written(t)
+	records, err := Pick(t.Context(), cl, opts, "t", map[int32][]int64{0: {2, 0, 1, 9999}, 1: {4}, 7: {0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, r := range records {
+		got[string(r.Value)] = true
+	}
+	if len(records) != 3 || !got["0"] || !got["2"] || !got["5"] {
+		t.Errorf("%v: want those at 0/0, 0/2 and 1/4; a marker and what never was are none", got)
+	}
+}
+
+func TestRunsAreFew(t *testing.T) {
+	var offsets []int64
+	for i := range int64(1000) {
+		offsets = append(offsets, i*i*10)
+	}
+	out := runs(offsets)
+	if len(out) > pickRuns || out[0].Start != 0 || out[len(out)-1].End != 999*999*10+1 {
+		t.Errorf("%v", out)
+	}
+	if out = runs([]int64{1, 2, 5000}); len(out) != 2 {
+		t.Errorf("a gap is jumped: %v", out)
+	}
+}

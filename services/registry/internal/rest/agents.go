@@ -50,16 +50,24 @@ func (s *Server) ListAgents(ctx context.Context, r api.ListAgentsRequestObject) 
 
 // GetAgent gives one agent.
 func (s *Server) GetAgent(ctx context.Context, r api.GetAgentRequestObject) (api.GetAgentResponseObject, error) {
-	row, err := s.Agents.Get(ctx, r.Topic, r.Name)
+	a, err := s.oneAgent(ctx, r.Topic, r.Name)
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.figures(ctx, r.Topic, r.Name)
+	return api.GetAgent200JSONResponse{Body: a, Headers: api.GetAgent200ResponseHeaders{ETag: etag(a.Generation)}}, nil
+}
+
+func (s *Server) oneAgent(ctx context.Context, topic, name string) (api.Agent, error) {
+	row, err := s.Agents.Get(ctx, topic, name)
 	if err != nil {
-		return nil, err
+		return api.Agent{}, err
 	}
-	of, tag := all[row.Ref()], etag(row.Agent)
-	return api.GetAgent200JSONResponse{Body: agentOf(row, s.live(row.Ref()), &of), Headers: api.GetAgent200ResponseHeaders{ETag: tag}}, nil
+	all, err := s.figures(ctx, topic, name)
+	if err != nil {
+		return api.Agent{}, err
+	}
+	of := all[row.Ref()]
+	return agentOf(row, s.live(row.Ref()), &of), nil
 }
 
 // RegisterAgent registers what the body says.
@@ -68,7 +76,7 @@ func (s *Server) RegisterAgent(ctx context.Context, r api.RegisterAgentRequestOb
 	if err != nil {
 		return nil, err
 	}
-	tag := etag(c.After)
+	tag := etag(c.After.Generation)
 	if c.Action == agents.Created && !r.Params.DryRun {
 		return api.RegisterAgent201JSONResponse{Body: s.changeOf(c, false), Headers: api.RegisterAgent201ResponseHeaders{ETag: tag}}, nil
 	}
@@ -89,7 +97,7 @@ func (s *Server) PutAgent(ctx context.Context, r api.PutAgentRequestObject) (api
 	if err != nil {
 		return nil, err
 	}
-	tag := etag(c.After)
+	tag := etag(c.After.Generation)
 	if c.Action == agents.Created && !r.Params.DryRun {
 		return api.PutAgent201JSONResponse{Body: s.changeOf(c, false), Headers: api.PutAgent201ResponseHeaders{ETag: tag}}, nil
 	}
@@ -189,7 +197,7 @@ func (s *Server) DeleteTopicAgents(ctx context.Context, r api.DeleteTopicAgentsR
 }
 
 func (s *Server) deletionOf(ctx context.Context, a *spec.Agent) api.Deletion {
-	d := api.Deletion{Status: api.Deleted, Topic: a.Topic, Agent: a.Name, Changed: true}
+	d := api.Deletion{Status: api.DeletionStatusDeleted, Topic: a.Topic, Agent: a.Name, Changed: true}
 	d.Cleanup.StorageDeleted, d.Cleanup.ConsumerGroupDeleted, d.Cleanup.DlqDeleted = true, a.CleanUp, a.DeleteDLQ
 	if !a.CleanUp {
 		return d
@@ -293,7 +301,7 @@ func (s *Server) phaseChange(a *spec.Agent, changed bool, code string) api.Phase
 	if changed {
 		code = ""
 	}
-	return api.PhaseChangeJSONResponse{Headers: api.PhaseChangeResponseHeaders{ETag: etag(a)},
+	return api.PhaseChangeJSONResponse{Headers: api.PhaseChangeResponseHeaders{ETag: etag(a.Generation)},
 		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()), nil)}}
 }
 

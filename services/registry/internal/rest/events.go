@@ -17,18 +17,23 @@ import (
 
 // PublishEvent publishes one event.
 func (s *Server) PublishEvent(ctx context.Context, r api.PublishEventRequestObject) (api.PublishEventResponseObject, error) {
-	ev, faults := s.eventOf(*r.Body, "")
+	published, err := s.publishOne(ctx, *r.Body)
+	return api.PublishEvent202JSONResponse(published), err
+}
+
+func (s *Server) publishOne(ctx context.Context, e api.Event) (api.Published, error) {
+	ev, faults := s.eventOf(e, "")
 	if len(faults) > 0 {
-		return nil, invalidEvent(faults)
+		return api.Published{}, invalidEvent(faults)
 	}
 	published, err := s.Bus.Publish(ctx, []bus.Event{ev})
 	if err != nil {
-		return nil, &Unreached{err}
+		return api.Published{}, &Unreached{err}
 	}
 	if err := published[0].Err; err != nil {
-		return nil, publishError(err)
+		return api.Published{}, publishError(err)
 	}
-	return api.PublishEvent202JSONResponse{EventId: ev.ID, Topic: ev.Topic, Partition: published[0].Partition, Offset: published[0].Offset}, nil
+	return api.Published{EventId: ev.ID, Topic: ev.Topic, Partition: published[0].Partition, Offset: published[0].Offset}, nil
 }
 
 // PublishEvents publishes a batch and says of each event what became of it.

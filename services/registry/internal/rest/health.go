@@ -7,24 +7,26 @@ import (
 	"time"
 
 	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
 )
 
 // GetHealth says how the system is: 200 for running and ready, else 503.
 func (s *Server) GetHealth(ctx context.Context, _ api.GetHealthRequestObject) (api.GetHealthResponseObject, error) {
 	in, report := s.Health(ctx)
-	body := healthOf(in, report)
+	body := s.healthOf(in, report)
 	if report.Status.Good() {
 		return api.GetHealth200JSONResponse(body), nil
 	}
 	return api.GetHealth503JSONResponse(body), nil
 }
 
-func healthOf(in health.Inputs, r health.Report) api.Health {
+func (s *Server) healthOf(in health.Inputs, r health.Report) api.Health {
 	h := api.Health{Status: api.HealthStatus(r.Status), Detail: r.Detail, RegisteredAgents: r.Registered, ActiveConsumers: r.Consumers,
 		UptimeSeconds: r.Uptime.Seconds(), Components: componentsOf(in, r), Agents: map[string]api.AgentHealth{},
 		IsRunning: r.Status == health.Running, HasActiveConsumers: r.Consumers > 0, EventBusConnected: in.Kafka == nil, EventBusType: "kafka",
-		StorageHealthy: in.Postgres == nil, StorageStatus: "healthy", RegisteredAgentsCount: r.Registered, SubscribedTopics: []string{}}
+		StorageHealthy: in.Postgres == nil, StorageStatus: "healthy", RegisteredAgentsCount: r.Registered, SubscribedTopics: []string{},
+		RunnerId: s.Node, RunnerRunning: workerAlive(in.Fleet), AgentHealth: map[string]api.AgentHealthFigures{}}
 	if in.Postgres != nil {
 		h.StorageStatus = "unhealthy"
 	}
@@ -33,6 +35,14 @@ func healthOf(in health.Inputs, r health.Report) api.Health {
 		h.Agents[a.Ref()] = api.AgentHealth{Phase: one.Phase, Workers: one.Workers, Instances: one.Instances, Healthy: one.Healthy, Detail: one.Detail}
 		if !slices.Contains(h.SubscribedTopics, a.Topic) {
 			h.SubscribedTopics = append(h.SubscribedTopics, a.Topic)
+		}
+		if one.Healthy {
+			h.HealthyAgentsCount++
+		} else {
+			h.UnhealthyAgentsCount++
+		}
+		if in.Postgres == nil {
+			h.AgentHealth[a.Ref()] = figuresOf(one.Healthy, in.Instances, a.Topic, a.Name)
 		}
 	}
 	for _, n := range in.Fleet.Nodes {
@@ -43,6 +53,34 @@ func healthOf(in health.Inputs, r health.Report) api.Health {
 		h.Alerts = append(h.Alerts, api.Alert{Topic: a.Topic, Name: a.Name, Kind: a.Kind, Severity: a.Severity, Subject: a.Subject, Message: a.Message, Since: a.Since.UTC()})
 	}
 	return h
+}
+
+func workerAlive(v fleet.View) bool {
+	return slices.ContainsFunc(v.Nodes, func(n fleet.Node) bool { return n.Alive && n.Service != "dispatcher" })
+}
+
+// figuresOf sums up an agent's processes.
+func figuresOf(healthy bool, all []fleet.Instance, topic, name string) api.AgentHealthFigures {
+	out := api.AgentHealthFigures{State: api.AgentHealthFiguresStateIDLE, Healthy: healthy}
+	for _, i := range all {
+		if i.Topic != topic || i.Name != name {
+			continue
+		}
+		out.RestartCount += i.RestartCount
+		running := api.AgentHealthFiguresState(i.State) == api.AgentHealthFiguresStateRUNNING
+		if at := i.UpdatedAt.UTC(); out.LastHeartbeat == nil || at.After(*out.LastHeartbeat) {
+			out.LastHeartbeat = &at
+			if out.Pid == nil {
+				out.State = api.AgentHealthFiguresState(i.State)
+			}
+		}
+		if running {
+			out.State, out.Pid = api.AgentHealthFiguresStateRUNNING, &i.PID
+			out.CpuPercent += i.CPUPercent
+			out.MemoryMb += i.MemoryMB
+		}
+	}
+	return out
 }
 
 func componentsOf(in health.Inputs, r health.Report) map[string]api.Component {

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,15 +106,23 @@ func metricsOf(topic, name string, versions []history.AgentCounters, dispatched 
 	return m
 }
 
-// scrape serves /metrics: Prometheus text, or OmniDaemon's JSON where the client asks for JSON or for a topic.
+// scrape serves /metrics: Prometheus text, or OmniDaemon's JSON where the client asks for JSON, for a topic or with a
+// limit.
 func (s *Server) scrape() gin.HandlerFunc {
 	text := promhttp.HandlerFor(s.Gatherer, promhttp.HandlerOpts{})
 	return func(c *gin.Context) {
-		if _, topic := c.GetQuery("topic"); topic || strings.Contains(c.GetHeader("Accept"), "application/json") {
-			s.omniMetrics(c)
+		_, topic := c.GetQuery("topic")
+		_, limit := c.GetQuery("limit")
+		if !topic && !limit && !strings.Contains(c.GetHeader("Accept"), "application/json") {
+			text.ServeHTTP(c.Writer, c.Request)
 			return
 		}
-		text.ServeHTTP(c.Writer, c.Request)
+		out, err := s.omniMetrics(c)
+		if err != nil {
+			s.fail(c, err)
+			return
+		}
+		c.JSON(http.StatusOK, out)
 	}
 }
 
@@ -125,28 +134,42 @@ type omniCounters struct {
 	Average   float64 `json:"avg_processing_time_sec"`
 }
 
-func (s *Server) omniMetrics(c *gin.Context) {
-	counters, err := s.History.Counters(c.Request.Context(), c.Query("topic"), "")
+// omniMetrics sums up agents, deleted ones too, by topic and name. The limit of OmniDaemon's clients is how many of the
+// newest rows they want summed up; here every task is in the counters, so a legal one changes nothing.
+func (s *Server) omniMetrics(c *gin.Context) (map[string]map[string]omniCounters, error) {
+	for key := range c.Request.URL.Query() {
+		if key != "topic" && key != "limit" {
+			return nil, unknown("the query parameter", key, []string{"topic", "limit"})
+		}
+	}
+	if text, ok := c.GetQuery("limit"); ok {
+		if n, err := strconv.Atoi(text); err != nil || n < 1 {
+			return nil, badRequest("invalid_request", "give a number from 1, or leave it out: the counters are of all tasks", "limit %q is out of range", text)
+		}
+	}
+	all, err := s.figures(c.Request.Context(), c.Query("topic"), "")
 	if err != nil {
-		s.fail(c, err)
-		return
+		return nil, err
 	}
+	live := s.Fleet.View(s.Now())
 	out := map[string]map[string]omniCounters{}
-	for _, v := range counters {
-		if out[v.Topic] == nil {
-			out[v.Topic] = map[string]omniCounters{}
+	for ref, sum := range all {
+		waiting, running := sum.open(live.Agents[ref])
+		one := omniCounters{Received: sum.Finished() + waiting + running, Processed: sum.Completed, Failed: sum.Failed + sum.DeadLettered + sum.Rejected,
+			Total: float64(sum.CompletedMS) / 1000}
+		if one.Received == 0 {
+			continue
 		}
-		o := out[v.Topic][v.Name]
-		o.Received += v.Received
-		o.Processed += v.Completed
-		o.Failed += v.Failed + v.DeadLettered + v.Rejected
-		o.Total += float64(v.RunMS) / 1000
-		if done := o.Processed + o.Failed; done > 0 {
-			o.Average = o.Total / float64(done)
+		if one.Processed > 0 {
+			one.Average = one.Total / float64(one.Processed)
 		}
-		out[v.Topic][v.Name] = o
+		topic, name, _ := strings.Cut(ref, "/")
+		if out[topic] == nil {
+			out[topic] = map[string]omniCounters{}
+		}
+		out[topic][name] = one
 	}
-	c.JSON(http.StatusOK, out)
+	return out, nil
 }
 
 // Collector gives the counters to Prometheus. Every counter is of outcomes, so that none falls, except to nothing when the
@@ -247,7 +270,7 @@ func (s *Server) ListInstances(ctx context.Context, r api.ListInstancesRequestOb
 // GetOverview gives what the page at / shows.
 func (s *Server) GetOverview(ctx context.Context, _ api.GetOverviewRequestObject) (api.GetOverviewResponseObject, error) {
 	in, report := s.Health(ctx)
-	out := api.GetOverview200JSONResponse{At: s.Now().UTC(), Health: healthOf(in, report), Agents: []api.OverviewAgent{}, Tasks: []api.Task{}, DeadLetters: []api.Task{}}
+	out := api.GetOverview200JSONResponse{At: s.Now().UTC(), Health: s.healthOf(in, report), Agents: []api.OverviewAgent{}, Tasks: []api.Task{}, DeadLetters: []api.Task{}}
 	rows, err := s.Agents.List(ctx, agents.Filter{Limit: 1000})
 	if err != nil {
 		return nil, err

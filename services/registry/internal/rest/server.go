@@ -48,6 +48,7 @@ type Server struct {
 	Settings *settings.Store
 	Bus      *bus.Bus
 	Names    topics.Names
+	Node     string // the registry's own
 	Health   func(ctx context.Context) (health.Inputs, health.Report)
 	Ready    func() error
 	Gatherer prometheus.Gatherer
@@ -238,4 +239,4 @@ func match(header string) (agents.Match, error) {
 	return agents.Match(n), nil
 }
 
-func etag(a *spec.Agent) string { return strconv.Quote(strconv.FormatInt(a.Generation, 10)) }
+func etag(generation int64) string { return strconv.Quote(strconv.FormatInt(generation, 10)) }
