@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/reeve-run/reeve/services/reeve/internal/profile"
@@ -21,7 +22,7 @@ const asReeve = "RUN_AS_REEVE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asReeve) != "" {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as the program itself
 		code := Run(ctx, OwnSystem(), os.Args[1:])
 		stop()
 		os.Exit(code)

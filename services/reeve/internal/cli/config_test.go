@@ -2,15 +2,24 @@ package cli
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"io"
 	"log"
+	"math/big"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/reeve-run/reeve/services/reeve/internal/profile"
 )
@@ -180,5 +189,56 @@ func TestARegistryBehindTLS(t *testing.T) {
 		if got.code != want.code || !strings.Contains(got.err, want.says) {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// authority makes certificates of its own.
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+func (a *authority) issue(t *testing.T, isCA bool, notAfter time.Time) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: notAfter, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: isCA, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, Subject: pkix.Name{CommonName: "reeve test"}}
+	parent, signer := template, key
+	if a.cert != nil {
+		parent, signer = a.cert, a.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.cert == nil {
+		if a.cert, err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		a.key = key
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func TestAnExpiredCertificateIsToldWithItsDates(t *testing.T) {
+	var a authority
+	a.issue(t, true, time.Now().Add(time.Hour))
+	expired := a.issue(t, false, time.Now().Add(-time.Hour))
+	server := httptest.NewUnstartedServer(newFake().handler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{expired}, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	defer server.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, environ := home(t, profile.File{Profiles: map[string]profile.Profile{"p": {URL: server.URL, CA: ca}}})
+	got := execute(t.Context(), System{Environ: environ}, "--profile", "p", "agent", "list")
+	if got.code != Unreachable || !strings.Contains(got.err, "its certificate is valid from ") || !strings.Contains(got.err, "renew it, or set the clock") {
+		t.Errorf("%+v", got)
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/reeve-run/reeve/services/registry/api"
@@ -71,6 +73,35 @@ func TestAnInterruptedFileSaysWhereToGoOn(t *testing.T) {
 	got = execute(t.Context(), s, "publish", "t", "--ndjson", path, "--from-line", number(d.NextLine))
 	if fault := f.once(1200); got.code != Done || !strings.HasPrefix(got.out, "published 200 events to t") || fault != "" {
 		t.Errorf("%s: %+v", fault, got)
+	}
+}
+
+func TestASignalInterruptsAtABatchsEnd(t *testing.T) {
+	path := numbered(t, 1200)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		heard := make(chan struct{})
+		var errs strings.Builder
+		cmd := exec.CommandContext(t.Context(), self, "publish", "t", "--ndjson", path)
+		f := newFake()
+		f.onBatch = func(n, _ int) api.PublishEventsResponseObject {
+			if n == 2 {
+				_ = cmd.Process.Signal(s)
+				<-heard // and answers only then
+			}
+			return nil
+		}
+		server := httptest.NewServer(f.handler())
+		cmd.Env = append(os.Environ(), asReeve+"=1", "REEVE_URL="+server.URL)
+		cmd.Stderr = io.MultiWriter(&errs, &onText{text: "waiting for the answer to the 500 events", do: func() { close(heard) }})
+		err := cmd.Run()
+		server.Close()
+		if cmd.ProcessState.ExitCode() != Failed || len(f.published) != 1000 || !strings.Contains(errs.String(), "interrupted: published 1000 of 1200") {
+			t.Errorf("%s: %v, %d published: %s", s, err, len(f.published), &errs)
+		}
 	}
 }
 
