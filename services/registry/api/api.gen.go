@@ -844,7 +844,9 @@ type Event struct {
 		// Content Any JSON.
 		Content json.RawMessage `json:"content"`
 		ReplyTo *string         `json:"reply_to,omitempty"`
-		Webhook *string         `json:"webhook,omitempty"`
+
+		// Webhook An http or https URL.
+		Webhook *string `json:"webhook,omitempty"`
 	} `json:"payload"`
 	Source   *string `json:"source,omitempty"`
 	TenantId *string `json:"tenant_id,omitempty"`
