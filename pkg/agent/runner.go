@@ -242,9 +242,13 @@ func (run *running) close() {
 }
 
 // Run is Start, the wait for the context's end, and Shutdown. An error says why the runner couldn't start, ended by
-// itself, or didn't stop cleanly.
+// itself, or didn't stop cleanly. A context that ends during the start is none.
 func (r *Runner) Run(ctx context.Context) error {
 	if err := r.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			r.log.Warn("stopped before it had started", slog.Any("error", err))
+			return nil
+		}
 		return err
 	}
 	select {

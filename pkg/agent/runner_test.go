@@ -100,11 +100,11 @@ func TestWhatAnEventBringsAlongReachesTheFunctionAndTheReply(t *testing.T) {
 	reeve := agenttest.Start(t)
 	reeve.Run(agent.Agent{Topic: "orders", Name: "who", Handler: agent.Handle(func(_ context.Context, e agent.Event[string]) (string, error) {
 		return strings.Join([]string{e.ID(), e.CorrelationID(), e.CausationID(), e.TenantID(), e.Source(), e.ReplyTo(), e.Webhook(), e.Type(), string(e.Key()), e.Topic(), e.TaskID(), e.Content,
-			strconv.FormatInt(e.CreatedAt().Unix(), 10)}, " "), nil
+			strconv.FormatInt(e.CreatedAt().Unix(), 10), e.Header("reeve-agent")}, " "), nil
 	})})
 	p := reeve.PublishMessage(agent.Message{Topic: "orders", Content: "hi", Key: []byte("k"), ID: "e1", Type: "ty", CorrelationID: "c", CausationID: "b", TenantID: "t", Source: "s",
 		ReplyTo: "answers", Webhook: "http://w", CreatedAt: time.Unix(1700000000, 0)})
-	want := "e1 c b t s answers http://w ty k orders " + p.TaskID + " hi 1700000000"
+	want := "e1 c b t s answers http://w ty k orders " + p.TaskID + " hi 1700000000 orders/who"
 	var got string
 	if p.Outcome("who").Decode(t, &got); got != want {
 		t.Errorf("%s\nnot %s", got, want)
@@ -136,12 +136,34 @@ func TestWhatAFunctionPublishesComesWithItsOutcomeOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestReevesOwnTopicsAreRefused(t *testing.T) {
+func many(n int, value []byte) []*kgo.Record {
+	rs := make([]*kgo.Record, n)
+	for i := range rs {
+		rs[i] = &kgo.Record{Topic: "invoices", Value: value}
+	}
+	return rs
+}
+
+func TestWhatMayNotBePublishedIsRefused(t *testing.T) {
 	got := agenttest.Run(t, agent.Handle(func(_ context.Context, e agent.Event[any]) (any, error) {
 		return nil, e.Publish(&kgo.Record{Topic: "reeve.control"})
 	}), agenttest.Event(1))
 	if got.Class != task.ClassPermanent || !strings.Contains(got.Error, "reeve.control") || len(got.Published) > 0 {
 		t.Errorf("%+v", got)
+	}
+	var late *agent.Task
+	for says, rs := range map[string][]*kgo.Record{
+		"at most 10000 records":  many(10_001, nil),
+		"at most 33554432 bytes": many(33, make([]byte, 1<<20)),
+		"1 to 249":               {{Topic: "no topic"}},
+	} {
+		got = agenttest.Run(t, agent.Handle(func(_ context.Context, e agent.Event[any]) (any, error) { late = e.Task; return nil, e.Publish(rs...) }), agenttest.Event(1))
+		if got.Class != task.ClassPermanent || !strings.Contains(got.Error, says) {
+			t.Errorf("%s: %+v", says, got)
+		}
+	}
+	if err := late.Publish(many(1, nil)...); err == nil || !strings.Contains(err.Error(), "has ended") {
+		t.Error(err)
 	}
 	r, err := agent.NewRunner(agent.Options{Environ: []string{}})
 	if err != nil {

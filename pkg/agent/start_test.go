@@ -32,6 +32,8 @@ func nobody(t *testing.T) string {
 
 func TestAStartWithoutKafkaOrRegistrySaysWhatToDoAndLeavesNothing(t *testing.T) {
 	reeve := agenttest.Start(t)
+	expired, stop := context.WithCancel(t.Context())
+	stop()
 	for name, tt := range map[string]struct {
 		change func(*agent.Options)
 		says   string
@@ -58,6 +60,9 @@ func TestAStartWithoutKafkaOrRegistrySaysWhatToDoAndLeavesNothing(t *testing.T) 
 			t.Errorf("%s: %v", name, err)
 		}
 		<-r.Done()
+		if err := agent.Run(expired, o, hello()); err != nil {
+			t.Errorf("%s, a stop before it has started is none: %v", name, err)
+		}
 		if err := r.Start(ctx); !errors.Is(err, agent.ErrStarted) {
 			t.Errorf("%s, a second start: %v", name, err)
 		}

@@ -10,13 +10,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/event"
+	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
-// maxPublished is how many records an attempt may publish: its transaction lives seconds at most.
-const maxPublished = 10_000
+// What an attempt may publish, in records and in bytes: its transaction lives seconds at most.
+const (
+	maxPublished      = 10_000
+	maxPublishedBytes = 32 << 20
+)
 
 // Task is one attempt to run an event for an agent. Its methods are safe for concurrent use.
 type Task struct {
@@ -29,6 +33,7 @@ type Task struct {
 	mu        sync.Mutex
 	event     *event.Event
 	published []*kgo.Record
+	size      int // of published, in bytes
 	ended     bool
 }
 
@@ -38,6 +43,10 @@ func (t *Task) Record() *kgo.Record { return t.record }
 
 // Key is the event's; nil where it has none. It must not be changed.
 func (t *Task) Key() []byte { return t.record.Key }
+
+// Header is the value of a header of the record, "" where there is none; of several the last counts. The user's headers are
+// there as they came, traceparent among them.
+func (t *Task) Header(key string) string { return route.Header(t.record, key) }
 
 // Agent is the topic and the name of the agent that the task is for.
 func (t *Task) Agent() (topic, name string) { return t.agent.Topic, t.agent.Name }
@@ -50,12 +59,8 @@ func (t *Task) DeliveryAttempts() int { return t.attempt }
 
 // TaskID is where the event stands, topic/partition/offset: the same in every attempt, and for every agent.
 func (t *Task) TaskID() string {
-	for _, h := range t.record.Headers {
-		if h.Key == task.HeaderOrigin {
-			if o, err := task.ParseOrigin(string(h.Value)); err == nil {
-				return o.ID()
-			}
-		}
+	if o, err := task.ParseOrigin(t.Header(task.HeaderOrigin)); err == nil {
+		return o.ID()
 	}
 	return task.Origin{Topic: t.record.Topic, Partition: t.record.Partition, Offset: t.record.Offset}.ID()
 }
@@ -126,10 +131,12 @@ func (t *Task) Decode(v any) error {
 // doesn't exist, say) makes the attempt a failed one. A Message gives such a record. The records must not be changed
 // afterwards.
 //
-// The error is of class permanent: a record names no topic or one of Reeve's own, there are more than 10,000, or the
-// attempt has ended.
+// The error is of class permanent: a record names no topic or one of Reeve's own, there are more than 10,000 or more than
+// 32 MiB of them, or the attempt has ended. Then none of these is published.
 func (t *Task) Publish(rs ...*kgo.Record) error {
+	size := 0
 	for _, r := range rs {
+		size += sizeOf(r)
 		if err := spec.CheckTopic(r.Topic); err != nil {
 			return Permanent(fmt.Errorf("publish: %w", err))
 		}
@@ -144,9 +151,20 @@ func (t *Task) Publish(rs ...*kgo.Record) error {
 		return Permanent(errors.New("publish: the attempt has ended"))
 	case len(t.published)+len(rs) > maxPublished:
 		return Permanent(fmt.Errorf("publish: an attempt publishes at most %d records", maxPublished))
+	case t.size+size > maxPublishedBytes:
+		return Permanent(fmt.Errorf("publish: an attempt publishes at most %d bytes", maxPublishedBytes))
 	}
 	t.published = append(t.published, rs...)
+	t.size += size
 	return nil
+}
+
+func sizeOf(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
 }
 
 // end closes the task and gives what it publishes.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/internal/testenv"
+	"github.com/reeve-run/reeve/pkg/agent"
+	"github.com/reeve-run/reeve/pkg/client"
 	"github.com/reeve-run/reeve/tests/harness"
 )
 
@@ -92,6 +96,7 @@ func awaitWorkers(t *testing.T, sys *harness.System, topic string, n int) {
 func TestAGoWorkersEventsEndAsItsFunctionSays(t *testing.T) {
 	onEachKafka(t, func(t *testing.T, sys *harness.System) {
 		topic, _, workers := withGoWorkers(t, sys, "g0")
+		start(t, sys, "supervisor.s0") // which leaves the agent alone
 		awaitWorkers(t, sys, topic, 1)
 		var health struct {
 			Status    string
@@ -241,17 +246,17 @@ func TestAGoWorkerFollowsPauseResumeAndDelete(t *testing.T) {
 	onEachKafka(t, func(t *testing.T, sys *harness.System) {
 		topic, _, workers := withGoWorkers(t, sys, "g0")
 		awaitGoTask(t, sys, topic, ask(t, sys, topic, `{"do":"ok"}`), "completed")
-		agent := "/v1/agents/" + topic + "/gopher"
+		path := "/v1/agents/" + topic + "/gopher"
 
 		running := ask(t, sys, topic, `{"do":"slow","millis":5000}`)
 		eventually(t, 30*time.Second, func() string {
 			var a struct{ Running int }
-			if err := sys.Call(t.Context(), http.MethodGet, agent, nil, &a); err != nil || a.Running != 1 {
+			if err := sys.Call(t.Context(), http.MethodGet, path, nil, &a); err != nil || a.Running != 1 {
 				return fmt.Sprint(a, err)
 			}
 			return ""
 		})
-		call(t, sys, http.MethodPost, agent+"/unsubscribe", map[string]any{"hold": true}, nil)
+		call(t, sys, http.MethodPost, path+"/unsubscribe", map[string]any{"hold": true}, nil)
 		awaitGoTask(t, sys, topic, running, "completed") // a pause lets it end
 		awaitWorkers(t, sys, topic, 0)
 		waiting := ask(t, sys, topic, `{"do":"ok","n":2}`)
@@ -265,15 +270,15 @@ func TestAGoWorkerFollowsPauseResumeAndDelete(t *testing.T) {
 			return ""
 		})
 		var a struct{ Phase string }
-		if call(t, sys, http.MethodGet, agent, nil, &a); a.Phase != "paused" {
+		if call(t, sys, http.MethodGet, path, nil, &a); a.Phase != "paused" {
 			t.Errorf("%+v", a)
 		}
-		call(t, sys, http.MethodPost, agent+"/resume", nil, nil)
+		call(t, sys, http.MethodPost, path+"/resume", nil, nil)
 		awaitGoTask(t, sys, topic, waiting, "completed")
 
-		call(t, sys, http.MethodDelete, agent, nil, nil)
+		call(t, sys, http.MethodDelete, path, nil, nil)
 		var status *harness.StatusError
-		if err := sys.Call(t.Context(), http.MethodGet, agent, nil, nil); !errors.As(err, &status) || status.Code != http.StatusNotFound {
+		if err := sys.Call(t.Context(), http.MethodGet, path, nil, nil); !errors.As(err, &status) || status.Code != http.StatusNotFound {
 			t.Errorf("get after delete: %v", err)
 		}
 		stop(t, p)
@@ -281,4 +286,71 @@ func TestAGoWorkerFollowsPauseResumeAndDelete(t *testing.T) {
 		goWorker(t, sys, "g0") // a program that starts registers its agent again
 		awaitGoTask(t, sys, topic, after, "completed")
 	})
+}
+
+// What a program asks of its Runner is what the registry tells and does.
+func TestAGoProgramAsksAndSteersThroughItsRunner(t *testing.T) {
+	t.Parallel()
+	sys := system(t, testenv.Kfake(t), testenv.Unique())
+	topic, _, _ := withGoWorkers(t, sys)
+	r, err := agent.NewRunner(agent.Options{Brokers: sys.Brokers, URL: sys.URL, Prefix: sys.Prefix, Node: "test", Environ: []string{}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo := agent.Handle(func(_ context.Context, e agent.Event[int]) (int, error) { return e.Content, nil })
+	ctx := t.Context()
+	for _, name := range []string{"one", "two"} {
+		if err := r.Register(ctx, agent.Agent{Topic: topic, Name: name, Handler: echo, Description: name, Tags: []string{"a"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	<-r.Ready()
+	p, err := r.Publish(ctx, agent.Message{Topic: topic, Content: 7, CorrelationID: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, func() string {
+		ms, err := r.Metrics(ctx, topic)
+		if err != nil || len(ms) != 2 || ms[0].Completed != 1 || ms[1].Completed != 1 {
+			return fmt.Sprintf("%+v, %v", ms, err)
+		}
+		return ""
+	})
+	task, err := r.Registry().GetTaskWithResponse(ctx, topic, "one", p.Partition, p.Offset)
+	if err != nil || string(task.JSON200.Result) != "7" {
+		t.Errorf("%+v, %v", task, err)
+	}
+	if as, err := r.Agents(ctx, topic); err != nil || len(as) != 2 || *as[1].Description != "two" || as[0].Runtime != "sdk" {
+		t.Errorf("%+v, %v", as, err)
+	}
+	if err := errors.Join(r.Unsubscribe(ctx, topic, "one", false), r.Unsubscribe(ctx, topic, "one", false)); err != nil {
+		t.Errorf("to pause twice is no error: %v", err)
+	}
+	eventually(t, 30*time.Second, func() string {
+		h, err := r.Health(ctx)
+		if err != nil || h.RegisteredAgents != 2 || h.ActiveConsumers != 1 {
+			return fmt.Sprintf("%+v, %v", h, err)
+		}
+		return ""
+	})
+	if err := r.Resume(ctx, topic, "one"); err != nil {
+		t.Error(err)
+	}
+	if d, err := r.Delete(ctx, topic, "one", agent.DeleteOptions{Group: true, DLQ: true}); err != nil || !d.Cleanup.ConsumerGroupDeleted || !d.Cleanup.DlqDeleted {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if gone, err := r.DeleteTopic(ctx, topic, agent.DeleteOptions{}); err != nil || len(gone) != 1 || gone[0].Agent != "two" {
+		t.Errorf("%+v, %v", gone, err)
+	}
+	if _, err := r.Agent(ctx, topic, "two"); client.Code(err) != "agent_not_found" {
+		t.Error(err)
+	}
 }

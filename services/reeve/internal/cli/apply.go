@@ -46,7 +46,7 @@ its name stays as it is, also with --prune.`,
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "agents.yaml", "the file")
 	cmd.Flags().StringVar(&dir, "agents-dir", "", "where the agents' directories are, to tell Python from Node (default: the file's folder)")
-	cmd.Flags().BoolVar(&prune, "prune", false, "delete every registered agent that the file doesn't list; groups and dead letters stay")
+	cmd.Flags().BoolVar(&prune, "prune", false, "delete every registered agent that the file doesn't list, but those of Go programs; groups and dead letters stay")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, and change nothing")
 	return c.outputFlag(cmd)
 }
