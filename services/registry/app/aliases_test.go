@@ -241,7 +241,7 @@ func TestHealthSpeaksOfEachAgentsProcesses(t *testing.T) {
 		first["agent_health"].(map[string]any)["orders/a"].(map[string]any)["state"] != "IDLE" {
 		t.Errorf("%v", first)
 	}
-	now := float64(time.Now().UnixMilli()) / 1000
+	began := float64(time.Now().UnixMilli())/1000 - 10
 	topic := r.cfg.Kafka.Names().Status()
 	report := func(key string, v any) {
 		value, err := json.Marshal(v)
@@ -250,13 +250,18 @@ func TestHealthSpeaksOfEachAgentsProcesses(t *testing.T) {
 		}
 		r.produce(&kgo.Record{Topic: topic, Key: []byte(key), Value: value})
 	}
-	report("s", status.Node{Event: status.EventNode, Service: "supervisor", Node: "s", StartedAt: now - 10, Timestamp: now,
-		Agents: []status.AgentReport{{Topic: "orders", AgentName: "a", Generation: 1, State: status.ReportServing, Instances: 1}}})
-	report("orders/a", status.StateChange{Event: status.EventStateChange, Topic: "orders", AgentName: "a", Instance: "s-1", Node: "s", NewState: "RUNNING", PID: 42, Timestamp: now})
-	report("orders/a", status.HealthCheck{Event: status.EventHealthCheck, Topic: "orders", AgentName: "a", Instance: "s-1", Node: "s", State: "RUNNING", Health: "healthy",
-		CPUPercent: 1.5, MemoryMB: 20, RestartCount: 2, Timestamp: now})
+	heard := func() { // again and again, since a node that is silent is dead
+		now := float64(time.Now().UnixMilli()) / 1000
+		report("s", status.Node{Event: status.EventNode, Service: "supervisor", Node: "s", StartedAt: began, Timestamp: now,
+			Agents: []status.AgentReport{{Topic: "orders", AgentName: "a", Generation: 1, State: status.ReportServing, Instances: 1}}})
+		report("orders/a", status.StateChange{Event: status.EventStateChange, Topic: "orders", AgentName: "a", Instance: "s-1", Node: "s", NewState: "RUNNING", PID: 42, Timestamp: now})
+		report("orders/a", status.HealthCheck{Event: status.EventHealthCheck, Topic: "orders", AgentName: "a", Instance: "s-1", Node: "s", State: "RUNNING", Health: "healthy",
+			CPUPercent: 1.5, MemoryMB: 20, RestartCount: 2, Timestamp: now})
+	}
 	r.waitFor("the process", func() bool {
-		return h()["agent_health"].(map[string]any)["orders/a"].(map[string]any)["memory_mb"] == 20.0
+		heard()
+		got := h()
+		return got["runner_running"] == true && got["agent_health"].(map[string]any)["orders/a"].(map[string]any)["memory_mb"] == 20.0
 	})
 	got := h()
 	a := got["agent_health"].(map[string]any)["orders/a"].(map[string]any)

@@ -1,11 +1,13 @@
 package app_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,14 +47,16 @@ func (r *registry) transact(records ...*kgo.Record) {
 		r.Fatal(err)
 	}
 	defer cl.Close()
+	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
+	defer cancel()
 	for _, rec := range records {
 		if err := cl.BeginTransaction(); err != nil {
 			r.Fatal(err)
 		}
-		if err := cl.ProduceSync(r.Context(), rec).FirstErr(); err != nil {
+		if err := cl.ProduceSync(ctx, rec).FirstErr(); err != nil {
 			r.Fatal(err)
 		}
-		if err := cl.EndTransaction(r.Context(), kgo.TryCommit); err != nil {
+		if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 			r.Fatal(err)
 		}
 	}
@@ -157,7 +161,9 @@ func TestPendingCountsEventsAndNoMarkers(t *testing.T) {
 	group := r.cfg.Kafka.Names().Group("orders", "a")
 	var offsets kadm.Offsets
 	offsets.AddOffset("orders", records[1].Partition, records[1].Offset+1, -1)
-	if err := r.admin().CommitAllOffsets(r.Context(), group, offsets); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := r.admin().CommitAllOffsets(ctx, group, offsets); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/bus/groups/orders", "/bus/groups?stream=orders"} {
