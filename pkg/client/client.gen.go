@@ -1485,6 +1485,12 @@ type ResetAgentParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// RestartAgentParams defines parameters for RestartAgent.
+type RestartAgentParams struct {
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // ResumeAgentParams defines parameters for ResumeAgent.
 type ResumeAgentParams struct {
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
@@ -1965,6 +1971,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/agents/{topic}/{name}/reset (the `ResetAgent` operationId).
 	ResetAgent(ctx context.Context, topic Topic, name Name, params *ResetAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RestartAgent Replaces an agent's processes, one after the other; one in phase error becomes active again.
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/restart (the `RestartAgent` operationId).
+	RestartAgent(ctx context.Context, topic Topic, name Name, params *RestartAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResumeAgent Makes a paused agent active where it stopped.
 	//
@@ -2658,6 +2669,21 @@ func (c *Client) GetAgentMetrics(ctx context.Context, topic Topic, name Name, re
 // Corresponds with POST /v1/agents/{topic}/{name}/reset (the `ResetAgent` operationId).
 func (c *Client) ResetAgent(ctx context.Context, topic Topic, name Name, params *ResetAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewResetAgentRequest(c.Server, topic, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RestartAgent Replaces an agent's processes, one after the other; one in phase error becomes active again.
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/restart (the `RestartAgent` operationId).
+func (c *Client) RestartAgent(ctx context.Context, topic Topic, name Name, params *RestartAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRestartAgentRequest(c.Server, topic, name, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4632,6 +4658,60 @@ func NewResetAgentRequest(server string, topic Topic, name Name, params *ResetAg
 	return req, nil
 }
 
+// NewRestartAgentRequest constructs an http.Request for the RestartAgent method
+func NewRestartAgentRequest(server string, topic Topic, name Name, params *RestartAgentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/agents/%s/%s/restart", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
 // NewResumeAgentRequest constructs an http.Request for the ResumeAgent method
 func NewResumeAgentRequest(server string, topic Topic, name Name, params *ResumeAgentParams) (*http.Request, error) {
 	var err error
@@ -5763,6 +5843,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/agents/{topic}/{name}/reset (the `ResetAgent` operationId).
 	ResetAgentWithResponse(ctx context.Context, topic Topic, name Name, params *ResetAgentParams, reqEditors ...RequestEditorFn) (*ResetAgentResponse, error)
+
+	// RestartAgentWithResponse Replaces an agent's processes, one after the other; one in phase error becomes active again.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/restart (the `RestartAgent` operationId).
+	RestartAgentWithResponse(ctx context.Context, topic Topic, name Name, params *RestartAgentParams, reqEditors ...RequestEditorFn) (*RestartAgentResponse, error)
 
 	// ResumeAgentWithResponse Makes a paused agent active where it stopped.
 	//
@@ -7674,6 +7761,61 @@ func (r ResetAgentResponse) ContentType() string {
 	return ""
 }
 
+// RestartAgentResponse200Headers the declared response headers of an HTTP 200 response for RestartAgent
+type RestartAgentResponse200Headers struct {
+	ETag string
+}
+
+type RestartAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PhaseChange
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RestartAgentResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RestartAgentResponse) GetJSON200() *PhaseChange {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RestartAgentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RestartAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RestartAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RestartAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RestartAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ResumeAgentResponse200Headers the declared response headers of an HTTP 200 response for ResumeAgent
 type ResumeAgentResponse200Headers struct {
 	ETag string
@@ -8903,6 +9045,19 @@ func (c *ClientWithResponses) ResetAgentWithResponse(ctx context.Context, topic 
 		return nil, err
 	}
 	return ParseResetAgentResponse(rsp)
+}
+
+// RestartAgentWithResponse Replaces an agent's processes, one after the other; one in phase error becomes active again.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/restart (the `RestartAgent` operationId).
+func (c *ClientWithResponses) RestartAgentWithResponse(ctx context.Context, topic Topic, name Name, params *RestartAgentParams, reqEditors ...RequestEditorFn) (*RestartAgentResponse, error) {
+	rsp, err := c.RestartAgent(ctx, topic, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRestartAgentResponse(rsp)
 }
 
 // ResumeAgentWithResponse Makes a paused agent active where it stopped.
@@ -10385,6 +10540,52 @@ func ParseResetAgentResponse(rsp *http.Response) (*ResetAgentResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ResetAgentResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRestartAgentResponse parses an HTTP response from a RestartAgentWithResponse call
+func ParseRestartAgentResponse(rsp *http.Response) (*RestartAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RestartAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PhaseChange
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RestartAgentResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -1486,6 +1486,12 @@ type ResetAgentParams struct {
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
+// RestartAgentParams defines parameters for RestartAgent.
+type RestartAgentParams struct {
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // ResumeAgentParams defines parameters for ResumeAgent.
 type ResumeAgentParams struct {
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
@@ -1782,6 +1788,9 @@ type ServerInterface interface {
 	// ResetAgent Closes an agent's circuits; one in phase error is initialized and becomes active again.
 	// (POST /v1/agents/{topic}/{name}/reset)
 	ResetAgent(c *gin.Context, topic Topic, name Name, params ResetAgentParams)
+	// RestartAgent Replaces an agent's processes, one after the other; one in phase error becomes active again.
+	// (POST /v1/agents/{topic}/{name}/restart)
+	RestartAgent(c *gin.Context, topic Topic, name Name, params RestartAgentParams)
 	// ResumeAgent Makes a paused agent active where it stopped.
 	// (POST /v1/agents/{topic}/{name}/resume)
 	ResumeAgent(c *gin.Context, topic Topic, name Name, params ResumeAgentParams)
@@ -2923,6 +2932,64 @@ func (siw *ServerInterfaceWrapper) ResetAgent(c *gin.Context) {
 	siw.Handler.ResetAgent(c, topic, name, params)
 }
 
+// RestartAgent operation middleware
+func (siw *ServerInterfaceWrapper) RestartAgent(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RestartAgentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RestartAgent(c, topic, name, params)
+}
+
 // ResumeAgent operation middleware
 func (siw *ServerInterfaceWrapper) ResumeAgent(c *gin.Context) {
 
@@ -3497,6 +3564,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/unsubscribe", wrapper.UnsubscribeAgent)
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/resume", wrapper.ResumeAgent)
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/reset", wrapper.ResetAgent)
+	router.POST(options.BaseURL+"/v1/agents/:topic/:name/restart", wrapper.RestartAgent)
 	router.GET(options.BaseURL+"/v1/agents/:topic/:name/metrics", wrapper.GetAgentMetrics)
 	router.GET(options.BaseURL+"/v1/agents/:topic/:name/history", wrapper.GetAgentHistory)
 	router.GET(options.BaseURL+"/v1/agents/:topic/:name/logs", wrapper.GetAgentLogs)
@@ -5021,6 +5089,48 @@ func (response ResetAgentdefaultApplicationProblemPlusJSONResponse) VisitResetAg
 	return err
 }
 
+type RestartAgentRequestObject struct {
+	Topic  Topic `json:"topic"`
+	Name   Name  `json:"name"`
+	Params RestartAgentParams
+}
+
+type RestartAgentResponseObject interface {
+	VisitRestartAgentResponse(w http.ResponseWriter) error
+}
+
+type RestartAgent200JSONResponse struct{ PhaseChangeJSONResponse }
+
+func (response RestartAgent200JSONResponse) VisitRestartAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RestartAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RestartAgentdefaultApplicationProblemPlusJSONResponse) VisitRestartAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ResumeAgentRequestObject struct {
 	Topic  Topic `json:"topic"`
 	Name   Name  `json:"name"`
@@ -5705,6 +5815,9 @@ type StrictServerInterface interface {
 	// ResetAgent Closes an agent's circuits; one in phase error is initialized and becomes active again.
 	// (POST /v1/agents/{topic}/{name}/reset)
 	ResetAgent(ctx context.Context, request ResetAgentRequestObject) (ResetAgentResponseObject, error)
+	// RestartAgent Replaces an agent's processes, one after the other; one in phase error becomes active again.
+	// (POST /v1/agents/{topic}/{name}/restart)
+	RestartAgent(ctx context.Context, request RestartAgentRequestObject) (RestartAgentResponseObject, error)
 	// ResumeAgent Makes a paused agent active where it stopped.
 	// (POST /v1/agents/{topic}/{name}/resume)
 	ResumeAgent(ctx context.Context, request ResumeAgentRequestObject) (ResumeAgentResponseObject, error)
@@ -6756,6 +6869,34 @@ func (sh *strictHandler) ResetAgent(ctx *gin.Context, topic Topic, name Name, pa
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ResetAgentResponseObject); ok {
 		if err := validResponse.VisitResetAgentResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RestartAgent operation middleware
+func (sh *strictHandler) RestartAgent(ctx *gin.Context, topic Topic, name Name, params RestartAgentParams) {
+	var request RestartAgentRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RestartAgent(ctx, request.(RestartAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RestartAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RestartAgentResponseObject); ok {
+		if err := validResponse.VisitRestartAgentResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -14,7 +14,7 @@ import (
 
 func (c *command) agent() *cobra.Command {
 	return group(&cobra.Command{Use: "agent", Short: "Look at agents and steer them"},
-		c.agentList(), c.agentGet(), c.agentLogs(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
+		c.agentList(), c.agentGet(), c.agentLogs(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentRestart(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
 }
 
 func (c *command) agentList() *cobra.Command {
@@ -208,6 +208,17 @@ func (c *command) agentReset() *cobra.Command {
 	return c.move("reset", "Close an agent's circuits, and bring it back from error", "is reset",
 		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
 			answer, err := cl.ResetAgentWithResponse(ctx, r.topic, r.name, nil)
+			if err != nil {
+				return nil, err
+			}
+			return answer.JSON200, nil
+		})
+}
+
+func (c *command) agentRestart() *cobra.Command {
+	return c.move("restart", "Replace an agent's processes, one after the other, and bring it back from error", "is restarted",
+		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
+			answer, err := cl.RestartAgentWithResponse(ctx, r.topic, r.name, nil)
 			if err != nil {
 				return nil, err
 			}

@@ -20,6 +20,10 @@ func (f *fake) ResetAgent(context.Context, api.ResetAgentRequestObject) (api.Res
 	return api.ResetAgent200JSONResponse{PhaseChangeJSONResponse: api.PhaseChangeJSONResponse{Body: api.PhaseChange{Changed: true, Phase: "active"}}}, nil
 }
 
+func (f *fake) RestartAgent(context.Context, api.RestartAgentRequestObject) (api.RestartAgentResponseObject, error) {
+	return api.RestartAgent200JSONResponse{PhaseChangeJSONResponse: api.PhaseChangeJSONResponse{Body: api.PhaseChange{Changed: true, Phase: "active"}}}, nil
+}
+
 func (f *fake) ListMetrics(context.Context, api.ListMetricsRequestObject) (api.ListMetricsResponseObject, error) {
 	return api.ListMetrics200JSONResponse{Items: []api.AgentMetrics{{Topic: "orders", Name: "hello", Received: 3,
 		ByVersion: map[string]api.Counters{"1.0.0": {Completed: 2}}}}}, nil

@@ -17,6 +17,7 @@ const (
 	Unsubscribe Verb = "unsubscribe"
 	Resume      Verb = "resume"
 	Reset       Verb = "reset"
+	Restart     Verb = "restart"
 	Delete      Verb = "delete"
 	Fail        Verb = "fail"
 )
@@ -26,9 +27,9 @@ const (
 var moves = map[spec.Phase]map[Verb]spec.Phase{
 	spec.Created:     {Register: spec.Active, Reset: spec.Active, Delete: spec.Terminated},
 	spec.Initialized: {Register: spec.Active, Reset: spec.Active, Delete: spec.Terminated, Fail: spec.Error},
-	spec.Active:      {Register: spec.Active, Unsubscribe: spec.Paused, Resume: spec.Active, Reset: spec.Active, Delete: spec.Terminated, Fail: spec.Error},
+	spec.Active:      {Register: spec.Active, Unsubscribe: spec.Paused, Resume: spec.Active, Reset: spec.Active, Restart: spec.Active, Delete: spec.Terminated, Fail: spec.Error},
 	spec.Paused:      {Register: spec.Active, Unsubscribe: spec.Paused, Resume: spec.Active, Reset: spec.Paused, Delete: spec.Terminated},
-	spec.Error:       {Register: spec.Active, Reset: spec.Active, Delete: spec.Terminated},
+	spec.Error:       {Register: spec.Active, Reset: spec.Active, Restart: spec.Active, Delete: spec.Terminated},
 	spec.Terminated:  {Register: spec.Active},
 }
 

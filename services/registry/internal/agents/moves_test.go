@@ -23,6 +23,8 @@ func TestMovesLeadWhereTheDrawingSays(t *testing.T) {
 		{spec.Active, Resume, spec.Active},
 		{spec.Error, Resume, ""},
 		{spec.Error, Reset, spec.Active},
+		{spec.Active, Restart, spec.Active},
+		{spec.Error, Restart, spec.Active},
 		{spec.Paused, Reset, spec.Paused},
 		{spec.Active, Fail, spec.Error},
 		{spec.Paused, Fail, ""},
@@ -48,7 +50,7 @@ func TestDeleteIsLegalFromEveryPhaseButTerminated(t *testing.T) {
 func TestAnIllegalMoveNamesTheLegalOnes(t *testing.T) {
 	_, err := next("t/n", spec.Error, Resume)
 	var illegal *IllegalMove
-	if !errors.As(err, &illegal) || !slices.Equal(illegal.Legal, []Verb{Delete, Register, Reset}) {
+	if !errors.As(err, &illegal) || !slices.Equal(illegal.Legal, []Verb{Delete, Register, Reset, Restart}) {
 		t.Errorf("%v", err)
 	}
 }

@@ -189,6 +189,19 @@ func reset(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err e
 	return moved(a, to, now, func(b *spec.Agent) { b.ResetNonce++; b.Cause = nil }), true, nil
 }
 
+// restart decides a restart: by the new nonce the processes are replaced; an agent in error becomes active again.
+func restart(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err error) {
+	to, err := next(a.Ref(), a.Phase, Restart)
+	if err != nil {
+		return nil, false, err
+	}
+	if a.Runtime == spec.SDK {
+		return nil, false, &Conflict{Code: "not_supervised", Message: a.Ref() + " is run by a program of its own, which no supervisor can restart",
+			Remedy: "restart that program"}
+	}
+	return moved(a, to, now, func(b *spec.Agent) { b.RestartNonce++; b.ResetNonce++; b.Cause = nil }), true, nil
+}
+
 // terminate decides a deletion; one of an agent that is gone changes nothing.
 func terminate(a *spec.Agent, o DeleteOptions, now time.Time) *spec.Agent {
 	return moved(a, spec.Terminated, now, func(b *spec.Agent) {

@@ -117,6 +117,23 @@ func TestPauseTwiceChangesNothingButTakesAHold(t *testing.T) {
 	}
 }
 
+func TestARestartReplacesTheProcessesAndMendsAnError(t *testing.T) {
+	now := time.Unix(2, 0)
+	broken := stored(t, func(a *spec.Agent) { a.Phase, a.Cause, a.RestartNonce = spec.Error, &spec.Cause{Type: "X"}, 3 })
+	after, changed, err := restart(broken, now)
+	if err != nil || !changed || after.RestartNonce != 4 || after.Phase != spec.Active || after.Cause != nil || after.Generation != broken.Generation+1 {
+		t.Errorf("%+v, %t, %v", after, changed, err)
+	}
+	var illegal *IllegalMove
+	if _, _, err := restart(stored(t, func(a *spec.Agent) { a.Phase = spec.Paused }), now); !errors.As(err, &illegal) {
+		t.Errorf("a paused agent: %v", err)
+	}
+	var conflict *Conflict
+	if _, _, err := restart(stored(t, func(a *spec.Agent) { a.Runtime = spec.SDK }), now); !errors.As(err, &conflict) || conflict.Code != "not_supervised" {
+		t.Errorf("an agent of an SDK: %v", err)
+	}
+}
+
 func TestAReportOfAnOldGenerationFailsNothing(t *testing.T) {
 	a := stored(t, func(a *spec.Agent) { a.Generation = 3 })
 	if _, changed := fail(a, 2, spec.Cause{}, time.Unix(2, 0)); changed {

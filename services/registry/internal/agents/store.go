@@ -128,6 +128,11 @@ func (s *Store) Reset(ctx context.Context, topic, name string, m Match, by Actor
 	return s.move(ctx, topic, name, Reset, m, by, reset)
 }
 
+// Restart replaces an agent's processes and brings it back from error.
+func (s *Store) Restart(ctx context.Context, topic, name string, m Match, by Actor) (*spec.Agent, bool, error) {
+	return s.move(ctx, topic, name, Restart, m, by, restart)
+}
+
 // Fail moves an agent to error if its generation is still the given one. It reports whether it did.
 func (s *Store) Fail(ctx context.Context, topic, name string, generation int64, cause spec.Cause, by Actor) (bool, error) {
 	_, changed, err := s.move(ctx, topic, name, Fail, 0, by, func(a *spec.Agent, now time.Time) (*spec.Agent, bool, error) {

@@ -263,6 +263,19 @@ func (s *Server) ResetAgent(ctx context.Context, r api.ResetAgentRequestObject) 
 	return api.ResetAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "")}, nil
 }
 
+// RestartAgent replaces an agent's processes.
+func (s *Server) RestartAgent(ctx context.Context, r api.RestartAgentRequestObject) (api.RestartAgentResponseObject, error) {
+	m, err := match(r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	a, changed, err := s.Agents.Restart(ctx, r.Topic, r.Name, m, admin)
+	if err != nil {
+		return nil, err
+	}
+	return api.RestartAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "")}, nil
+}
+
 // GetAgentHistory lists an agent's moves.
 func (s *Server) GetAgentHistory(ctx context.Context, r api.GetAgentHistoryRequestObject) (api.GetAgentHistoryResponseObject, error) {
 	limit, err := pageSize(r.Params.PageSize)
