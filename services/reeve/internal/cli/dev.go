@@ -12,7 +12,10 @@ func (c *command) dev() *cobra.Command {
 		Long: `Run registry, dispatcher and supervisor in one process, with an embedded Kafka and Postgres unless others are named.
 
 No key is needed on a loopback address. Where a usual port is taken and its flag isn't given, a free one is used and
-said. Data stays in --data: after an end of any kind the next start goes on where this one stopped.`,
+said. Data stays in --data: after an end of any kind the next start goes on where this one stopped.
+
+A change of a source file in an agent's directory (.py .js .mjs .ts .go .json .yaml .toml .txt .env, programs) restarts the
+agent; a change of the agents file applies it again.`,
 		Example: "  reeve dev\n  reeve dev -f agents.yaml --data /tmp/reeve",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

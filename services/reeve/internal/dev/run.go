@@ -65,6 +65,7 @@ func readAgents(s settings) ([]agentsfile.Listed, error) {
 type runner struct {
 	settings
 	agents []agentsfile.Listed
+	reload *reloader // once all is ready
 	child  *guard.Child
 	out    io.Writer
 	errs   io.Writer
@@ -194,7 +195,7 @@ func (r *runner) serve(ctx context.Context, g *ground) error {
 	if err := r.makeReady(ctx, append(workers, reg)); err != nil {
 		return cause(ctx, err)
 	}
-	<-ctx.Done()
+	r.reload.follow(ctx)
 	return cause(ctx, nil)
 }
 
@@ -271,6 +272,10 @@ func (r *runner) makeReady(ctx context.Context, services []named) error {
 	if err := r.apply(ctx); err != nil {
 		return err
 	}
+	var err error
+	if r.reload, err = r.newReloader(ctx); err != nil {
+		return err
+	}
 	r.announce()
 	return nil
 }
@@ -281,7 +286,7 @@ func (r *runner) apply(ctx context.Context) error {
 	if r.file == "" {
 		return nil
 	}
-	cl, err := client.New(client.Config{URL: "http://" + r.HTTPAddr, Key: r.AdminKey})
+	cl, err := r.client()
 	if err != nil {
 		return err
 	}
@@ -293,6 +298,11 @@ func (r *runner) apply(ctx context.Context) error {
 	}
 	_, err = cli.Await(ctx, cl, changes, 10*time.Second, r.say)
 	return err
+}
+
+// client is one of the registry's.
+func (r *runner) client() (*client.ClientWithResponses, error) {
+	return client.New(client.Config{URL: "http://" + r.HTTPAddr, Key: r.AdminKey})
 }
 
 // announce says where everything is.
