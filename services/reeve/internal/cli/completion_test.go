@@ -123,7 +123,7 @@ COMP_LINE=$1 COMP_POINT=${#COMP_LINE} COMP_TYPE=9
 __start_reeve 2>/dev/null
 printf '%s\n' "${COMPREPLY[@]}" | sed 's/ *(.*//; s/ *$//' | sort | paste -sd ' ' -`
 		cmd := exec.CommandContext(t.Context(), bash, "--norc", "--noprofile", "-c", script, "bash", typed)
-		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), asReeve+"=1", "REEVE_URL="+server.URL)
+		cmd.Env = append(plainEnviron(), "PATH="+dir+":"+os.Getenv("PATH"), asReeve+"=1", "REEVE_URL="+server.URL)
 		out, err := cmd.CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != want {
 			t.Errorf("%s: got %q, want %q: %v", typed, got, want, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,10 +50,15 @@ func agentDir(t *testing.T) string {
 	return dir
 }
 
+// plainEnviron is the process's environment without Reeve's variables; the tests' own would be warned of.
+func plainEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REEVE_") })
+}
+
 // byHand runs a command line that needs no registry, with an environment that holds a secret.
 func byHand(ctx context.Context, in string, args ...string) result {
 	var out, errs bytes.Buffer
-	code := Run(ctx, System{In: strings.NewReader(in), Out: &out, Err: &errs, Environ: append(os.Environ(), "SECRET=s")}, args)
+	code := Run(ctx, System{In: strings.NewReader(in), Out: &out, Err: &errs, Environ: append(plainEnviron(), "SECRET=s")}, args)
 	return result{code, out.String(), errs.String()}
 }
 
