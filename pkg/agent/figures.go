@@ -11,6 +11,8 @@ type Figures struct {
 	Partitions int // owned, of the task topic
 	Running    int // attempts in flight
 	Held       int // tasks read and not settled, the running ones included
+	// Overdue counts the attempts that have run for twice their time, since their function ignores its context.
+	Overdue int
 	// Attempts that ended, by outcome: completed, failed, timed_out, crashed. Those that were cut short count as they
 	// ended.
 	Attempts map[task.Outcome]int64
@@ -18,9 +20,7 @@ type Figures struct {
 
 // Figures counts, an entry for each agent by topic and name. A collector of figures may call it whenever it is asked.
 func (r *Runner) Figures() []Figures {
-	r.mu.Lock()
-	keepers := r.sorted()
-	r.mu.Unlock()
+	keepers := r.all()
 	out := make([]Figures, len(keepers))
 	for i, k := range keepers {
 		out[i] = k.figures()
@@ -38,7 +38,7 @@ func (k *keeper) figures() Figures {
 	f.State = k.report.State
 	if k.engine != nil {
 		e := k.engine.Figures()
-		f.Partitions, f.Running, f.Held = e.Partitions, e.Running, e.Held
+		f.Partitions, f.Running, f.Held, f.Overdue = e.Partitions, e.Running, e.Held, e.Overdue
 	}
 	return f
 }

@@ -54,6 +54,8 @@ type keeper struct {
 	// Only the goroutine of run touches these.
 	spec  *spec.Agent // that the engine follows
 	calls *worker.FuncRunner
+
+	overdue bool // an alert of it stands; the heartbeat's
 }
 
 func newKeeper(r *Runner, a Agent, own *spec.Agent) *keeper {
@@ -326,6 +328,18 @@ func (k *keeper) alert(a Alert) {
 	case run.alerts <- a:
 	default: // it is in the log and with the registry
 	}
+}
+
+// lookOverdue alerts while functions go on that should have ended long ago: each keeps a place from the agent's events.
+func (k *keeper) lookOverdue() {
+	n := k.figures().Overdue
+	switch {
+	case n > 0 && !k.overdue:
+		k.alert(Alert{Kind: "attempts_overdue", Severity: "warning", Message: fmt.Sprintf("%d calls of the agent's function have taken twice their time: it should end with its context", n)})
+	case n == 0 && k.overdue:
+		k.alert(Alert{Kind: "attempts_overdue", Severity: "warning", Message: "no call of the agent's function is overdue any more", Resolved: true})
+	}
+	k.overdue = n > 0
 }
 
 // tell brings the report up to date.

@@ -59,7 +59,7 @@ type Options struct {
 // Alert asks for a person; the same Kind with Resolved takes it back. With no Topic it is about the program.
 type Alert struct {
 	Topic, Name string
-	Kind        string // destination_unwritable, records_lost, registration_refused
+	Kind        string // destination_unwritable, records_lost, attempts_overdue, registration_refused, …
 	Severity    string // warning, critical
 	Message     string
 	Resolved    bool

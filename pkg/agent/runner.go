@@ -372,6 +372,12 @@ func (r *Runner) Healthy() error {
 	return errors.Join(errs...)
 }
 
+func (r *Runner) all() []*keeper {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sorted()
+}
+
 // sorted gives the keepers by key. The lock is held.
 func (r *Runner) sorted() []*keeper {
 	ks := make([]*keeper, 0, len(r.keepers))
@@ -435,6 +441,9 @@ func (r *Runner) beat(run *running) {
 	defer t.Stop()
 	for {
 		run.reporter.Node(r.reports(), false)
+		for _, k := range r.all() {
+			k.lookOverdue()
+		}
 		select {
 		case <-run.beats.Done():
 			return
@@ -456,11 +465,8 @@ func (r *Runner) tellAlerts(run *running) {
 }
 
 func (r *Runner) reports() []status.AgentReport {
-	r.mu.Lock()
-	keepers := r.sorted()
-	r.mu.Unlock()
 	var out []status.AgentReport
-	for _, k := range keepers {
+	for _, k := range r.all() {
 		if report, ok := k.reportNow(); ok {
 			out = append(out, report)
 		}
@@ -470,10 +476,7 @@ func (r *Runner) reports() []status.AgentReport {
 
 // lookReady closes ready once every agent is where it is to be.
 func (r *Runner) lookReady() {
-	r.mu.Lock()
-	keepers := r.sorted()
-	r.mu.Unlock()
-	for _, k := range keepers {
+	for _, k := range r.all() {
 		if !k.settled() {
 			return
 		}

@@ -193,6 +193,37 @@ func TestAFunctionThatIgnoresItsContextIsLeftBehindAndNamed(t *testing.T) {
 	}
 }
 
+func TestAFunctionThatTakesTwiceItsTimeIsAlertedAndThatIsTakenBack(t *testing.T) {
+	reeve := agenttest.Start(t)
+	release, alerts := make(chan struct{}), make(chan agent.Alert, 8)
+	o := reeve.Options()
+	o.OnAlert = func(a agent.Alert) { alerts <- a }
+	r := startRunner(t, o, agent.Agent{Topic: "orders", Name: "deaf", RequestTimeout: 10 * time.Millisecond, Handler: func(context.Context, *agent.Task) (json.RawMessage, error) {
+		<-release
+		return nil, nil
+	}})
+	p := reeve.Publish("orders", order{1, 1})
+	for _, resolved := range []bool{false, true} {
+		select {
+		case a := <-alerts:
+			if a.Kind != "attempts_overdue" || a.Name != "deaf" || a.Resolved != resolved {
+				t.Errorf("%+v", a)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no alert, resolved: %t", resolved)
+		}
+		if !resolved {
+			close(release)
+			if out := p.Outcome("deaf"); out.Outcome != task.Completed {
+				t.Errorf("work that was done all the same: %+v", out)
+			}
+		}
+	}
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAChangedSpecCountsForARunningProgram(t *testing.T) {
 	reeve := agenttest.Start(t)
 	r := reeve.Run(hello())

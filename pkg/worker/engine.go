@@ -164,6 +164,8 @@ type Figures struct {
 	Partitions int // owned, those included that were lost and not yet given to anybody else
 	Running    int // attempts in flight
 	Held       int // tasks read and not settled, the running ones included
+	// Overdue counts the attempts that have run for twice their time: the Runner can't end them.
+	Overdue int
 	// Joined says that the group counts this worker, and has confirmed it recently enough that its work may start.
 	Joined bool
 }
@@ -173,8 +175,14 @@ func (e *Engine) Figures() Figures {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f := Figures{Partitions: len(e.parts) + len(e.lost), Running: e.running, Joined: e.joined && e.member.HasLease()}
+	now := time.Now()
 	for _, p := range e.order {
 		f.Held += p.live + len(p.pending)
+		for s := range p.inFlight {
+			if limit := s.attempt.Timeout; limit > 0 && now.Sub(s.attempt.started)/2 > limit {
+				f.Overdue++
+			}
+		}
 	}
 	return f
 }
