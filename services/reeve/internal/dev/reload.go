@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +19,9 @@ import (
 // lookEvery is how often the agents' files are looked at. A change is acted on at the second look after it.
 const lookEvery = 500 * time.Millisecond
 
+// listEvery is how often the registry is asked which agents there are.
+const listEvery = 2 * time.Second
+
 // reloader restarts agents whose sources change, and applies the agents file again when that does.
 type reloader struct {
 	runner *runner
@@ -25,6 +29,8 @@ type reloader struct {
 	file   sources.Settled
 	dirs   map[string]*sources.Settled // by the agents' directories, absolute
 	told   map[string]bool             // directories that are too large, which was said
+	known  map[string][]client.Agent   // by directory, as the registry said last
+	asked  time.Time                   // when that was
 }
 
 // newReloader looks at what there is; only what changes from here on counts.
@@ -54,18 +60,15 @@ func (l *reloader) follow(ctx context.Context) {
 
 func (l *reloader) look(ctx context.Context) {
 	l.lookAtFile(ctx)
-	agents, err := l.agents(ctx)
-	if err != nil {
-		return // the registry's own log says what it has; the next look asks again
-	}
-	for dir, own := range agents {
-		if changed := l.lookAt(dir); len(changed) > 0 {
-			l.restart(ctx, changed, own)
+	if time.Since(l.asked) >= listEvery {
+		if agents, err := l.agents(ctx); err == nil { // the registry's own log says what it has; the next look asks again
+			l.known, l.asked = agents, time.Now()
+			maps.DeleteFunc(l.dirs, func(dir string, _ *sources.Settled) bool { return agents[dir] == nil })
 		}
 	}
-	for dir := range l.dirs {
-		if agents[dir] == nil {
-			delete(l.dirs, dir)
+	for dir, own := range l.known {
+		if changed := l.lookAt(dir); len(changed) > 0 {
+			l.restart(ctx, changed, own)
 		}
 	}
 }
@@ -93,6 +96,7 @@ func (l *reloader) lookAtFile(ctx context.Context) {
 	if err := r.apply(ctx); err != nil && ctx.Err() == nil {
 		r.say("error: %v", err)
 	}
+	l.asked = time.Time{}
 }
 
 // agents are those that a supervisor runs or would run, by their directories.
