@@ -6,7 +6,7 @@ MODULES   := internal migrations pkg services tests
 PACKAGES   = $(shell go list -f '{{.Dir}}/...' -m)
 TOOLS     := .cache/tools
 BINARIES  := registry dispatcher supervisor reeve
-IMAGES    := registry dispatcher supervisor cli demo-agents
+IMAGES    := demo-agents registry dispatcher cli supervisor
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
 # Packages of tests run two at a time: each may start processes of its own, and two cores are the least there is.
