@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
@@ -50,6 +51,7 @@ type Kafka struct {
 	Prefix      string          // of topics, groups and transactional ids. Defaults to reeve
 	Replication int16           // of the topics that are created. Defaults to -1, the brokers' own default
 	RetryTiers  []time.Duration // ascending. Defaults to 1s 5s 30s 5m 1h
+	Security    security.Config // TLS and SASL. Defaults to neither
 }
 
 // Names derives the names of topics, groups and transactional ids.
@@ -107,11 +109,11 @@ func settings() []setting {
 func elsewhere() []string { return []string{"REEVE_URL", "REEVE_API_KEY", "REEVE_PROFILE"} }
 
 // unavailable are variables of the documented contract that this version doesn't carry out.
-func unavailable() []string {
-	return []string{
-		"REEVE_KAFKA_TLS_CA", "REEVE_KAFKA_TLS_CERT", "REEVE_KAFKA_TLS_KEY",
-		"REEVE_KAFKA_SASL_MECHANISM", "REEVE_KAFKA_SASL_USERNAME", "REEVE_KAFKA_SASL_PASSWORD", "REEVE_LABELS",
-	}
+func unavailable() []string { return []string{"REEVE_LABELS"} }
+
+// ofSecurity are the variables that make Kafka.Security.
+func ofSecurity() []string {
+	return []string{security.EnvTLSCA, security.EnvTLSCert, security.EnvTLSKey, security.EnvMechanism, security.EnvUsername, security.EnvPassword}
 }
 
 // Load reads a service's configuration from an environment in the form of os.Environ. The warnings are for a
@@ -130,6 +132,10 @@ func Load(service string, environ []string) (Config, []string, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
+	c.Kafka.Security = security.FromEnvironment(func(name string) string { return env[name] })
+	for _, name := range ofSecurity() {
+		delete(env, name)
+	}
 	for _, name := range unavailable() {
 		if env[name] != "" {
 			errs = append(errs, fmt.Errorf("%s: this version doesn't carry it out: unset it", name))
@@ -139,19 +145,20 @@ func Load(service string, environ []string) (Config, []string, error) {
 	for _, name := range elsewhere() {
 		delete(env, name)
 	}
+	warned := append(warnings(env), c.Kafka.Security.Warnings()...)
 	if err := errors.Join(append(errs, c.Validate(service))...); err != nil {
 		for _, w := range warnings(env) {
 			err = errors.Join(err, errors.New(w))
 		}
-		return Config{}, warnings(env), fmt.Errorf("read configuration: %w", err)
+		return Config{}, warned, fmt.Errorf("read configuration: %w", err)
 	}
-	return c, warnings(env), nil
+	return c, warned, nil
 }
 
 // idRule is what Kafka takes in a group instance id, and a prefix in a topic name.
 var idRule = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
 
-// Validate reports everything that a service couldn't start with.
+// Validate reports everything that a service couldn't start with. It reads the files of Kafka.Security.
 func (c Config) Validate(service string) error {
 	var errs []error
 	add := func(name, format string, args ...any) {
@@ -164,6 +171,9 @@ func (c Config) Validate(service string) error {
 		if _, port, err := net.SplitHostPort(b); err != nil || port == "" {
 			add("REEVE_KAFKA_BROKERS", "%q is no address: give host:port", b)
 		}
+	}
+	if err := c.Kafka.Security.Check(time.Now()); err != nil {
+		errs = append(errs, err)
 	}
 	if !idRule.MatchString(c.Kafka.Prefix) || strings.Contains(c.Kafka.Prefix, "_") {
 		add("REEVE_TOPIC_PREFIX", "%q is illegal: use 1 to 100 of the characters a-z A-Z 0-9 . -", c.Kafka.Prefix)

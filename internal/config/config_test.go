@@ -57,8 +57,9 @@ func TestWhatCantBeUsedIsNamedWithItsRemedy(t *testing.T) {
 		{Registry, "REEVE_NODE=n", "REEVE_DATABASE_URL: is not set"},
 		{Registry, "REEVE_DATABSE_URL=x", "did you mean REEVE_DATABASE_URL?"},
 		{Dev, "REEVE_HTTP_ADDR=0.0.0.0:80", "only on a loopback address"},
-		{Dispatcher, "REEVE_KAFKA_TLS_CA=/x", "REEVE_KAFKA_TLS_CA: this version"},
-		{Dispatcher, "REEVE_KAFKA_SASL_PASSWORD=secret", "REEVE_KAFKA_SASL_PASSWORD: this version"},
+		{Dispatcher, "REEVE_KAFKA_TLS_CA=/x", "REEVE_KAFKA_TLS_CA: /x isn't there"},
+		{Dispatcher, "REEVE_KAFKA_SASL_PASSWORD=secret", "REEVE_KAFKA_SASL_MECHANISM: is not set"},
+		{Dispatcher, "REEVE_KAFKA_SASL_MECHANISM=scram-sha512", "did you mean SCRAM-SHA-512?"},
 		{Dispatcher, "REEVE_LABELS=gpu", "REEVE_LABELS: this version"},
 	} {
 		_, _, err := Load(tt.service, []string{tt.variable})

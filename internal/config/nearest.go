@@ -11,7 +11,7 @@ func nearest(name string) string {
 	for _, s := range settings() {
 		consider(s.name)
 	}
-	for _, known := range elsewhere() {
+	for _, known := range append(elsewhere(), ofSecurity()...) {
 		consider(known)
 	}
 	return best

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -99,28 +102,171 @@ func RetryTopics(names topics.Names, tiers []time.Duration) []Topic {
 	return out
 }
 
-// EnsureTopics creates those of the topics that don't exist; one that does is left as it is. Replication -1 is the
-// brokers' default. It returns when a broker knows all of them.
+// NotCreated says that topics are missing which this process may not create.
+type NotCreated struct {
+	Topics []string
+	Err    error // the broker's
+}
+
+func (e *NotCreated) Error() string {
+	return fmt.Sprintf("topics are missing that Kafka's ACLs don't let this process create: %s: have them made (`reeve topics` lists them with their settings, `reeve topics --commands` writes the commands), or grant Create on them: %v",
+		strings.Join(e.Topics, ", "), e.Err)
+}
+
+// Unwrap gives the broker's error.
+func (e *NotCreated) Unwrap() error { return e.Err }
+
+// EnsureTopics creates those of the topics that don't exist; one that does is left as it is, and needs no right to create
+// anything. Replication -1 is the brokers' default. It returns when a broker knows all of them. Where some may not be
+// created the error is a *NotCreated with all of those; the others are made.
 func EnsureTopics(ctx context.Context, cl *kgo.Client, replication int16, wanted ...Topic) error {
 	adm := kadm.NewClient(cl)
+	missing, err := missingTopics(ctx, cl, wanted)
+	if err != nil {
+		return err
+	}
 	var created []string
-	for _, t := range wanted {
-		configs := make(map[string]*string, len(t.Configs))
-		for k, v := range t.Configs {
-			configs[k] = &v
-		}
-		resp, err := adm.CreateTopic(ctx, t.Partitions, replication, configs, t.Name)
-		if err == nil {
-			err = resp.Err
-		}
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	var left []Topic
+	var denied error
+	for _, t := range missing {
+		err := createTopic(ctx, adm, replication, t)
+		switch {
+		case err == nil:
+			created = append(created, t.Name)
+		case security.Denied(err):
+			left, denied = append(left, t), err
+		case !errors.Is(err, kerr.TopicAlreadyExists):
 			return fmt.Errorf("create topic %s with %d partitions: %w", t.Name, t.Partitions, creationRemedy(err))
 		}
-		if err == nil {
-			created = append(created, t.Name)
+	}
+	if err := awaitTopics(ctx, adm, created); err != nil {
+		return err
+	}
+	if denied == nil {
+		return nil
+	}
+	return awaitOthers(ctx, cl, left, denied)
+}
+
+// othersLimit is how long topics that somebody else has to make are waited for: brokers learn of a new one a moment after
+// its maker was told that it is there.
+const othersLimit = 3 * time.Second
+
+// awaitOthers waits for topics that this process may not make.
+func awaitOthers(ctx context.Context, cl *kgo.Client, topics []Topic, denied error) error {
+	waiting, cancel := context.WithTimeout(ctx, othersLimit)
+	defer cancel()
+	tick := time.NewTicker(othersLimit / 10)
+	defer tick.Stop()
+	for {
+		select {
+		case <-waiting.Done():
+			not := &NotCreated{Err: denied}
+			for _, t := range topics {
+				not.Topics = append(not.Topics, t.Name)
+			}
+			return not
+		case <-tick.C:
+		}
+		if left, err := missingTopics(ctx, cl, topics); err == nil {
+			topics = left
+		}
+		if len(topics) == 0 {
+			return nil
 		}
 	}
-	return awaitTopics(ctx, adm, created)
+}
+
+// ListTopics describes topics, with what this process may do with them and each with its own error: the admin client's own gives none of them where the broker keeps
+// one from this process.
+func ListTopics(ctx context.Context, cl *kgo.Client, names ...string) (kadm.TopicDetails, error) {
+	answer, err := metadata(ctx, cl, names)
+	if err != nil {
+		return nil, err
+	}
+	out := make(kadm.TopicDetails, len(answer.Topics))
+	for _, t := range answer.Topics {
+		if t.Topic == nil {
+			continue
+		}
+		d := kadm.TopicDetail{Topic: *t.Topic, ID: t.TopicID, IsInternal: t.IsInternal, Partitions: make(kadm.PartitionDetails, len(t.Partitions)),
+			AuthorizedOperations: kadm.DecodeACLOperations(t.AuthorizedOperations), Err: kerr.ErrorForCode(t.ErrorCode)}
+		for _, p := range t.Partitions {
+			d.Partitions[p.Partition] = kadm.PartitionDetail{Topic: *t.Topic, Partition: p.Partition, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch,
+				Replicas: p.Replicas, ISR: p.ISR, OfflineReplicas: p.OfflineReplicas, Err: kerr.ErrorForCode(p.ErrorCode)}
+		}
+		out[d.Topic] = d
+	}
+	return out, nil
+}
+
+// metadata asks any broker about topics.
+func metadata(ctx context.Context, cl *kgo.Client, names []string) (*kmsg.MetadataResponse, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{} // nil would be all
+	req.IncludeTopicAuthorizedOperations = true
+	for _, name := range names {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = &name
+		req.Topics = append(req.Topics, t)
+	}
+	return req.RequestWith(ctx, cl)
+}
+
+// missingTopics are those that don't exist.
+func missingTopics(ctx context.Context, cl *kgo.Client, wanted []Topic) ([]Topic, error) {
+	names := make([]string, len(wanted))
+	for i, t := range wanted {
+		names[i] = t.Name
+	}
+	known, err := ListTopics(ctx, cl, names...)
+	if err != nil {
+		return nil, fmt.Errorf("look up topics: %w", err)
+	}
+	var missing []Topic
+	var hidden []string
+	var why error
+	for _, t := range wanted {
+		switch found := known[t.Name]; {
+		case security.Denied(found.Err):
+			hidden, why = append(hidden, t.Name), found.Err
+		case found.Err != nil || len(found.Partitions) == 0:
+			missing = append(missing, t)
+		}
+	}
+	if why != nil {
+		return nil, Explained("look up the topics "+strings.Join(hidden, ", ")+", which this process may not even describe", why)
+	}
+	return missing, nil
+}
+
+// CheckTopic reports whether a topic exists or could be made by this process; the error is a *NotCreated where neither is
+// so. It makes nothing.
+func CheckTopic(ctx context.Context, cl *kgo.Client, replication int16, t Topic) error {
+	missing, err := missingTopics(ctx, cl, []Topic{t})
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	answers, err := kadm.NewClient(cl).ValidateCreateTopics(ctx, t.Partitions, replication, nil, t.Name)
+	if err == nil {
+		_, err = answers.On(t.Name, func(r *kadm.CreateTopicResponse) error { return r.Err })
+	}
+	if security.Denied(err) {
+		return &NotCreated{[]string{t.Name}, err}
+	}
+	return nil // what else is wrong shows when it is made
+}
+
+func createTopic(ctx context.Context, adm *kadm.Client, replication int16, t Topic) error {
+	configs := make(map[string]*string, len(t.Configs))
+	for k, v := range t.Configs {
+		configs[k] = &v
+	}
+	resp, err := adm.CreateTopic(ctx, t.Partitions, replication, configs, t.Name)
+	if err == nil {
+		err = resp.Err
+	}
+	return err
 }
 
 // awaitTopics waits until a broker knows the topics: the controller answers before it has told the brokers.
@@ -147,14 +293,10 @@ func awaitTopics(ctx context.Context, adm *kadm.Client, names []string) error {
 }
 
 func creationRemedy(err error) error {
-	switch {
-	case errors.Is(err, kerr.InvalidReplicationFactor):
+	if errors.Is(err, kerr.InvalidReplicationFactor) {
 		return fmt.Errorf("set REEVE_TOPIC_REPLICATION to at most the number of brokers: %w", err)
-	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-		return fmt.Errorf("allow it, or create the topic by hand: %w", err)
-	default:
-		return err
 	}
+	return err
 }
 
 // MaxBytes is a topic's record size limit.

@@ -18,6 +18,8 @@
 // Tests keep apart by names: Prefix gives a test a prefix for everything it makes on Kafka, Schema a schema in Postgres;
 // both are removed at its end. So tests may run side by side.
 //
+// SecuredKafka is another Apache Kafka with TLS, SASL and ACLs, for the tests that are about these.
+//
 // Why here and not in tests/: services' own tests need it as well, and the tests module requires services, so that
 // services can't import it. What needs services' binaries (starting them, speaking REST) is in tests/harness.
 package testenv

@@ -23,6 +23,7 @@ const cleanLimit = 30 * time.Second
 // servers are this process's own, started on first use. They end with the process.
 type servers struct {
 	kafka, postgres func() (*Server, error)
+	secured         func() (*Secured, error)
 }
 
 // shared gives the process's servers. It is a function with a memory, since tests have no other place to share one.
@@ -30,6 +31,7 @@ var shared = sync.OnceValue(func() *servers {
 	return &servers{
 		kafka:    sync.OnceValues(func() (*Server, error) { return announce(StartKafka(context.Background(), stderr)) }),
 		postgres: sync.OnceValues(func() (*Server, error) { return announce(StartPostgres(context.Background(), stderr)) }),
+		secured:  sync.OnceValues(func() (*Secured, error) { return StartSecuredKafka(context.Background(), stderr) }),
 	}
 })
 

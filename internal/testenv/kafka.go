@@ -156,24 +156,7 @@ func runApache(ctx context.Context, dir, jars string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := filepath.Join(dir, "server.properties")
-	if err := os.WriteFile(config, fmt.Appendf(nil, settings, addrs[0], addrs[1], dir), 0o644); err != nil {
-		return nil, err
-	}
-	format := java(ctx, jars, "kafka.tools.StorageTool", "format", "-t", "cmVldmUtdGVzdC1rYWZrYQ", "-c", config)
-	if out, err := format.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("format storage: %w\n%s", err, out)
-	}
-	c, err := startChild(dir, "KILL", nil, java(ctx, jars, "kafka.Kafka", config).Args...)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	if err := c.await(ctx, func(ctx context.Context) error { return pingKafka(ctx, addrs[0]) }); err != nil {
-		return nil, err
-	}
-	return &Server{Address: addrs[0], About: "Apache Kafka " + kafkaVersion(jars), PID: c.pid(), stop: c.stop}, nil
+	return runKafka(ctx, dir, jars, addrs[0], fmt.Sprintf(settings, addrs[0], addrs[1], dir))
 }
 
 func java(ctx context.Context, jars, class string, args ...string) *exec.Cmd {

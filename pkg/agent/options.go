@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/client"
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
@@ -41,7 +42,11 @@ type Options struct {
 	// CreateTopics makes topics of replies and of published records that don't exist. Defaults to false.
 	CreateTopics bool
 
-	// Kafka are further options of every Kafka client: TLS, SASL, a dialer, hooks for metrics and traces (kprom, kotel).
+	// Security is how Kafka is reached: TLS and SASL. REEVE_KAFKA_TLS_CA, _CERT, _KEY and REEVE_KAFKA_SASL_MECHANISM,
+	// _USERNAME, _PASSWORD. Defaults to neither.
+	Security security.Config
+	// Kafka are further options of every Kafka client: a dialer, another way of authentication, hooks for metrics and traces
+	// (kprom, kotel).
 	Kafka []kgo.Opt
 	// HTTP does the requests to the registry. Defaults to a client of the Runner's own.
 	HTTP *http.Client
@@ -103,8 +108,17 @@ func (o Options) resolve() (Options, error) {
 		}
 		o.Replication = int16(n)
 	}
+	if o.Security == (security.Config{}) {
+		o.Security = security.FromEnvironment(func(name string) string { return env[name] })
+	}
+	if err := o.Security.Check(time.Now()); err != nil {
+		errs = append(errs, err)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	for _, w := range o.Security.Warnings() {
+		o.Logger.Warn(w)
 	}
 	if o.OnAlert == nil {
 		o.OnAlert = func(Alert) {}

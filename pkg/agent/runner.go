@@ -203,9 +203,9 @@ func (r *Runner) Start(ctx context.Context) error {
 
 // connect makes the clients and the producers.
 func (r *Runner) connect(ctx context.Context) (*running, error) {
-	o := append([]kgo.Opt{
-		kgo.SeedBrokers(r.opts.Brokers...), kgo.ClientID(status.ClientID(service)), kgo.WithLogger(clientLog{r.log}), kgo.DisableClientMetrics(),
-	}, r.opts.Kafka...)
+	o := slices.Concat([]kgo.Opt{
+		kgo.SeedBrokers(r.opts.Brokers...), kgo.ClientID(status.ClientID(service)), kgo.WithLogger(r.opts.Security.Log(r.log)), kgo.DisableClientMetrics(),
+	}, r.opts.Security.Opts(), r.opts.Kafka)
 	run := &running{kafka: o, alerts: make(chan Alert, 64)}
 	limited, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
@@ -222,6 +222,9 @@ func (r *Runner) connect(ctx context.Context) (*running, error) {
 	}
 	if err != nil {
 		run.close()
+		if p, ok := r.opts.Security.Diagnose(err); ok {
+			return nil, fmt.Errorf("connect to Kafka at %s: %s: %s: %w", strings.Join(r.opts.Brokers, ","), p.What, p.Remedy, err)
+		}
 		return nil, fmt.Errorf("reach Kafka at %s: start it, or give its address in Options.Brokers or REEVE_KAFKA_BROKERS: %w", strings.Join(r.opts.Brokers, ","), err)
 	}
 	run.reporter = status.NewReporter(run.client, r.names, service, r.opts.Node, r.log)
@@ -482,17 +485,4 @@ func (r *Runner) lookReady() {
 		}
 	}
 	r.served()
-}
-
-// clientLog passes the Kafka client's own warnings and errors on.
-type clientLog struct{ logger *slog.Logger }
-
-func (clientLog) Level() kgo.LogLevel { return kgo.LogLevelWarn }
-
-func (l clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	to := slog.LevelWarn
-	if level == kgo.LogLevelError {
-		to = slog.LevelError
-	}
-	l.logger.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
 }

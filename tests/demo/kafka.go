@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,13 +13,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/security"
 )
 
 // userPartitions is how many partitions a topic of webhooks gets where the demo creates it.
 const userPartitions = 4
 
 func newClient(brokers string, opts ...kgo.Opt) (*kgo.Client, error) {
-	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.ClientID("github-bridge"))...)
+	way := security.FromEnvironment(os.Getenv).Opts() // as the services of the demo go
+	client, err := kgo.NewClient(slices.Concat(opts, way, []kgo.Opt{kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.ClientID("github-bridge")})...)
 	if err != nil {
 		return nil, fmt.Errorf("make Kafka client for %s: %w", brokers, err)
 	}

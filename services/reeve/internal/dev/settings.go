@@ -54,6 +54,9 @@ func (s settings) check() error {
 	if err := s.Validate(config.Dev); err != nil {
 		return err
 	}
+	if s.embeddedKafka && s.Kafka.Security.Protocol() != "PLAINTEXT" {
+		return cli.Usagef("the embedded Kafka has neither TLS nor SASL, which REEVE_KAFKA_TLS_… and REEVE_KAFKA_SASL_… ask for: unset them, or name a Kafka by --brokers")
+	}
 	host, _, _ := strings.Cut(s.kafkaListen, ":")
 	if s.embeddedKafka && slices.Contains([]string{"", "0.0.0.0", "[", "*"}, host) {
 		return cli.Usagef("--kafka-listen %s: the broker tells clients this address to connect to, so it must be one: give 127.0.0.1:PORT, or this machine's own", s.kafkaListen)

@@ -69,7 +69,7 @@ func TestAPathThatEscapesThroughALinkIsRefused(t *testing.T) {
 
 func TestTheEnvironmentIsAllowedReadAndGiven(t *testing.T) {
 	root := tree(t, map[string]string{"a/.env": "# comment\nexport FILE='from file' \nBOTH=file\nEMPTY=\nQUOTED=\"a # b\"\nREEVE_INSTANCE=forged\n"})
-	l := Launcher{AgentsDir: root, Environ: []string{"PATH=/bin", "SECRET=x", "LC_ALL=C", "PATHS=x"}}
+	l := Launcher{AgentsDir: root, Environ: []string{"PATH=/bin", "SECRET=x", "REEVE_KAFKA_SASL_PASSWORD=x", "REEVE_KAFKA_TLS_KEY=/k", "LC_ALL=C", "PATHS=x"}}
 	env, err := l.environment(filepath.Join(root, "a"), map[string]string{"BOTH": "spec"})
 	if err != nil {
 		t.Fatal(err)

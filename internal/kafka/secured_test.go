@@ -1,0 +1,276 @@
+package kafka
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/testenv"
+	"github.com/reeve-run/reeve/pkg/security"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+const scramUser, scramPassword = "scram-user", "scram-s3cret"
+
+// secured is the shared secured Kafka with the users of these tests, which may do everything.
+func secured(t *testing.T) *testenv.Secured {
+	t.Helper()
+	k := testenv.SecuredKafka(t)
+	if err := k.AddUser(t.Context(), scramUser, scramPassword); err != nil {
+		t.Fatal(err)
+	}
+	allow(t, k, "t", scramUser, testenv.PlainUser, "token-user", "cert-user")
+	return k
+}
+
+// allow lets users do everything with the topics whose names have a prefix.
+func allow(t *testing.T, k *testenv.Secured, prefix string, users ...string) {
+	t.Helper()
+	principals := make([]string, len(users))
+	for i, u := range users {
+		principals[i] = "User:" + u
+	}
+	made, err := admin(t, k).CreateACLs(t.Context(), kadm.NewACLs().Topics(prefix).ResourcePatternType(kadm.ACLPatternPrefixed).
+		Operations(kadm.OpAll).Allow(principals...).AllowHosts("*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range made {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
+func admin(t *testing.T, k *testenv.Secured) *kadm.Client {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(k.Address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return kadm.NewClient(cl)
+}
+
+func tokenFile(t *testing.T, token string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEveryWayIntoASecuredKafkaWorks(t *testing.T) {
+	k := secured(t)
+	cert, key, err := k.Authority.Issue("cert-user", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := testenv.Token("token-user", time.Hour)
+	ca := k.Authority.File
+	for name, way := range map[string]struct {
+		address  string
+		security security.Config
+	}{
+		"PLAIN":                 {k.SASL, security.Config{TLSCA: ca, Mechanism: security.Plain, Username: testenv.PlainUser, Password: testenv.PlainPassword}},
+		"SCRAM-SHA-256":         {k.SASL, security.Config{TLSCA: ca, Mechanism: security.ScramSHA256, Username: scramUser, Password: scramPassword}},
+		"SCRAM-SHA-512":         {k.SASL, security.Config{TLSCA: ca, Mechanism: security.ScramSHA512, Username: scramUser, Password: scramPassword}},
+		"SCRAM without TLS":     {k.SASLPlaintext, security.Config{Mechanism: security.ScramSHA512, Username: scramUser, Password: scramPassword}},
+		"a password in a file":  {k.SASL, security.Config{TLSCA: ca, Mechanism: security.ScramSHA512, Username: scramUser, Password: security.Secret("file:" + tokenFile(t, scramPassword))}},
+		"OAUTHBEARER":           {k.SASL, security.Config{TLSCA: ca, Mechanism: security.OAuthBearer, Password: security.Secret(token)}},
+		"OAUTHBEARER in a file": {k.SASL, security.Config{TLSCA: ca, Mechanism: security.OAuthBearer, Password: security.Secret("file:" + tokenFile(t, token))}},
+		"a client certificate":  {k.Mutual, security.Config{TLSCA: ca, TLSCert: cert, TLSKey: key}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := way.security.Check(time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			cl, err := Connect(t.Context(), config.Kafka{Brokers: []string{way.address}, Security: way.security}, quiet())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
+			topic := testenv.Unique()
+			if err := EnsureTopics(t.Context(), cl, 1, Topic{Name: topic, Partitions: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("v")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestWhatKeepsAProcessOutIsNamedWithItsRemedyAtOnce(t *testing.T) {
+	k := secured(t)
+	stranger, strangerKey, err := k.Stranger.Issue("cert-user", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, oldKey, err := k.Authority.Issue("old-user", time.Now().Add(-time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := k.Authority.File
+	scram := security.Config{TLSCA: ca, Mechanism: security.ScramSHA512, Username: scramUser, Password: scramPassword}
+	with := func(change func(*security.Config)) security.Config {
+		c := scram
+		change(&c)
+		return c
+	}
+	for name, c := range map[string]struct {
+		address  string
+		security security.Config
+		says     []string
+		late     bool // a broker that says nothing is asked again for a while
+	}{
+		"wrong password":        {k.SASL, with(func(c *security.Config) { c.Password = "wr0ng" }), []string{"refused the credentials", scramUser, security.EnvPassword}, false},
+		"wrong password, PLAIN": {k.SASL, with(func(c *security.Config) { c.Mechanism, c.Password = security.Plain, "wr0ng" }), []string{"refused the credentials", "PLAIN"}, false},
+		"expired token": {k.SASL, security.Config{TLSCA: ca, Mechanism: security.OAuthBearer, Password: security.Secret(testenv.Token("token-user", -time.Second))},
+			[]string{"refused the token", security.EnvPassword}, false},
+		"untrusted authority":        {k.SASL, with(func(c *security.Config) { c.TLSCA = k.Stranger.File }), []string{"authority that isn't trusted", "CN=authority", security.EnvTLSCA}, false},
+		"not a system authority":     {k.SASL, with(func(c *security.Config) { c.TLSCA = security.SystemCA }), []string{"authority that isn't trusted", `"system" now`}, false},
+		"expired broker":             {k.Expired, scram, []string{"expired on " + time.Now().Add(-time.Hour).UTC().Format("2006-01-02"), "expired-broker"}, false},
+		"a stranger's certificate":   {k.Mutual, security.Config{TLSCA: ca, TLSCert: stranger, TLSKey: strangerKey}, []string{"refused the client's certificate", security.EnvTLSCert}, false},
+		"an expired certificate":     {k.Mutual, security.Config{TLSCA: ca, TLSCert: old, TLSKey: oldKey}, []string{security.EnvTLSCert, "expired on"}, false},
+		"no certificate":             {k.Mutual, security.Config{TLSCA: ca}, []string{"may want a client certificate", security.EnvTLSCert}, false},
+		"TLS where there is none":    {k.SASLPlaintext, scram, []string{"doesn't speak TLS", "REEVE_KAFKA_BROKERS"}, true},
+		"no TLS where it is needed":  {k.SASL, with(func(c *security.Config) { c.TLSCA = "" }), []string{"speaks TLS", security.EnvTLSCA}, true},
+		"no SASL where it is needed": {k.SASLPlaintext, security.Config{}, []string{"wants SASL", security.EnvMechanism}, true},
+		"a mechanism that isn't there": {k.Mutual, with(func(c *security.Config) { c.TLSCA = ca; c.TLSCert, c.TLSKey = issue(t, k, "cert-user") }),
+			[]string{"doesn't offer the mechanism"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			var logged bytes.Buffer
+			cl, err := Connect(ctx, config.Kafka{Brokers: []string{c.address}, Security: c.security}, slog.New(slog.NewTextHandler(&logged, nil)))
+			if err == nil {
+				cl.Close()
+				t.Fatal("it was let in")
+			}
+			if refused := (*Refused)(nil); !errors.As(err, &refused) {
+				t.Errorf("%T", err)
+			}
+			for _, says := range append(c.says, c.address) {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("the error doesn't say %q: %v", says, err)
+				}
+			}
+			if !c.late && time.Since(began) > 2*time.Second {
+				t.Errorf("it took %s: it was tried again in vain", time.Since(began))
+			}
+			for _, secret := range []string{scramPassword, "wr0ng"} {
+				if strings.Contains(err.Error()+logged.String()+fmt.Sprintf("%+v %#v", c.security, c.security), secret) {
+					t.Errorf("a password is told: %v\n%s\n%+v", err, logged.String(), c.security)
+				}
+			}
+		})
+	}
+}
+
+func issue(t *testing.T, k *testenv.Secured, name string) (cert, key string) {
+	t.Helper()
+	cert, key, err := k.Authority.Issue(name, time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+func TestACertificateIsRotatedUnderARunningClient(t *testing.T) {
+	k := secured(t)
+	cert, key := issue(t, k, "nobody")
+	way := security.Config{TLSCA: k.Authority.File, TLSCert: cert, TLSKey: key}
+	dial := way.Dialer()
+	user := func() string {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(k.Mutual), kgo.Dialer(dial))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		listed, err := kadm.NewClient(cl).ListTopics(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(listed.Names(), " ")
+	}
+	topic := testenv.Unique()
+	if _, err := admin(t, k).CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	if seen := user(); strings.Contains(seen, topic) {
+		t.Errorf("nobody sees %s", seen)
+	}
+	newCert, newKey := issue(t, k, "cert-user")
+	for from, to := range map[string]string{newCert: cert, newKey: key} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen := user(); !strings.Contains(seen, topic) {
+		t.Errorf("the certificate in the file is another one's now, and he sees only %q", seen)
+	}
+}
+
+// Topics that an operator made are used as they are, by a process that may not make any.
+func TestTopicsMadeElsewhereNeedNoRightToCreate(t *testing.T) {
+	k := secured(t)
+	user := testenv.Unique()
+	if err := k.AddUser(t.Context(), user, "pw"); err != nil {
+		t.Fatal(err)
+	}
+	names := topics.Names{Prefix: testenv.Unique()}
+	wanted := []Topic{ControlTopic(names), StatusTopic(names), OutcomesTopic(names)}
+	made, err := admin(t, k).CreateACLs(t.Context(), kadm.NewACLs().Topics(names.Control(), names.Status(), names.Outcomes()).
+		ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpRead, kadm.OpWrite).Allow("User:"+user).AllowHosts("*"))
+	if err != nil || len(made) == 0 || made[0].Err != nil {
+		t.Fatal(made, err)
+	}
+	cl, err := Connect(t.Context(), config.Kafka{Brokers: []string{k.SASL}, Security: security.Config{TLSCA: k.Authority.File, Mechanism: security.ScramSHA256, Username: user, Password: "pw"}}, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	err = EnsureTopics(t.Context(), cl, 1, wanted...)
+	var not *NotCreated
+	if !errors.As(err, &not) || len(not.Topics) != 3 || !strings.Contains(err.Error(), "reeve topics --commands") {
+		t.Fatalf("without the topics: %v", err)
+	}
+	for _, w := range wanted {
+		if _, err := admin(t, k).CreateTopic(t.Context(), w.Partitions, 1, nil, w.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := EnsureTopics(t.Context(), cl, 1, wanted...); err != nil {
+		t.Errorf("with the topics: %v", err)
+	}
+	var logged bytes.Buffer
+	rights := Tolerance{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	for range 3 {
+		raise := RaiseMaxBytes(t.Context(), cl, names.Outcomes(), 32<<20)
+		trim := Trim(t.Context(), cl, map[string]map[int32]int64{names.Outcomes(): {0: 1}})
+		if raise == nil || trim == nil {
+			t.Fatal("it is allowed")
+		}
+		if err := errors.Join(rights.Accept("raise", "large ones wait", raise), rights.Accept("trim", "it grows", trim)); err != nil {
+			t.Errorf("it isn't seen as a missing right: %v", err)
+		}
+	}
+	if n := strings.Count(logged.String(), "\n"); n != 2 {
+		t.Errorf("%d lines for two missing rights:\n%s", n, logged.String())
+	}
+}
