@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -24,6 +25,9 @@ import (
 // lookAgain is how long Follow waits before it looks again for a control topic that doesn't exist yet: the registry,
 // which makes it, may start later.
 const lookAgain = 500 * time.Millisecond
+
+// tellAgain is how often a wait is told of.
+const tellAgain = 30 * time.Second
 
 // A Handler is told of the agents. Calls come from one goroutine, one after the other; specs are the handler's to keep
 // and never change.
@@ -81,7 +85,7 @@ type follower struct {
 
 // bounds gives the log's first and last committed offset, once the topic exists.
 func (f *follower) bounds(ctx context.Context, adm *kadm.Client) (start, end int64, err error) {
-	told := false
+	var told time.Time
 	for {
 		starts, err1 := adm.ListStartOffsets(ctx, f.topic)
 		ends, err2 := adm.ListCommittedOffsets(ctx, f.topic)
@@ -94,9 +98,9 @@ func (f *follower) bounds(ctx context.Context, adm *kadm.Client) (start, end int
 		case err == nil:
 			err = kerr.UnknownTopicOrPartition
 		}
-		if !told && ctx.Err() == nil {
-			told = true
-			f.logger.Info("wait for the control topic, which the registry makes", slog.String("topic", f.topic), slog.Any("error", err))
+		if ctx.Err() == nil && time.Since(told) > tellAgain {
+			told = time.Now()
+			f.waiting(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -104,6 +108,15 @@ func (f *follower) bounds(ctx context.Context, adm *kadm.Client) (start, end int
 		case <-time.After(lookAgain):
 		}
 	}
+}
+
+// waiting says what is waited for.
+func (f *follower) waiting(err error) {
+	if p, ok := (security.Config{}).Diagnose(err); ok {
+		f.logger.Warn("wait for the right to read the control topic", slog.String("topic", f.topic), slog.Any("error", err), slog.String("remedy", p.Remedy))
+		return
+	}
+	f.logger.Info("wait for the control topic, which the registry makes", slog.String("topic", f.topic), slog.Any("error", err))
 }
 
 func (f *follower) record(r *kgo.Record) {

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
@@ -49,13 +50,20 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 			m.mu.Unlock()
 			return
 		}
-		if tries%20 == 0 {
+		wait := pause
+		if security.Denied(err) {
+			m.tellDenied(err)
+			wait = deniedPause
+		} else if tries%20 == 0 {
 			m.log.Warn("waiting for the position of assigned partitions", slog.Any("error", err))
 		}
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, wait) {
 			return
 		}
 		pause = min(2*pause, retryPauseMax)
+	}
+	if len(as) > 0 {
+		m.tellDenied(nil)
 	}
 	m.cfg.Handler.Assigned(ctx, as)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
@@ -32,6 +33,9 @@ var (
 // (group.min.session.timeout.ms), since it bounds how long a dead node's work waits.
 const DefaultSession = 6 * time.Second
 
+// deniedPause is how long Poll waits where the broker doesn't let the member consume.
+const deniedPause = time.Second
+
 // MemberConfig configures a Member. Group, Topic, Service, Node and Handler are required.
 type MemberConfig struct {
 	// Opts reach the brokers (seeds, TLS, SASL, logger).
@@ -46,6 +50,9 @@ type MemberConfig struct {
 	Handler Handler
 	// Session is the session timeout. Defaults to DefaultSession.
 	Session time.Duration
+	// Denied is told when the broker refuses the member a right that it needs to consume, and with nil once it has got
+	// partitions or records again. Meanwhile it goes on trying. May be nil.
+	Denied func(err error)
 	// Logger defaults to discarding.
 	Logger *slog.Logger
 }
@@ -101,6 +108,7 @@ type Member struct {
 	committed map[int32]Position // the last that this process committed and saw confirmed
 	doubt     bool               // a transaction was given up whose end isn't known
 	dropped   error              // why the session has to end: partitions are assigned that the Handler wasn't told of
+	denied    bool               // as Denied was told last
 }
 
 // NewMember joins the group. It returns at once; assignments come to the Handler.
@@ -163,18 +171,42 @@ func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 			return nil, ErrClosed
 		}
 		var fatal error
-		fs.EachError(func(_ string, p int32, err error) { fatal = errors.Join(fatal, m.fetchError(ctx, p, err)) })
+		denied := false
+		fs.EachError(func(_ string, p int32, err error) {
+			fatal = errors.Join(fatal, m.fetchError(ctx, p, err))
+			denied = denied || security.Denied(err)
+		})
 		if fatal != nil {
 			m.cl.AllowRebalance()
 			return nil, fatal
 		}
 		if !fs.Empty() {
+			m.tellDenied(nil)
 			return fs, nil
 		}
 		m.cl.AllowRebalance()
+		if denied { // the client would fetch again at once, and for ever
+			sleep(ctx, deniedPause)
+		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// tellDenied tells Denied what has changed.
+func (m *Member) tellDenied(err error) {
+	m.mu.Lock()
+	before := m.denied
+	m.denied = err != nil
+	m.mu.Unlock()
+	if before == (err != nil) {
+		return
+	}
+	if m.cfg.Denied != nil {
+		m.cfg.Denied(err)
+	} else if err != nil {
+		m.log.Warn("fetching waits for a right", slog.String("topic", m.cfg.Topic), slog.Any("error", err))
 	}
 }
 
@@ -200,6 +232,9 @@ func (m *Member) fetchError(ctx context.Context, p int32, err error) error {
 		return ErrReplaced
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		m.skipTo(ctx, p)
+		return nil
+	case security.Denied(err):
+		m.tellDenied(err)
 		return nil
 	}
 	m.log.Warn("fetching goes on after an error", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Any("error", err))

@@ -128,9 +128,13 @@ func (e *Engine) address(ctx context.Context, t *transaction) {
 	t.tx.Records, t.owners = w.records(t.batch)
 }
 
-// makeDLQ makes the dead-letter topic on first use.
+// makeDLQ makes the dead-letter topic on first use. One that somebody else made needs no right to.
 func (e *Engine) makeDLQ(ctx context.Context) {
 	adm := kadm.NewClient(e.member.Client())
+	if found, err := adm.ListTopics(ctx, e.dlq()); err == nil && found[e.dlq()].Err == nil && len(found[e.dlq()].Partitions) > 0 {
+		e.delivery.dlqReady = true
+		return
+	}
 	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("delete"), "retention.ms": kadm.StringPtr("-1")}
 	if limit := e.recordLimit(ctx, adm); limit > 0 {
 		configs["max.message.bytes"] = kadm.StringPtr(strconv.Itoa(limit + 64<<10))

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -46,7 +48,7 @@ type Config struct {
 
 // Alert asks for a person. The same Kind with Resolved takes it back.
 type Alert struct {
-	Kind     string // destination_unwritable, records_lost
+	Kind     string // destination_unwritable, records_lost, kafka_denied
 	Severity string // warning, critical
 	Message  string
 	Resolved bool
@@ -123,6 +125,16 @@ func New(cfg Config) *Engine {
 	return e
 }
 
+// denied tells that the worker may not consume, and that it may again.
+func (e *Engine) denied(err error) {
+	a := Alert{Kind: "kafka_denied", Severity: "critical", Resolved: err == nil, Message: "its tasks are consumed again"}
+	if p, ok := (security.Config{}).Diagnose(err); ok {
+		a.Message = fmt.Sprintf("the worker can't consume %s in the group %s: %s (%v): %s", e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name),
+			e.cfg.Names.WorkGroup(e.cfg.Spec.Topic, e.cfg.Spec.Name), p.What, err, p.Remedy)
+	}
+	e.cfg.Alert(a)
+}
+
 // Start joins the agent's work group.
 func (e *Engine) Start() error {
 	e.mu.Lock() // the Handler waits until the member is there
@@ -131,7 +143,7 @@ func (e *Engine) Start() error {
 		Opts: e.cfg.Opts, Names: e.cfg.Names, Service: e.cfg.Service, Node: e.cfg.Node,
 		Group:   e.cfg.Names.WorkGroup(e.cfg.Spec.Topic, e.cfg.Spec.Name),
 		Topic:   e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name),
-		Handler: (*ownership)(e), Session: e.cfg.Session, Logger: e.log,
+		Handler: (*ownership)(e), Session: e.cfg.Session, Denied: e.denied, Logger: e.log,
 	})
 	if err != nil {
 		return err

@@ -115,7 +115,7 @@ func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
 	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(status.ClientID(config.Dispatcher)))
 	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Logger: logger})
 	if err != nil {
-		return fmt.Errorf("prepare transactions: %w", err)
+		return kafka.Explained("prepare transactions", err)
 	}
 	defer pool.Close()
 	// What can't be reported for a while is out of date: it is dropped.
@@ -128,6 +128,7 @@ func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
 		Kafka: a.cfg.Kafka, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Opts: opts, Client: client, Pool: pool,
 		Reporter: dispatch.NewReporter(reports, names, config.Dispatcher, a.cfg.Node, logger),
 		Metrics:  dispatch.NewMetrics(a.metrics), Logger: logger, CreateTopics: a.cfg.CreateTopics,
+		Rights: &kafka.Tolerance{Logger: logger},
 	})
 	ended := make(chan error, 1)
 	go func() { ended <- fleet.Run(ctx) }()

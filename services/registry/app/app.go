@@ -112,6 +112,7 @@ type parts struct {
 	fleet  *fleet.Fleet
 	pulse  *pulse
 	tasks  *history.Store
+	rights *kafka.Tolerance
 
 	outcomes, reports *projection.Projection
 }
@@ -120,7 +121,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	gin.SetMode(gin.ReleaseMode)
 	log, names := a.cfg.Logger, a.cfg.Kafka.Names()
 	opts := kafka.Options(a.cfg.Kafka, log)
-	p := &parts{cfg: a.cfg, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, relay: relay.New(db, opts, names, log)}
+	p := &parts{cfg: a.cfg, rights: &kafka.Tolerance{Logger: log}, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, relay: relay.New(db, opts, names, log)}
 	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers}, p.relay.Kick)
 	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node, Logger: log}
 	p.pulse = newPulse(p)

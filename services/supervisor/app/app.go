@@ -177,7 +177,7 @@ func (a *App) supervise(ctx context.Context) error {
 	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(status.ClientID(config.Supervisor)))
 	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Supervisor, Node: a.cfg.Node, Logger: logger})
 	if err != nil {
-		return fmt.Errorf("prepare transactions: %w", err)
+		return kafka.Explained("prepare transactions", err)
 	}
 	defer pool.Close()
 	starter := process.NewStarter()

@@ -33,10 +33,7 @@ func (k *Keeper) userTopic(ctx context.Context, a *spec.Agent) ([16]byte, error)
 
 // taskTopic makes the agent's task topic and sees to it that topics that its records go through take them.
 func (k *Keeper) taskTopic(ctx context.Context, a *spec.Agent) error {
-	source, err := kafka.MaxBytes(ctx, k.env.Client, a.Topic)
-	if isUnknownTopic(err) {
-		source, err = kafka.DefaultMaxBytes, nil
-	}
+	source, err := k.sourceLimit(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -58,9 +55,22 @@ func (k *Keeper) taskTopic(ctx context.Context, a *spec.Agent) error {
 		}
 	}
 	for _, topic := range through {
-		if err := kafka.RaiseMaxBytes(ctx, k.env.Client, topic, limit); err != nil {
+		err := kafka.RaiseMaxBytes(ctx, k.env.Client, topic, limit)
+		if err := k.env.Rights.Accept("read and raise the record size limit of "+topic, fmt.Sprintf("an event that is too large for it will wait; its max.message.bytes should be at least %d", limit), err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sourceLimit is the largest record that the agent's topic takes.
+func (k *Keeper) sourceLimit(ctx context.Context, a *spec.Agent) (int, error) {
+	source, err := kafka.MaxBytes(ctx, k.env.Client, a.Topic)
+	if err == nil {
+		return source, nil
+	}
+	if isUnknownTopic(err) {
+		return kafka.DefaultMaxBytes, nil
+	}
+	return kafka.DefaultMaxBytes, k.env.Rights.Accept("read the settings of "+a.Topic, "its record size limit is taken to be Kafka's default", err)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -24,6 +25,7 @@ type Environment struct {
 	Reporter      *Reporter
 	Metrics       *Metrics
 	Logger        *slog.Logger
+	Rights        *kafka.Tolerance // for those that routing can do without
 	// CreateTopics lets the dispatcher make user topics that agents name.
 	CreateTopics bool
 }

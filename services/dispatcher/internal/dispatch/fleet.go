@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/control"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -90,6 +92,16 @@ func (f *Fleet) fail(err error) {
 	}
 }
 
+// deniedTier alerts that due retries can't be moved for want of a right, and takes it back with nil.
+func (f *Fleet) deniedTier(delay time.Duration, err error) {
+	if err == nil {
+		f.env.Reporter.Reporter.Alert(status.Alert{Kind: kindDenied, Severity: "warning", Message: "retries are moved again", Resolved: true})
+		return
+	}
+	f.env.Reporter.Alert("", "", kindDenied, fmt.Sprintf("consume %s in the group %s: %v: %s; the dispatcher goes on by itself then",
+		f.env.Names.Retry(delay), f.env.Names.RetryGroup(delay), err, kafka.Remedy(err)))
+}
+
 // runTier moves a tier's due retries.
 func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	tier := &Tier{
@@ -108,8 +120,9 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	group := f.env.Names.RetryGroup(delay)
 	count := f.env.Metrics.moved(delay)
 	c, err := NewCarrier(CarrierConfig{
-		Member: hop.MemberConfig{Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node},
-		Pool:   f.env.Pool, Rule: tier, Logger: f.env.Logger,
+		Member: hop.MemberConfig{Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node,
+			Denied: func(err error) { f.deniedTier(delay, err) }},
+		Pool: f.env.Pool, Rule: tier, Logger: f.env.Logger,
 	}, func(n int) { count.Add(float64(n)) })
 	if err != nil {
 		f.fail(err)
@@ -292,13 +305,13 @@ func (f *Fleet) lookAtTopics(ctx context.Context) error {
 		return nil
 	}
 	adm := f.env.admin()
-	found, err := adm.ListTopics(ctx, names...)
+	found, err := kafka.ListTopics(ctx, f.env.Client, names...)
 	if err != nil {
 		return err
 	}
 	exist := names[:0]
 	for _, name := range names {
-		if t, ok := found[name]; ok && t.Err == nil {
+		if t, ok := found[name]; ok && t.Err == nil { // of one that may not be described nothing is known
 			exist = append(exist, name)
 		}
 	}

@@ -8,8 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 )
@@ -33,6 +35,7 @@ type Keeper struct {
 	carrier *Carrier // while the agent is routed
 	lane    *Lane
 	topicID [16]byte // of the user topic, as of the start of the lane
+	refused bool     // the alert that a right is missing stands
 	lag     *int64
 	counted map[int32]offsets.Count // by partition of the user topic, as of the end of the last lane
 	told    map[int32]offsets.Count // what the last heartbeats said
@@ -128,8 +131,19 @@ func (k *Keeper) trouble(ctx context.Context, a *spec.Agent, what string, err er
 	if ctx.Err() != nil {
 		return
 	}
-	k.env.Logger.Warn(what, slog.String("agent", a.Ref()), slog.Any("error", err))
-	k.tell(a, status.ReportError, &spec.Cause{Type: "DispatchError", Message: fmt.Sprintf("%s: %v", what, err), Remediation: "the dispatcher tries again by itself; see its log"})
+	cause := spec.Cause{Type: "DispatchError", Message: fmt.Sprintf("%s: %v", what, err), Remediation: "the dispatcher tries again by itself; see its log"}
+	if not := (*kafka.NotCreated)(nil); errors.As(err, &not) { // it says what to do itself
+		cause.Remediation = "the dispatcher goes on by itself once the topic is there"
+	} else if remedy := kafka.Remedy(err); remedy != "" {
+		cause.Remediation = remedy + "; the dispatcher goes on by itself then"
+	}
+	if old := k.Report().Error; old == nil || *old != cause {
+		k.env.Logger.Warn(what, slog.String("agent", a.Ref()), slog.Any("error", err), slog.String("remedy", cause.Remediation))
+		if security.Denied(err) {
+			k.alertDenied(a, cause.Message+": "+cause.Remediation)
+		}
+	}
+	k.tell(a, status.ReportError, &cause)
 	k.wait(ctx, tryAgain)
 }
 
@@ -149,6 +163,7 @@ func (k *Keeper) serve(ctx context.Context, a *spec.Agent) {
 		k.trouble(ctx, a, "make the task topic", err)
 		return
 	}
+	k.allowed(a)
 	if err := k.route(ctx, a, id); err != nil {
 		k.trouble(ctx, a, "route events", err)
 	}
@@ -167,7 +182,7 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{
 			Opts: clientOptions(k.env.Opts), Names: k.env.Names, Group: k.env.Names.Group(a.Topic, a.Name), Topic: a.Topic,
-			Service: k.env.Service, Node: k.env.Node,
+			Service: k.env.Service, Node: k.env.Node, Denied: func(err error) { k.denied(a, err) },
 		},
 		Pool: k.env.Pool, Rule: lane, Wake: room.Wake(), Logger: k.env.Logger,
 	}, func(n int) { count.Add(float64(n)) })
@@ -207,6 +222,40 @@ func (k *Keeper) unrouted(c *Carrier) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.carrier, k.lane, k.counted = nil, nil, passed
+}
+
+// denied reports that the agent's events can't be consumed for want of a right, and takes it back with nil.
+func (k *Keeper) denied(a *spec.Agent, err error) {
+	if err == nil {
+		k.allowed(a)
+		k.tell(a, status.ReportServing, nil)
+		return
+	}
+	what := fmt.Sprintf("consume %s in the group %s: %v", a.Topic, k.env.Names.Group(a.Topic, a.Name), err)
+	remedy := kafka.Remedy(err)
+	k.alertDenied(a, what+": "+remedy)
+	k.tell(a, status.ReportError, &spec.Cause{Type: "DispatchError", Message: what, Remediation: remedy + "; the dispatcher goes on by itself then"})
+}
+
+// kindDenied is the kind of the alert that a right is missing.
+const kindDenied = "kafka_denied"
+
+func (k *Keeper) alertDenied(a *spec.Agent, message string) {
+	k.mu.Lock()
+	k.refused = true
+	k.mu.Unlock()
+	k.env.Reporter.Alert(a.Topic, a.Name, kindDenied, message)
+}
+
+// allowed takes the alert of a missing right back, if it stands.
+func (k *Keeper) allowed(a *spec.Agent) {
+	k.mu.Lock()
+	stood := k.refused
+	k.refused = false
+	k.mu.Unlock()
+	if stood {
+		k.env.Reporter.Reporter.Alert(status.Alert{Topic: a.Topic, AgentName: a.Name, Kind: kindDenied, Severity: "warning", Message: "its events are routed", Resolved: true})
+	}
 }
 
 // Reasons to end a lane.

@@ -167,7 +167,7 @@ func refusal(topic string, size int, err error) error {
 	case errors.Is(err, kerr.InvalidTopicException):
 		return &Refused{"invalid_topic", topic + " is no legal topic name", "use 1 to 249 of the characters a-z A-Z 0-9 . _ -"}
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		return &Refused{"topic_denied", "Kafka does not let the registry write to " + topic, "allow it in Kafka's ACLs"}
+		return &Refused{"topic_denied", "Kafka does not let the registry write to " + topic, "grant it in Kafka's ACLs; `reeve acls` prints the rights that are needed"}
 	}
 	return err
 }

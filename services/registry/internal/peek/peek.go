@@ -9,6 +9,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/security"
 )
 
 // Bounds are a partition's first offset and the one after its last stable record.
@@ -28,6 +31,9 @@ func PartitionBounds(ctx context.Context, cl *kgo.Client, topic string) (map[int
 	}
 	out := map[int32]Bounds{}
 	for p, end := range ends[topic] {
+		if security.Denied(end.Err) {
+			return nil, kafka.Explained("read the bounds of "+topic, end.Err)
+		}
 		if start, ok := starts.Lookup(topic, p); ok && end.Err == nil && start.Err == nil {
 			out[p] = Bounds{start.Offset, end.Offset}
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/services/registry/internal/peek"
@@ -69,7 +70,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	defer cl.Close()
 	if _, _, err := cl.ProducerID(ctx); err != nil {
-		return fmt.Errorf("fence older relays: %w", err)
+		return kafka.Explained("fence older relays", err)
 	}
 	if err := r.catchUp(ctx, cl); err != nil {
 		return err
@@ -234,7 +235,7 @@ func (r *Relay) publish(ctx context.Context, cl *kgo.Client, messages []message)
 	defer cancel()
 	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		_ = cl.EndTransaction(ctx, kgo.TryAbort) // the relay starts again with a new producer in any case
-		return fmt.Errorf("publish to %s: %w", r.Names.Control(), err)
+		return kafka.Explained("publish to "+r.Names.Control(), err)
 	}
 	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit to %s: %w", r.Names.Control(), err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
@@ -46,6 +47,7 @@ type Keeper struct {
 	engine *worker.Engine
 	idle   time.Time // since when no partition is owned
 	alert  string    // kind of the alert that stands
+	topics topicCheck
 }
 
 func newKeeper(env *Environment, a *spec.Agent, fail func(error)) *Keeper {
@@ -176,11 +178,13 @@ func (k *Keeper) membership(ctx context.Context) {
 	s := k.pool.Status()
 	switch {
 	case k.engine == nil && s.Running > 0:
-		if err := k.join(ctx); err != nil && ctx.Err() == nil {
-			k.log.Warn("join the work group", slog.Any("error", err))
+		if err := k.join(ctx); err != nil && ctx.Err() == nil && k.topics.news(err) {
+			k.log.Warn("join the work group", slog.Any("error", kafka.Explained("look up the task topic", err)))
 		}
 	case k.engine != nil && s.Down != nil && s.Running == 0:
 		k.leave(ctx, k.spec.Process.DrainTimeout.Duration())
+	case k.engine != nil:
+		k.checkDLQ(ctx, time.Now())
 	}
 	k.raise(s)
 }
@@ -203,7 +207,7 @@ func (k *Keeper) join(ctx context.Context) error {
 	if err := e.Start(); err != nil {
 		return err
 	}
-	k.engine = e
+	k.engine, k.topics = e, topicCheck{}
 	k.pool.Attach(e.Kick)
 	e.Kick()
 	return nil
