@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,7 +23,9 @@ type Config struct {
 	Bin      string   // directory of the binaries, from Build
 	Dir      string   // for logs; the agents are in Dir/agents
 	Env      []string // for every service, in the form NAME=value
-	Key      string   // that REST asks for. Defaults to none: REEVE_AUTH=off
+	// EnvOf is Env for single services, by name.
+	EnvOf map[string][]string
+	Key   string // that REST asks for. Defaults to none: REEVE_AUTH=off
 	// Host is where services run. Defaults to this machine, as processes of the binaries in Bin.
 	Host Host
 }
@@ -125,7 +128,7 @@ func (s *System) variables(service, node string) []string {
 	if service == "registry" {
 		env = append(env, "REEVE_DATABASE_URL="+s.Database, "REEVE_ADMIN_KEY="+s.Key)
 	}
-	return append(env, s.Env...)
+	return slices.Concat(env, s.Env, s.EnvOf[service])
 }
 
 func (s *System) launchElsewhere(service, node string) (*Process, error) {

@@ -36,7 +36,7 @@ func TestExitCodes(t *testing.T) {
 		"agent listt":                         {2, "did you mean list?"},
 		"agent scale t/a":                     {2, `"scale" is no command of reeve agent`},
 		"helth":                               {2, "did you mean health?"},
-		"doctor":                              {2, `"doctor" is no command of reeve`},
+		"surgeon":                             {2, `"surgeon" is no command of reeve`},
 		"agent list -o wide":                  {0, ""},
 		"agent list -o jsonl":                 {0, ""},
 		"agent list -o xml":                   {2, "use table, wide, json, jsonl, yaml"},

@@ -29,8 +29,8 @@ func (f *fake) ListMetrics(context.Context, api.ListMetricsRequestObject) (api.L
 		ByVersion: map[string]api.Counters{"1.0.0": {Completed: 2}}}}}, nil
 }
 
-// runElsewhere are commands whose examples need agents and programs; their own tests run them.
-var runElsewhere = []string{"reeve init", "reeve run", "reeve agent check", "reeve import"}
+// runElsewhere are commands whose examples need agents, programs or a Kafka; their own tests run them.
+var runElsewhere = []string{"reeve init", "reeve run", "reeve agent check", "reeve import", "reeve doctor"}
 
 // TestEveryExampleRuns runs what the help shows, each by itself, in a directory that has what it names.
 func TestEveryExampleRuns(t *testing.T) {
