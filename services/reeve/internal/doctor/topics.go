@@ -65,7 +65,7 @@ func (e *Examination) missing(ctx context.Context, cl *kgo.Client, p kafka.Plann
 	not := (*kafka.NotCreated)(nil)
 	switch {
 	case err == nil && e.concerns(p.CreatedBy...):
-		e.ok(name, "isn't there yet, and will be made (%d partitions)", p.Partitions)
+		e.ok(name, "isn't there yet, and will be made (%s)", partitions(int(p.Partitions)))
 	case errors.As(err, &not) || err == nil:
 		e.fail(name, remedy, "it isn't there, and none of the services that were looked at may make it")
 	default:
@@ -77,7 +77,7 @@ func (e *Examination) missing(ctx context.Context, cl *kgo.Client, p kafka.Plann
 func (e *Examination) settings(ctx context.Context, cl *kgo.Client, p kafka.Planned, found kadm.TopicDetail) {
 	name := "topic " + p.Name
 	if fixed := p.Agent != "" && len(p.WrittenBy) == 1 && p.WrittenBy[0] == "dispatcher" || p.Partitions == 1; fixed && len(found.Partitions) != int(p.Partitions) {
-		e.fail(name, "make it anew with that number, when it is empty", "it has %d partitions and needs %d", len(found.Partitions), p.Partitions)
+		e.fail(name, "make it anew with that number, when it is empty", "it has %s and needs %d", partitions(len(found.Partitions)), p.Partitions)
 		return
 	}
 	described, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, p.Name)
@@ -85,7 +85,7 @@ func (e *Examination) settings(ctx context.Context, cl *kgo.Client, p kafka.Plan
 		_, err = described.On(p.Name, func(r *kadm.ResourceConfig) error { return r.Err })
 	}
 	if security.Denied(err) {
-		e.ok(name, "%d partitions; its settings may not be read by this principal", len(found.Partitions))
+		e.ok(name, "%s; its settings may not be read by this principal", partitions(len(found.Partitions)))
 		return
 	}
 	if err != nil {
@@ -108,7 +108,7 @@ func (e *Examination) settings(ctx context.Context, cl *kgo.Client, p kafka.Plan
 	case len(poor) > 0:
 		e.warn(name, remedy, "%s", differences(poor, p.Configs, now))
 	default:
-		e.ok(name, "%d partitions, settings as they should be", len(found.Partitions))
+		e.ok(name, "%s, settings as they should be", partitions(len(found.Partitions)))
 	}
 }
 
@@ -152,6 +152,13 @@ func differences(keys []string, want, now map[string]string) string {
 	return strings.Join(parts, ", ")
 }
 
+func partitions(n int) string {
+	if n == 1 {
+		return "1 partition"
+	}
+	return strconv.Itoa(n) + " partitions"
+}
+
 func sorted(m map[string]string) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
@@ -169,6 +176,6 @@ func (e *Examination) userTopic(topic string, found kadm.TopicDetail) {
 	case found.Err != nil || len(found.Partitions) == 0:
 		e.warn(name, "create it: its events are routed from then on", "agents listen to it, and it isn't there")
 	default:
-		e.ok(name, "yours, %d partitions", len(found.Partitions))
+		e.ok(name, "yours, %s", partitions(len(found.Partitions)))
 	}
 }
