@@ -228,7 +228,7 @@ func TestAChangedSpecCountsForARunningProgram(t *testing.T) {
 	reeve := agenttest.Start(t)
 	r := reeve.Run(hello())
 	changed := hello()
-	changed.MaxRetries, changed.Concurrency = new(0), 1
+	changed.MaxRetries, changed.Concurrency, changed.Version = new(0), 1, "2.0.0"
 	o := reeve.Options()
 	other := startRunner(t, o, changed) // another program registers the agent anew
 	if err := other.Shutdown(t.Context()); err != nil {
@@ -236,6 +236,9 @@ func TestAChangedSpecCountsForARunningProgram(t *testing.T) {
 	}
 	eventually(t, func() bool {
 		all := reeve.Publish("orders", order{1, 0}).Attempts("hello") // flaky
+		if all[0].Version != "1.0.0" {
+			t.Errorf("an attempt of this program is recorded as version %s", all[0].Version)
+		}
 		return len(all) == 1 && all[0].Settled == task.SettledDLQ
 	})
 	if err := r.Healthy(); err != nil {

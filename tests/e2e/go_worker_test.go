@@ -123,7 +123,7 @@ func TestAGoWorkersEventsEndAsItsFunctionSays(t *testing.T) {
 				t.Errorf("%s: %+v", tt.event, task)
 			}
 		}
-		// One more, so that what the failed attempts published would have come before it.
+		// One more, in the same partition: what the failed attempts published would have come before it.
 		awaitGoTask(t, sys, topic, ask(t, sys, topic, `{"do":"publish","n":9,"to":%q}`, sys.Prefix+"-out"), "completed")
 		if got := contents(t, sys, sys.Prefix+"-out", 2); got != "2 2" {
 			t.Errorf("published by the attempts %s, not by the second of each event alone", got)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // copier publishes what it gets, and fails where that is negative.
 var copier = agent.Agent{Topic: "numbers", Name: "copier", Handler: agent.Handle(func(_ context.Context, e agent.Event[int]) (int, error) {
-	if err := e.Publish(&kgo.Record{Topic: "copies", Key: e.Key(), Value: e.Record().Value}); err != nil {
+	if err := e.Publish(&kgo.Record{Topic: "copies", Key: []byte("one partition"), Value: fmt.Append(nil, e.Content)}); err != nil {
 		return 0, err
 	}
 	switch {
@@ -84,8 +85,9 @@ func TestTheWholePathOfAnEvent(t *testing.T) {
 	if dead := reeve.DeadLetters("numbers", "copier", 1); len(dead) != 1 {
 		t.Errorf("%d dead letters", len(dead))
 	}
-	if all := reeve.Records("copies", 1); len(all) != 1 {
-		t.Errorf("%d copies", len(all))
+	reeve.Publish("numbers", 2).Outcome("copier")
+	if copies := reeve.Records("copies", 2); string(copies[0].Value) != "1" || string(copies[1].Value) != "2" {
+		t.Errorf("%s and %s are copies of what was completed", copies[0].Value, copies[1].Value)
 	}
 
 	ctx := t.Context()

@@ -18,7 +18,7 @@ func outcomeOf(r *kgo.Record) (o Outcome, final bool) {
 	attempt, _ := strconv.Atoi(route.Header(r, task.HeaderAttempt)) // the worker writes a number
 	o = Outcome{
 		Agent: route.Header(r, task.HeaderAgent), Attempt: attempt, Outcome: task.Outcome(route.Header(r, task.HeaderOutcome)),
-		Settled: task.Settled(route.Header(r, task.HeaderSettled)), Class: task.Class(route.Header(r, task.HeaderErrorClass)),
+		Settled: task.Settled(route.Header(r, task.HeaderSettled)), Class: task.Class(route.Header(r, task.HeaderErrorClass)), Version: route.Header(r, task.HeaderVersion),
 		Error: route.Header(r, task.HeaderErrorMessage), JSON: r.Value,
 	}
 	return o, route.Header(r, task.HeaderFinal) == "true"

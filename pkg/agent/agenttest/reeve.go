@@ -162,6 +162,7 @@ type Outcome struct {
 	Attempt int
 	Outcome task.Outcome
 	Settled task.Settled
+	Version string     // of the program that ran it
 	Class   task.Class // of a failure
 	Error   string
 	// JSON is the result, or what is known of the failure.

@@ -66,7 +66,7 @@ func do(ctx context.Context, e agent.Event[order]) (answer, error) {
 
 // publish publishes at every attempt, and fails the first: what the first published must never be seen.
 func publish(e agent.Event[order]) error {
-	r, err := agent.Message{Topic: e.Content.To, Content: e.DeliveryAttempts(), CausationID: e.ID()}.Record()
+	r, err := agent.Message{Topic: e.Content.To, Key: []byte("one partition"), Content: e.DeliveryAttempts(), CausationID: e.ID()}.Record()
 	if err != nil {
 		return err
 	}
