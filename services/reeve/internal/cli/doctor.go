@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -67,7 +68,7 @@ func (c *command) examine(ctx context.Context, p plan, services []string) error 
 			e.Database(ctx)
 		}
 		if slices.Contains(services, config.Supervisor) {
-			e.Agents()
+			e.Agents(c.agentsPlace(p))
 		}
 	}
 	if !c.forPeople() {
@@ -87,6 +88,19 @@ func (c *command) examine(ctx context.Context, p plan, services []string) error 
 		return silent(Failed)
 	}
 	return nil
+}
+
+// agentsPlace is where the agents are: as given, else beside the file that lists them, else not known here.
+func (c *command) agentsPlace(p plan) string {
+	switch given := c.variable("REEVE_AGENTS_DIR"); {
+	case p.agentsDir != "":
+		return p.agentsDir
+	case given != "":
+		return given
+	case p.file != "":
+		return filepath.Dir(p.file)
+	}
+	return ""
 }
 
 // configuration reads what the services would; it reports whether there is something to go on with.

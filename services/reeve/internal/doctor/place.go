@@ -47,18 +47,29 @@ func (e *Examination) Database(ctx context.Context) {
 	e.ok("postgres", "version %d.%d, and the role may create tables", number/10000, number%10000)
 }
 
-// Agents looks at the directory of the agents, and for their interpreters.
-func (e *Examination) Agents() {
-	dir, err := filepath.Abs(e.Config.AgentsDir)
+// Agents looks at the directory of the agents, and for their interpreters. Without a directory it isn't known here where
+// the agents are.
+func (e *Examination) Agents(dir string) {
+	if dir == "" {
+		e.skip("agents directory", "REEVE_AGENTS_DIR isn't set here")
+	} else {
+		e.directory(dir)
+	}
+	e.interpreter(spec.Python, "python3", "--version")
+	e.interpreter(spec.Node, "node", "--version")
+}
+
+// directory looks at the agents' directory, and for that of each agent.
+func (e *Examination) directory(dir string) {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		dir = e.Config.AgentsDir
-	}
-	switch entries, err := os.ReadDir(dir); {
-	case err != nil:
 		e.fail("agents directory", "create it, or give another in REEVE_AGENTS_DIR", "%v", err)
-	default:
-		e.ok("agents directory", "%s, %d entries", dir, len(entries))
+		return
 	}
+	e.ok("agents directory", "%s, %d entries", dir, len(entries))
 	for _, a := range e.Installation.Agents {
 		if a.Dir == "" {
 			continue
@@ -67,8 +78,6 @@ func (e *Examination) Agents() {
 			e.fail("agent "+a.Ref(), "put it there, or correct the agent's dir or REEVE_AGENTS_DIR", "its directory %s isn't there", filepath.Join(dir, a.Dir))
 		}
 	}
-	e.interpreter(spec.Python, "python3", "--version")
-	e.interpreter(spec.Node, "node", "--version")
 }
 
 // interpreter looks for the program that runs agents of a runtime; it is needed only where there are such agents.
