@@ -105,6 +105,8 @@ func NewCarrier(cfg CarrierConfig, moved func(n int)) (*Carrier, error) {
 	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved, arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
 	cfg.Member.Handler = c
 	cfg.Member.Logger = cfg.Logger
+	c.mu.Lock() // the first assignment may come before the member is known here
+	defer c.mu.Unlock()
 	m, err := hop.NewMember(cfg.Member)
 	if err != nil {
 		return nil, err
