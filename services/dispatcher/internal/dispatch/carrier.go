@@ -157,6 +157,8 @@ func (c *Carrier) Run(ctx context.Context) error {
 	if err := <-read; err != nil {
 		return err
 	}
+	c.txn.Lock()
+	defer c.txn.Unlock()
 	c.handOver(context.WithoutCancel(ctx))
 	return nil
 }
@@ -373,6 +375,7 @@ func (c *Carrier) done(b batch) {
 		for _, r := range h.queue[:t.n] {
 			h.bytes -= size(r)
 		}
+		clear(h.queue[:t.n]) // the array lives on with the rest, and would keep what was moved in memory
 		if h.queue = h.queue[t.n:]; len(h.queue) == 0 {
 			h.queue = nil
 		}
@@ -384,7 +387,7 @@ func (c *Carrier) done(b batch) {
 }
 
 // handOver commits where all partitions stand, marked clean: nothing of this process is under way for them, so that
-// a next owner needn't end anything. It doesn't matter much if it fails.
+// a next owner needn't end anything. It doesn't matter much if it fails. txn is held.
 func (c *Carrier) handOver(ctx context.Context, only ...int32) {
 	generation := c.member.Generation()
 	ps := make(map[int32]hop.Position)
@@ -440,7 +443,8 @@ func (c *Carrier) release(ps []int32) {
 	defer c.mu.Unlock()
 	for _, p := range ps {
 		if h := c.parts[p]; h != nil && h.paused {
-			c.member.Resume(p) // a pause outlives the assignment
+			h.paused = false   // a transaction under way must not take back the pause of a later assignment
+			c.member.Resume(p) // a pause outlives this one
 		}
 		delete(c.parts, p)
 		c.cfg.Rule.Released(p)
