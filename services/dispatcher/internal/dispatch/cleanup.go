@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -77,9 +78,11 @@ func (k *Keeper) discardTasks(ctx context.Context, adm *kadm.Client, a *spec.Age
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- c.Run(running) }()
+	var run sync.WaitGroup
+	run.Go(func() { ended <- c.Run(running) })
 	waitErr := k.untilDiscarded(ctx, adm, a, tasks, work, ended)
 	stop()
+	run.Wait()
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
 	return errors.Join(waitErr, c.Member().Leave(leaving))
@@ -91,7 +94,6 @@ func (k *Keeper) untilDiscarded(ctx context.Context, adm *kadm.Client, a *spec.A
 	for {
 		select {
 		case <-ctx.Done():
-			<-ended
 			return ctx.Err()
 		case err := <-ended:
 			return &endedError{err}
