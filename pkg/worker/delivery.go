@@ -216,8 +216,13 @@ func (e *Engine) resolved(message string) {
 func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 	now := time.Now()
 	held := map[string]error{}
+	decided := map[*slot]bool{} // by another record of theirs
 	for i, err := range refused.Refused {
 		s, r := t.owners[i], t.tx.Records[i]
+		if decided[s] {
+			continue
+		}
+		decided[s] = true
 		switch {
 		case len(s.header.replyTo) > 0 && !s.noReply && r.Topic == string(s.header.replyTo):
 			s.noReply = true
@@ -232,6 +237,7 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 		case s.verdict.Settled == task.SettledRetry && r.Topic == e.routeOf(s) && errors.Is(err, kerr.MessageTooLarge):
 			s.verdict = s.verdict.dead(e.policy) // its tier won't ever take it
 		default:
+			decided[s] = false
 			held[r.Topic] = err
 		}
 	}

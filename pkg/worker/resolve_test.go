@@ -1,0 +1,50 @@
+package worker
+
+import (
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// settling is an engine that isn't started, with completed attempts that wait for their transaction.
+func settling(results ...Result) (*Engine, []*slot) {
+	a := &spec.Agent{Topic: "orders", Name: "biller", Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess()}
+	e := New(Config{Spec: a})
+	var slots []*slot
+	for i, r := range results {
+		s := &slot{eng: e, part: &partition{}, result: r, attempt: Attempt{Record: &kgo.Record{Offset: int64(i)}, Number: 1}}
+		slots = append(slots, s)
+	}
+	e.finished = slots
+	return e, slots
+}
+
+func publishing(n, size int) Result {
+	r := Result{Outcome: task.Completed}
+	for range n {
+		r.Publish = append(r.Publish, &kgo.Record{Topic: "invoices", Value: make([]byte, size)})
+	}
+	return r
+}
+
+// Whatever of an attempt's records is refused, it is the attempt that fails: nothing waits for the topic.
+func TestSeveralRefusalsOfOneAttemptAreOneFailure(t *testing.T) {
+	e, slots := settling(publishing(3, 1))
+	e.takeFinished(groupCommit)
+	tx := &transaction{batch: slots}
+	refused := &hop.RecordsError{Refused: map[int]error{}}
+	for i, r := range slots[0].published() {
+		tx.owners, tx.tx.Records, refused.Refused[i] = append(tx.owners, slots[0]), append(tx.tx.Records, r), kerr.MessageTooLarge
+	}
+	if !e.resolve(tx, refused) || slots[0].verdict.Settled != task.SettledDLQ {
+		t.Errorf("%+v", slots[0].verdict)
+	}
+	if len(e.delivery.waits) > 0 || e.delivery.apart {
+		t.Errorf("%v wait", e.delivery.waits)
+	}
+}
