@@ -140,9 +140,9 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 	now := time.Now()
 	kept := e.finished[:0:0]
 	routes, all := map[string]bool{}, true
-	published := 0
+	published, bytes := 0, 0
 	for i, s := range e.finished {
-		if len(batch)+published >= batchLimit {
+		if len(batch)+published >= batchLimit || bytes >= batchBytes {
 			kept, all = append(kept, e.finished[i:]...), false
 			break
 		}
@@ -169,6 +169,7 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 		mixed = mixed || r != route
 		batch = append(batch, s)
 		published += len(s.published())
+		bytes += s.bytes()
 	}
 	e.finished = kept
 	if all && e.delivery.endWaits(func(r string) bool { return r != offsetsOnly && !routes[r] && (r != "" || len(routes) == 0) }) {

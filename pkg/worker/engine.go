@@ -55,9 +55,10 @@ type Alert struct {
 }
 
 const (
-	pollLimit    = 10_000 // records a poll
-	batchLimit   = 5_000  // outcomes a transaction
-	holdLimit    = 8_192  // records of a partition held beyond its window before its fetching is paused
+	pollLimit    = 10_000   // records a poll
+	batchLimit   = 5_000    // outcomes and published records a transaction
+	batchBytes   = 16 << 20 // beyond which a transaction takes no further attempt: it lives seconds at most
+	holdLimit    = 8_192    // records of a partition held beyond its window before its fetching is paused
 	tidyPause    = 200 * time.Millisecond
 	revokeDrain  = 4 * time.Second  // how long a rebalance waits for running attempts
 	revokeCancel = 3 * time.Second  // and then for cancelled ones: together less than the rebalance timeout

@@ -48,3 +48,14 @@ func TestSeveralRefusalsOfOneAttemptAreOneFailure(t *testing.T) {
 		t.Errorf("%v wait", e.delivery.waits)
 	}
 }
+
+// A transaction has seconds to be written in, and the next one waits for it.
+func TestATransactionIsBoundedInBytes(t *testing.T) {
+	large := Result{Outcome: task.Completed, Value: make([]byte, batchBytes/4)}
+	e, slots := settling(large, publishing(2, batchBytes/4), publishing(2, batchBytes/4), publishing(5, batchBytes/4))
+	for _, want := range []int{3, 1, 0} {
+		if batch, _, _ := e.takeFinished(groupCommit); len(batch) != want {
+			t.Fatalf("%d of %d taken, want %d", len(batch), len(slots), want)
+		}
+	}
+}

@@ -123,6 +123,26 @@ func (s *slot) published() []*kgo.Record {
 	return s.result.Publish
 }
 
+// bytes is about how much the attempt's settlement writes.
+func (s *slot) bytes() int {
+	n := len(s.result.Value)
+	switch s.verdict.Settled {
+	case task.SettledRetry, task.SettledDLQ:
+		n += len(s.attempt.Record.Value)
+	case task.SettledDone:
+		if len(s.header.replyTo) > 0 {
+			n += len(s.result.Value)
+		}
+		for _, r := range s.result.Publish {
+			n += len(r.Key) + len(r.Value)
+			for _, h := range r.Headers {
+				n += len(h.Key) + len(h.Value)
+			}
+		}
+	}
+	return n
+}
+
 func (s *slot) finish(_ *Attempt, r Result) { s.eng.finish(s, r) }
 
 // seed differs from process to process; a queue is a matter of one process.
