@@ -97,6 +97,30 @@ func (e *Engine) commit(ctx context.Context, why purpose) bool {
 	return again
 }
 
+// commitLast commits what has finished, as a hand-over, in as many transactions as it takes. It gives up where some of
+// them in a row settle nothing of what is waited for.
+func (e *Engine) commitLast(ctx context.Context, of func(*slot) bool) {
+	const patience = 5
+	left := e.left(of)
+	for tries := 0; tries < patience && ctx.Err() == nil && e.commit(ctx, handOver); tries++ {
+		if n := e.left(of); n < left {
+			left, tries = n, 0
+		}
+	}
+}
+
+// left counts finished tasks that aren't settled.
+func (e *Engine) left(of func(*slot) bool) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.finished {
+		if of(s) {
+			n++
+		}
+	}
+	return n
+}
+
 // prepare takes what is to be committed together; nil where there is nothing.
 func (e *Engine) prepare(why purpose) *transaction {
 	e.mu.Lock()

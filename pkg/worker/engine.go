@@ -246,8 +246,7 @@ func (e *Engine) drain(ctx context.Context) {
 	e.done.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
 	defer cancel()
-	for tries := 0; tries < 5 && e.commit(last, handOver); tries++ {
-	}
+	e.commitLast(last, func(*slot) bool { return true })
 }
 
 // await waits for a condition under the lock, and reports false if the context ended first.

@@ -88,8 +88,7 @@ func (o *ownership) Revoked(ctx context.Context, ids []int32) {
 		e.await(grace, ended)
 		cancel()
 	}
-	for tries := 0; tries < 5 && e.commit(ctx, handOver); tries++ {
-	}
+	e.commitLast(ctx, func(s *slot) bool { return slices.Contains(ids, s.part.id) })
 	e.mu.Lock()
 	var victims []*Attempt
 	for _, id := range ids {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
 )
@@ -106,5 +107,33 @@ func TestAReplyAndAPublicationToOneTopicAreToldApart(t *testing.T) {
 	s.engine("a", runner(t, 4, publisher(func(string) string { return "nowhere" }, func(string, int) worker.Result { return worker.Result{Outcome: task.Completed} })))
 	if o := s.outcomes(1)[0]; o.settled != string(task.SettledDLQ) {
 		t.Errorf("%+v", o)
+	}
+}
+
+// What has finished when a stop's patience ends fills many transactions.
+func TestAStopSettlesAllThatHasFinished(t *testing.T) {
+	const attempts, each = 16, 5000
+	s := newStand(t)
+	s.create("invoices", 1)
+	s.publish(0, attempts)
+	s.spec.Config.Ordering = spec.OrderingNone
+	begun := make(chan struct{}, attempts)
+	e, _ := s.engine("a", runner(t, attempts, func(ctx context.Context, a *worker.Attempt) worker.Result {
+		begun <- struct{}{}
+		<-ctx.Done()
+		r := worker.Result{Outcome: task.Completed}
+		for range each {
+			r.Publish = append(r.Publish, &kgo.Record{Topic: "invoices", Key: a.Record.Value})
+		}
+		return r
+	}))
+	for range attempts {
+		<-begun
+	}
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	e.Stop(now)
+	if n := len(s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= attempts })); n != attempts {
+		t.Errorf("%d outcomes", n)
 	}
 }
