@@ -159,6 +159,7 @@ func (r *Runner) Start(ctx context.Context) error {
 	keepers := r.sorted()
 	r.mu.Unlock()
 	run.loops.Go(func() { r.follow(run) })
+	run.loops.Go(func() { r.holdName(run) })
 	for _, k := range keepers {
 		if err := r.announce(ctx, k); err != nil {
 			return errors.Join(err, r.stop(ctx))

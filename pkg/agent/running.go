@@ -31,7 +31,7 @@ type running struct {
 	drain   context.Context // bounds how long they take for it; set before life ends
 	beats   context.Context // of heartbeats and alerts: ends when the agents have stopped
 	endBeat context.CancelFunc
-	loops   sync.WaitGroup // control, announcements
+	loops   sync.WaitGroup // control, announcements, the node's name
 	work    sync.WaitGroup // keepers
 	beating sync.WaitGroup
 }
@@ -77,6 +77,14 @@ func (run *running) close() {
 		run.events.Close()
 	}
 	run.client.Close()
+}
+
+// holdName ends the Runner when a newer program holds its node's name. Where the two have no agent in common, no work group
+// would tell, and their producers would go on fencing each other's.
+func (r *Runner) holdName(run *running) {
+	if err := hop.HoldName(run.life, run.client, r.names, service, r.opts.Node, r.log); err != nil {
+		r.fail(run.reporter.Replaced(run.life, run.kafka, err))
+	}
 }
 
 // follow reads the control topic.

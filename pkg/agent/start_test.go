@@ -175,6 +175,24 @@ func TestOfTwoProgramsOfOneNodeTheNewerWinsAndTheOlderSaysSo(t *testing.T) {
 	}
 }
 
+func TestOfTwoProgramsOfOneNodeTheNewerWinsAlsoWithOtherAgents(t *testing.T) {
+	reeve := agenttest.Start(t)
+	o := reeve.Options()
+	older := startRunner(t, o, hello())
+	<-older.Ready()
+	newer := startRunner(t, o, agent.Agent{Topic: "invoices", Name: "hello", Handler: agent.Handle(accept)})
+	eventually(t, func() bool { return errors.Is(older.Err(), hop.ErrReplaced) })
+	reeve.Publish("invoices", order{1, 1}).Outcome("hello")
+	for _, r := range []*agent.Runner{older, newer} {
+		if err := r.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := newer.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAFunctionThatIgnoresItsContextIsLeftBehindAndNamed(t *testing.T) {
 	reeve := agenttest.Start(t)
 	begun, release := make(chan struct{}, 1), make(chan struct{})
