@@ -138,14 +138,21 @@ func (d *dispatcher) retries() {
 	var spread route.Spread
 	for d.life.Err() == nil {
 		for _, rec := range cl.PollFetches(d.life).Records() {
-			d.mu.Lock()
-			r := d.agents[route.Header(rec, task.HeaderAgent)]
-			d.mu.Unlock()
-			if r != nil {
-				d.produce(route.Retry(d.names, r.spec, &spread, rec, time.Now()))
+			if a := d.spec(route.Header(rec, task.HeaderAgent)); a != nil {
+				d.produce(route.Retry(d.names, a, &spread, rec, time.Now()))
 			}
 		}
 	}
+}
+
+// spec is an agent's by topic/name; nil where there is none.
+func (d *dispatcher) spec(ref string) *spec.Agent {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.agents[ref]; r != nil {
+		return r.spec
+	}
+	return nil
 }
 
 func (d *dispatcher) produce(rs ...*kgo.Record) {
