@@ -1,6 +1,8 @@
 package httpx
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +15,40 @@ type Health struct {
 	Ready func() error
 	// Metrics is what /metrics shows. Defaults to nothing.
 	Metrics prometheus.Gatherer
+}
+
+// Until is a Ready that says why until ready is closed.
+func Until(ready <-chan struct{}, why string) func() error {
+	return func() error {
+		select {
+		case <-ready:
+			return nil
+		default:
+			return errors.New(why)
+		}
+	}
+}
+
+// Beside runs a service and serves its health at an address meanwhile; with an empty address it only runs it. Where the
+// serving fails, the service's context ends: nobody could see how it is.
+func (h Health) Beside(ctx context.Context, addr string, run func(context.Context) error) error {
+	if addr == "" {
+		return run(ctx)
+	}
+	l, err := Listen(addr)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan error, 1)
+	go func() {
+		defer stop()
+		served <- ServeListener(ctx, l, h.Handler())
+	}()
+	err = run(ctx)
+	stop()
+	return errors.Join(err, <-served)
 }
 
 // Handler serves /livez (the process answers), /readyz (200, or 503 with the reason) and /metrics.

@@ -75,3 +75,43 @@ func TestHealthTellsReadinessAndFigures(t *testing.T) {
 		t.Errorf("a service that isn't ready is alive all the same: %d", code)
 	}
 }
+
+func TestHealthIsServedAsLongAsItsServiceRuns(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String() // free once the listener is closed
+	l.Close()
+	ready := make(chan struct{})
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	readyz := func() (code int, body string) {
+		resp, err := client.Get("http://" + addr + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		all, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(all)
+	}
+	done := errors.New("done")
+	err = Health{Ready: Until(ready, "not yet")}.Beside(t.Context(), addr, func(context.Context) error {
+		if code, body := readyz(); code != http.StatusServiceUnavailable || body != "not yet\n" {
+			t.Errorf("%d %q", code, body)
+		}
+		close(ready)
+		if code, _ := readyz(); code != http.StatusOK {
+			t.Errorf("%d", code)
+		}
+		return done
+	})
+	if !errors.Is(err, done) {
+		t.Error(err)
+	}
+	if _, err := client.Get("http://" + addr + "/readyz"); err == nil {
+		t.Error("it is served on")
+	}
+	if err := (Health{}).Beside(t.Context(), "", func(context.Context) error { return done }); !errors.Is(err, done) {
+		t.Error(err)
+	}
+}

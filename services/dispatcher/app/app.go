@@ -53,6 +53,7 @@ func New(cfg Config) (*App, error) {
 		return nil, errors.New("configure the dispatcher: it needs a node name, brokers and retry tiers")
 	}
 	a := &App{cfg: cfg, metrics: prometheus.NewRegistry(), ready: make(chan struct{})}
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.cfg.Logger = cfg.Logger.With(slog.String("service", config.Dispatcher), slog.String("node", cfg.Node))
 	return a, nil
 }
@@ -60,48 +61,13 @@ func New(cfg Config) (*App, error) {
 // Ready is closed when the service has read the desired state and dispatches.
 func (a *App) Ready() <-chan struct{} { return a.ready }
 
-// Metrics are the figures that /metrics shows.
-func (a *App) Metrics() prometheus.Gatherer { return a.metrics }
-
 // Run dispatches until the context ends, and returns nil after a clean stop.
 func (a *App) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	served := make(chan error, 1)
-	if err := a.serve(ctx, served); err != nil {
-		return err
-	}
-	err := a.dispatch(ctx, stop)
-	stop()
-	return errors.Join(err, <-served)
+	health := httpx.Health{Ready: httpx.Until(a.ready, "the agents' desired state isn't read yet"), Metrics: a.metrics}
+	return health.Beside(ctx, a.cfg.HTTPAddr, a.dispatch)
 }
 
-// serve starts the HTTP server; its end is told on served.
-func (a *App) serve(ctx context.Context, served chan<- error) error {
-	if a.cfg.HTTPAddr == "" {
-		served <- nil
-		return nil
-	}
-	l, err := httpx.Listen(a.cfg.HTTPAddr)
-	if err != nil {
-		return err
-	}
-	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	health := httpx.Health{Ready: a.readiness, Metrics: a.metrics}
-	go func() { served <- httpx.ServeListener(ctx, l, health.Handler()) }()
-	return nil
-}
-
-func (a *App) readiness() error {
-	select {
-	case <-a.ready:
-		return nil
-	default:
-		return errors.New("the agents' desired state isn't read yet")
-	}
-}
-
-func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
+func (a *App) dispatch(ctx context.Context) error {
 	logger, names := a.cfg.Logger, a.cfg.Kafka.Names()
 	client, err := kafka.Connect(ctx, a.cfg.Kafka, logger)
 	if err != nil {
@@ -139,7 +105,6 @@ func (a *App) dispatch(ctx context.Context, stop context.CancelFunc) error {
 		err = <-ended
 	case err = <-ended:
 	}
-	stop()
 	flushed, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
 	defer cancel()
 	_ = reports.Flush(flushed) // the last heartbeat; nobody needs it badly

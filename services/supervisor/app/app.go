@@ -75,15 +75,13 @@ func New(cfg Config) (*App, error) {
 		return nil, fmt.Errorf("configure the supervisor: ask for the host's name: %w", err)
 	}
 	a := &App{cfg: cfg, mark: proc.Mark{Host: host, Node: cfg.Node, Life: life}, metrics: prometheus.NewRegistry(), ready: make(chan struct{})}
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.cfg.Logger = cfg.Logger.With(slog.String("service", config.Supervisor), slog.String("node", cfg.Node))
 	return a, nil
 }
 
 // Ready is closed when the service has read the desired state and starts agents.
 func (a *App) Ready() <-chan struct{} { return a.ready }
-
-// Metrics are the figures that /metrics shows.
-func (a *App) Metrics() prometheus.Gatherer { return a.metrics }
 
 // EndAgents kills every process of every agent at once. It is for a process that lost its guard and exits: what the agents
 // were doing is left unsettled, as if the process itself had been killed.
@@ -96,40 +94,8 @@ func (a *App) EndAgents() {
 
 // Run runs agents until the context ends, and returns nil after a clean stop.
 func (a *App) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	served := make(chan error, 1)
-	if err := a.serve(ctx, served); err != nil {
-		return err
-	}
-	err := a.supervise(ctx)
-	stop()
-	return errors.Join(err, <-served)
-}
-
-// serve starts the HTTP server; its end is told on served.
-func (a *App) serve(ctx context.Context, served chan<- error) error {
-	if a.cfg.HTTPAddr == "" {
-		served <- nil
-		return nil
-	}
-	l, err := httpx.Listen(a.cfg.HTTPAddr)
-	if err != nil {
-		return err
-	}
-	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	health := httpx.Health{Ready: a.readiness, Metrics: a.metrics}
-	go func() { served <- httpx.ServeListener(ctx, l, health.Handler()) }()
-	return nil
-}
-
-func (a *App) readiness() error {
-	select {
-	case <-a.ready:
-		return nil
-	default:
-		return errors.New("the agents' desired state isn't read yet")
-	}
+	health := httpx.Health{Ready: httpx.Until(a.ready, "the agents' desired state isn't read yet"), Metrics: a.metrics}
+	return health.Beside(ctx, a.cfg.HTTPAddr, a.supervise)
 }
 
 // sweep ends what an earlier life of this node left behind.
