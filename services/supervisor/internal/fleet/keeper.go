@@ -207,7 +207,8 @@ func (k *Keeper) join(ctx context.Context) error {
 	if err := e.Start(); err != nil {
 		return err
 	}
-	k.engine, k.topics = e, topicCheck{}
+	k.engine = e
+	k.topics.begin()
 	k.pool.Attach(e.Kick)
 	e.Kick()
 	return nil
@@ -245,6 +246,7 @@ func (k *Keeper) off(ctx context.Context, want *spec.Agent) {
 	if k.engine != nil {
 		k.leave(ctx, k.spec.Process.DrainTimeout.Duration())
 	}
+	k.endTopicAlert("the agent is to run no more")
 	reason := "deleted"
 	if want != nil {
 		reason = string(want.Phase)

@@ -19,8 +19,11 @@ type topicCheck struct {
 	said  string    // the last error of joining
 	next  time.Time // when the dead-letter topic is looked for again; it isn't once it is there or can be made
 	done  bool
-	alert bool
+	alert bool // that it is missing stands
 }
+
+// begin looks at everything again. An alert stands until it is taken back.
+func (c *topicCheck) begin() { *c = topicCheck{alert: c.alert} }
 
 // news reports whether an error is another one than before.
 func (c *topicCheck) news(err error) bool {
@@ -32,7 +35,11 @@ func (c *topicCheck) news(err error) bool {
 // checkDLQ alerts early where a dead-letter topic is missing that the engine won't be able to make on first use: tasks that
 // fail for good would wait for it.
 func (k *Keeper) checkDLQ(ctx context.Context, now time.Time) {
-	if k.topics.done || !k.spec.Config.DLQEnabled || now.Before(k.topics.next) {
+	if k.topics.done || now.Before(k.topics.next) {
+		return
+	}
+	if !k.spec.Config.DLQEnabled {
+		k.endTopicAlert("the agent keeps no dead letters any more")
 		return
 	}
 	k.topics.next = now.Add(dlqEvery)
@@ -49,7 +56,13 @@ func (k *Keeper) checkDLQ(ctx context.Context, now time.Time) {
 		return // also where the broker doesn't answer: it is asked again
 	}
 	k.topics.done = true
+	k.endTopicAlert("the dead-letter topic is there")
+}
+
+// endTopicAlert takes the alert back, if it stands.
+func (k *Keeper) endTopicAlert(why string) {
 	if k.topics.alert {
-		k.sendAlert("topic_missing", "warning", "the dead-letter topic is there", true)
+		k.topics.alert = false
+		k.sendAlert("topic_missing", "warning", why, true)
 	}
 }
