@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -88,6 +89,9 @@ func (e *Engine) commit(ctx context.Context, why purpose) bool {
 	err := e.cfg.Pool.Commit(ctx, t.tx)
 	if err == nil {
 		e.committed(t)
+		if e.cfg.Settled != nil && len(t.batch) > 0 {
+			e.cfg.Settled(t.settlements())
+		}
 		return true
 	}
 	again := e.rolledBack(t, err)
@@ -119,6 +123,17 @@ func (e *Engine) left(of func(*slot) bool) (n int) {
 		}
 	}
 	return n
+}
+
+// settlements are those of a transaction that is committed: nobody else has its tasks any more.
+func (t *transaction) settlements() iter.Seq[Settlement] {
+	return func(yield func(Settlement) bool) {
+		for _, s := range t.batch {
+			if !yield(Settlement{Verdict: s.verdict, First: s.header.first()}) {
+				return
+			}
+		}
+	}
 }
 
 // prepare takes what is to be committed together; nil where there is nothing.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -38,6 +39,9 @@ type Config struct {
 	CreateReplyTopics bool
 	// Alert is told of what a person has to know; it must not block. Defaults to the log.
 	Alert func(Alert)
+	// Settled is told what became of tasks, once for each transaction that says so and after it is committed: nothing is
+	// told twice. The sequence ends with the call. It must not block, since the next transaction waits. Defaults to nobody.
+	Settled func(iter.Seq[Settlement])
 	// Logger defaults to discarding.
 	Logger *slog.Logger
 	// Session is the group's session timeout. Defaults to hop.DefaultSession.

@@ -42,6 +42,12 @@ type Verdict struct {
 	Burns   bool          // with SettledRetry: a retry is used up
 }
 
+// Settlement is a verdict that has come true.
+type Settlement struct {
+	Verdict
+	First bool // nothing of the task was settled before
+}
+
 // Judge decides by the error's class what becomes of a result that isn't cut short.
 func Judge(p Policy, t Tries, r Result) Verdict {
 	switch r.Outcome {
@@ -102,6 +108,12 @@ func tierFor(tiers []time.Duration, d time.Duration) time.Duration {
 
 var known = []task.Class{task.ClassTimeout, task.ClassResource, task.ClassNetwork, task.ClassCrash, task.ClassInternal, task.ClassRateLimited,
 	task.ClassDependency, task.ClassInvalidInput, task.ClassIncompatibleTask, task.ClassPermanent, task.ClassResultTooLarge}
+
+// Classify is the class that a failed attempt is judged by.
+func Classify(r Result) task.Class {
+	c, _ := classify(r)
+	return c
+}
 
 // classify takes the class that was given, or guesses one from the message.
 func classify(r Result) (c task.Class, derived bool) {

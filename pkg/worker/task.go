@@ -56,6 +56,10 @@ func (h *header) read(r *kgo.Record) {
 // rejected reports whether the dispatcher found the event unfit to run: then nothing has failed before.
 func (h *header) rejected() bool { return h.errorClass != nil && h.firstFailed == nil }
 
+// first reports whether no attempt of the task was settled before: a retry says another attempt, a dead letter that came
+// back its redrives.
+func (h *header) first() bool { return h.attempt == 1 && number(h.redrives) == 0 }
+
 func number(b []byte) int {
 	if len(b) == 1 && b[0] >= '0' && b[0] <= '9' {
 		return int(b[0] - '0')
