@@ -74,6 +74,16 @@ func resultOf(err error, expired bool) worker.Result {
 	return r
 }
 
+// Judge says how an attempt is recorded that ends with this error and its own context: the outcome and, of a failure, its
+// class. For a Middleware. A panic is none of its: that is crashed.
+func Judge(ctx context.Context, err error) (task.Outcome, task.Class) {
+	if err == nil {
+		return task.Completed, ""
+	}
+	r := resultOf(err, errors.Is(ctx.Err(), context.DeadlineExceeded))
+	return r.Outcome, worker.Classify(r)
+}
+
 // classOf tells the class of an error that can mean nothing else; "" leaves it to the worker.
 func classOf(err error) task.Class {
 	var lookup *net.DNSError

@@ -115,3 +115,27 @@ func TestContentIsTakenAsTheFunctionWantsIt(t *testing.T) {
 }
 
 func echo[T any](_ context.Context, e agent.Event[T]) (T, error) { return e.Content, nil }
+
+func TestAMiddlewareLearnsWhatIsRecorded(t *testing.T) {
+	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	for name, tt := range map[string]struct {
+		ctx     context.Context
+		err     error
+		outcome task.Outcome
+		class   task.Class
+	}{
+		"nothing":                        {t.Context(), nil, task.Completed, ""},
+		"an error":                       {t.Context(), errors.New("odd"), task.Failed, task.ClassInternal},
+		"one of a class":                 {t.Context(), fmt.Errorf("charge: %w", agent.Permanent(errors.New("blocked"))), task.Failed, task.ClassPermanent},
+		"one after the deadline":         {expired, errors.New("odd"), task.TimedOut, task.ClassTimeout},
+		"a success after the deadline":   {expired, nil, task.Completed, ""},
+		"somebody else's deadline":       {t.Context(), context.DeadlineExceeded, task.Failed, task.ClassTimeout},
+		"a class that nobody knows":      {t.Context(), &agent.Error{Class: "odd", Err: errors.New("odd")}, task.Failed, task.ClassInternal},
+		"a message that says what it is": {t.Context(), errors.New("no resources"), task.Failed, task.ClassResource},
+	} {
+		if outcome, class := agent.Judge(tt.ctx, tt.err); outcome != tt.outcome || class != tt.class {
+			t.Errorf("%s: %s %q", name, outcome, class)
+		}
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -42,7 +41,7 @@ type keeper struct {
 	handle Handler
 	log    *slog.Logger
 	wanted chan struct{} // something was desired
-	counts map[task.Outcome]*atomic.Int64
+	counts *counts
 
 	mu         sync.Mutex
 	desired    *spec.Agent // nil: not registered, or deleted long ago
@@ -64,10 +63,7 @@ func newKeeper(r *Runner, a Agent, own *spec.Agent) *keeper {
 		handle = r.opts.Middleware[i](handle)
 	}
 	k := &keeper{runner: r, own: own, entry: a.entry(), handle: handle, wanted: make(chan struct{}, 1), log: r.log.With(slog.String("agent", own.Ref())),
-		counts: map[task.Outcome]*atomic.Int64{}, report: status.AgentReport{Topic: own.Topic, AgentName: own.Name, State: status.ReportIdle}}
-	for _, o := range []task.Outcome{task.Completed, task.Failed, task.TimedOut, task.Crashed} {
-		k.counts[o] = new(atomic.Int64)
-	}
+		counts: newCounts(), report: status.AgentReport{Topic: own.Topic, AgentName: own.Name, State: status.ReportIdle}}
 	return k
 }
 
@@ -187,6 +183,7 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 	e := worker.New(worker.Config{
 		Pool: run.pool, Opts: run.kafka, Names: k.runner.names, Spec: k.versioned(a), Service: service, Node: o.Node, Runner: calls, Tiers: o.RetryTiers,
 		Replication: o.Replication, CreateReplyTopics: o.CreateTopics, Logger: k.runner.log, CancelPause: cancelPause,
+		Settled: k.counts.settled,
 		Alert: func(al worker.Alert) {
 			k.alert(Alert{Kind: al.Kind, Severity: al.Severity, Message: al.Message, Resolved: al.Resolved})
 		},
@@ -203,7 +200,7 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 func (k *keeper) counted(f func(context.Context, *worker.Attempt) worker.Result) func(context.Context, *worker.Attempt) worker.Result {
 	return func(ctx context.Context, a *worker.Attempt) (r worker.Result) {
 		r.Outcome = task.Crashed // where f doesn't return
-		defer func() { k.counts[r.Outcome].Add(1) }()
+		defer func() { k.counts.ended(r.Outcome, time.Since(a.Started())) }()
 		return f(ctx, a)
 	}
 }
@@ -322,6 +319,9 @@ func (k *keeper) healthy() error {
 
 func (k *keeper) alert(a Alert) {
 	a.Topic, a.Name = k.own.Topic, k.own.Name
+	if !a.Resolved {
+		k.counts.raised(a.Kind)
+	}
 	run := k.runner.running
 	run.reporter.Alert(status.Alert{Topic: a.Topic, AgentName: a.Name, Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved})
 	select {

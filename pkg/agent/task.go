@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type Task struct {
 
 	mu        sync.Mutex
 	event     *event.Event
+	stamps    []kgo.RecordHeader // on all that is published
 	published []*kgo.Record
 	size      int // of published, in bytes
 	ended     bool
@@ -58,11 +60,14 @@ func (t *Task) Topic() string { return t.agent.Topic }
 func (t *Task) DeliveryAttempts() int { return t.attempt }
 
 // TaskID is where the event stands, topic/partition/offset: the same in every attempt, and for every agent.
-func (t *Task) TaskID() string {
+func (t *Task) TaskID() string { return t.Origin().ID() }
+
+// Origin is where the event stands.
+func (t *Task) Origin() task.Origin {
 	if o, err := task.ParseOrigin(t.Header(task.HeaderOrigin)); err == nil {
-		return o.ID()
+		return o
 	}
-	return task.Origin{Topic: t.record.Topic, Partition: t.record.Partition, Offset: t.record.Offset}.ID()
+	return task.Origin{Topic: t.record.Topic, Partition: t.record.Partition, Offset: t.record.Offset}
 }
 
 // ID is the event's: its envelope's or CloudEvent's, else <topic>:<partition>:<offset>.
@@ -134,9 +139,7 @@ func (t *Task) Decode(v any) error {
 // The error is of class permanent: a record names no topic or one of Reeve's own, there are more than 10,000 or more than
 // 32 MiB of them, or the attempt has ended. Then none of these is published.
 func (t *Task) Publish(rs ...*kgo.Record) error {
-	size := 0
 	for _, r := range rs {
-		size += sizeOf(r)
 		if err := spec.CheckTopic(r.Topic); err != nil {
 			return Permanent(fmt.Errorf("publish: %w", err))
 		}
@@ -146,6 +149,11 @@ func (t *Task) Publish(rs ...*kgo.Record) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	rs = stamped(rs, t.stamps)
+	size := 0
+	for _, r := range rs {
+		size += sizeOf(r)
+	}
 	switch {
 	case t.ended:
 		return Permanent(errors.New("publish: the attempt has ended"))
@@ -157,6 +165,32 @@ func (t *Task) Publish(rs ...*kgo.Record) error {
 	t.published = append(t.published, rs...)
 	t.size += size
 	return nil
+}
+
+// Stamp gives headers to every record that the attempt publishes from now on, but to those that have one of that key
+// themselves: for a Middleware, whose trace is to go on there.
+func (t *Task) Stamp(hs ...kgo.RecordHeader) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stamps = append(t.stamps, hs...)
+}
+
+// stamped gives headers to copies of the records, which may be shared.
+func stamped(rs []*kgo.Record, hs []kgo.RecordHeader) []*kgo.Record {
+	if len(hs) == 0 {
+		return rs
+	}
+	out := make([]*kgo.Record, len(rs))
+	for i, r := range rs {
+		own := slices.Clip(r.Headers)
+		for _, h := range hs {
+			if !slices.ContainsFunc(r.Headers, func(of kgo.RecordHeader) bool { return of.Key == h.Key }) {
+				own = append(own, h)
+			}
+		}
+		out[i] = &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: own, Timestamp: r.Timestamp}
+	}
+	return out
 }
 
 func sizeOf(r *kgo.Record) int {

@@ -86,7 +86,13 @@ func (r *Reeve) Options() agent.Options {
 // Run runs agents in a Runner of their own until the test ends, and returns when they are served.
 func (r *Reeve) Run(agents ...agent.Agent) *agent.Runner {
 	r.t.Helper()
-	runner, err := agent.NewRunner(r.Options())
+	return r.RunWith(r.Options(), agents...)
+}
+
+// RunWith is Run with options of the test's own, made from those of Options.
+func (r *Reeve) RunWith(o agent.Options, agents ...agent.Agent) *agent.Runner {
+	r.t.Helper()
+	runner, err := agent.NewRunner(o)
 	if err != nil {
 		r.t.Fatal(err)
 	}
