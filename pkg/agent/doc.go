@@ -33,9 +33,9 @@
 // # What there is to see
 //
 // Kafka clients, HTTP, log, traces and figures are the program's: Options takes kgo options (and with them the hooks of
-// kprom and kotel), an http.Client, a slog.Logger. Middleware wraps every call of a handler: a tracer starts its span
-// there, from the traceparent header of Task.Record. Figures is for a collector of Prometheus or of anything else. So this
-// module depends on neither.
+// kprom and kotel), an http.Client, a slog.Logger. Middleware wraps every call of a handler. Package agentotel makes one of
+// the program's own tracer, and package agentprom shows Figures in its own Prometheus registry. A program that imports
+// neither has neither OpenTelemetry nor Prometheus in it.
 //
 // Package agenttest tests agents, with and without a broker.
 package agent

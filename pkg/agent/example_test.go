@@ -98,8 +98,8 @@ func ExampleMessage() {
 	// {"id":"e-1","topic":"orders","payload":{"content":{"id":17},"webhook":null,"reply_to":null},"tenant_id":null,"correlation_id":"c-1","causation_id":null,"source":null,"created_at":1700000000,"delivery_attempts":1}
 }
 
-// A middleware that logs every attempt. A tracer's span begins and ends in the same places; it continues the producer's
-// by the traceparent header of t.Record(). A panic passes through, so what has to happen in any case is deferred.
+// A middleware that logs every attempt. A panic passes through, so what has to happen in any case is deferred. For traces
+// there is package agentotel.
 func ExampleMiddleware() {
 	logged := func(next agent.Handler) agent.Handler {
 		return func(ctx context.Context, t *agent.Task) (result json.RawMessage, err error) {
@@ -113,7 +113,7 @@ func ExampleMiddleware() {
 	_ = agent.Options{Middleware: []agent.Middleware{logged}}
 }
 
-// A collector for Prometheus asks for the figures whenever it is asked itself: here is all that it would tell.
+// Figures are for a collector, which asks for them whenever it is asked itself. For Prometheus there is package agentprom.
 func ExampleRunner_Figures() {
 	r, err := agent.NewRunner(agent.Options{Node: "shop-1", Environ: []string{}})
 	if err == nil {
