@@ -37,7 +37,10 @@ type Bus struct {
 // New makes a bus; opts configure its clients. With create it makes topics that don't exist.
 func New(opts []kgo.Opt, names topics.Names, create bool) (*Bus, error) {
 	produce := slices.Concat(opts, []kgo.Opt{kgo.RecordDeliveryTimeout(deliverWithin), kgo.UnknownTopicRetries(1), kgo.MetadataMinAge(100 * time.Millisecond),
-		kgo.ProducerLinger(0)})
+		kgo.ProducerLinger(0),
+		// Without it a record whose answer is lost with its broker is waited for until a broker answers again, whatever the
+		// limit of the request. Who publishes hears that nobody knows whether it is there.
+		kgo.AllowIdempotentProduceCancellation()})
 	client, err := kgo.NewClient(produce...)
 	if err != nil {
 		return nil, fmt.Errorf("configure the producer: %w", err)

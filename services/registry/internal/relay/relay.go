@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	lookEvery = 250 * time.Millisecond // for changes that another registry made
-	atOnce    = 500
-	limit     = 15 * time.Second // of one transaction on Kafka
+	lookEvery  = 250 * time.Millisecond // for changes that another registry made
+	atOnce     = 500
+	usualLimit = 15 * time.Second // of one transaction on Kafka
 )
 
 // Relay publishes from DB to the control topic of Names.
@@ -37,12 +37,13 @@ type Relay struct {
 	Names  topics.Names
 	Logger *slog.Logger
 
-	kick chan struct{}
+	limit time.Duration // of one transaction on Kafka
+	kick  chan struct{}
 }
 
 // New makes a relay; opts configure its Kafka clients.
 func New(db *sqlx.DB, opts []kgo.Opt, names topics.Names, logger *slog.Logger) *Relay {
-	return &Relay{DB: db, Opts: opts, Names: names, Logger: logger, kick: make(chan struct{}, 1)}
+	return &Relay{DB: db, Opts: opts, Names: names, Logger: logger, limit: usualLimit, kick: make(chan struct{}, 1)}
 }
 
 // Kick says that the outbox has grown. It never blocks.
@@ -64,7 +65,7 @@ type message struct {
 func (r *Relay) Run(ctx context.Context) error {
 	cl, err := kgo.NewClient(append(r.Opts[:len(r.Opts):len(r.Opts)], kgo.TransactionalID(r.Names.TransactionalID("registry", "relay", 0)),
 		kgo.TransactionTimeout(10*time.Second), kgo.ProducerLinger(0), kgo.MetadataMinAge(10*time.Millisecond), kgo.ProducerBatchMaxBytes(16<<20),
-		kgo.RecordDeliveryTimeout(limit), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+		kgo.RecordDeliveryTimeout(r.limit), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		return fmt.Errorf("configure the relay's producer: %w", err)
 	}
@@ -231,8 +232,11 @@ func (r *Relay) publish(ctx context.Context, cl *kgo.Client, messages []message)
 			records[i].Value = []byte(*m.Value)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.limit)
 	defer cancel()
+	// A record whose answer never comes isn't given up by any limit of the client, since nobody knows whether it is there;
+	// only by the client's end. The next relay's producer decides the transaction, and what the topic has tells the rest.
+	defer context.AfterFunc(ctx, cl.Close)()
 	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		_ = cl.EndTransaction(ctx, kgo.TryAbort) // the relay starts again with a new producer in any case
 		return kafka.Explained("publish to "+r.Names.Control(), err)

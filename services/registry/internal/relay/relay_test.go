@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/internal/kafka"
@@ -174,5 +176,40 @@ func TestCompare(t *testing.T) {
 		if v, ok := got[key]; !ok || v != value {
 			t.Errorf("%s: %v, %v", key, v, ok)
 		}
+	}
+}
+
+// The broker goes away in the middle of a record: nobody knows whether it is there, and nobody will.
+func TestARelayEndsAlsoWhenKafkaNeverAnswers(t *testing.T) {
+	b := newBench(t)
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	r := b.relay()
+	r.limit, r.Opts = time.Second, []kgo.Opt{kgo.SeedBrokers(broker.ListenAddrs()...)}
+	cl, err := kgo.NewClient(r.Opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := kafka.EnsureTopics(t.Context(), cl, -1, kafka.ControlTopic(topics.Names{})); err != nil {
+		t.Fatal(err)
+	}
+	broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		broker.KeepControl()
+		return nil, errors.New("the connection breaks"), true
+	})
+	b.agent("a", `{"generation":1}`, true)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("it ended without an error")
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for ever")
 	}
 }
