@@ -50,7 +50,9 @@ func (r *Runner) connect(ctx context.Context) (*running, error) {
 		return nil, fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	if _, err = kadm.NewClient(run.client).ListBrokers(limited); err == nil {
-		run.events, err = kgo.NewClient(append(slices.Clone(o), kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(1))...)
+		// With the cancellation Publish ends when its context does, also if the broker went away in the middle of a record.
+		run.events, err = kgo.NewClient(append(slices.Clone(o), kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(1),
+			kgo.AllowIdempotentProduceCancellation())...)
 	}
 	if err == nil {
 		run.pool, err = hop.NewPool(limited, hop.PoolConfig{Opts: o, Names: r.names, Service: service, Node: r.opts.Node, Logger: r.log})
