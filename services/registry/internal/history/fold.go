@@ -68,6 +68,7 @@ type prior struct {
 	seen    bool   // an attempt of it was settled
 	final   int16  // the status that finished its last round; 0: none, or a new round has begun
 	version string // that did
+	cleared bool   // its last round was finished before the counters were cleared, which know nothing of it
 }
 
 // fold adds an attempt to the counters of its version and says what is known of its task now. of gives the counters of a

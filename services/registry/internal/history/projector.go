@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -112,6 +114,9 @@ func (p *Projector) Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, _ [
 	if err != nil {
 		return err
 	}
+	if err := p.unfinish(ctx, tx, known); err != nil {
+		return err
+	}
 	if err := addCounters(ctx, tx, p.foldBatch(known)); err != nil {
 		return err
 	}
@@ -164,6 +169,27 @@ func (p *Projector) foldBatch(known map[taskKey]prior) map[counterKey]*delta {
 	return deltas
 }
 
+// unfinish takes the tasks of the batch that were finished before the counters were cleared, and are at work in a new
+// round, off those that were: they count as open again, and are finished once more.
+func (p *Projector) unfinish(ctx context.Context, tx *sqlx.Tx, known map[taskKey]prior) error {
+	again := map[string]int64{}
+	done := map[taskKey]bool{}
+	for i := range p.attempts {
+		key := taskKey{p.ids[i], p.attempts[i].partition, p.attempts[i].offset}
+		if known[key].cleared && !done[key] {
+			done[key] = true
+			again[clean(string(p.attempts[i].agent))]++
+		}
+	}
+	for _, agent := range slices.Sorted(maps.Keys(again)) {
+		topic, name, _ := strings.Cut(agent, "/")
+		if _, err := tx.ExecContext(ctx, `UPDATE dispatched_before SET finished = finished - $3 WHERE topic = $1 AND name = $2`, topic, name, again[agent]); err != nil {
+			return fmt.Errorf("count tasks of %s as open again: %w", agent, err)
+		}
+	}
+	return nil
+}
+
 // lookUp reads what the database knows of the batch's tasks that aren't on their first attempt of their first round. What
 // came before the counters were cleared is as if it had not been.
 func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior, error) {
@@ -186,10 +212,10 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 	if err != nil {
 		return nil, err
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", a.status, a.version
+	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", a.status, a.version, a.id < $4
 		FROM unnest($1::int[], $2::int[], $3::bigint[]) AS k (source_id, partition, "offset")
-		CROSS JOIN LATERAL (SELECT status, version FROM attempts a
-			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" AND a.id >= $4 ORDER BY id DESC LIMIT 1) a`,
+		CROSS JOIN LATERAL (SELECT id, status, version FROM attempts a
+			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" ORDER BY id DESC LIMIT 1) a`,
 		pq.Array(sources), pq.Array(partitions), pq.Array(offsets), below)
 	if err != nil {
 		return nil, fmt.Errorf("look up earlier attempts: %w", err)
@@ -198,11 +224,15 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 	for rows.Next() {
 		var key taskKey
 		was := prior{seen: true}
-		if err := rows.Scan(&key.source, &key.partition, &key.offset, &was.final, &was.version); err != nil {
+		var gone bool
+		if err := rows.Scan(&key.source, &key.partition, &key.offset, &was.final, &was.version, &gone); err != nil {
 			return nil, fmt.Errorf("look up earlier attempts: %w", err)
 		}
 		if was.final == retrying {
 			was.final = 0
+		}
+		if gone {
+			was = prior{cleared: was.final != 0}
 		}
 		known[key] = was
 	}
@@ -217,7 +247,7 @@ func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[ta
 	for i := range p.attempts {
 		a := &p.attempts[i]
 		key := taskKey{p.ids[i], a.partition, a.offset}
-		if a.redrives == 0 || known[key].seen {
+		if a.redrives == 0 || known[key].seen || known[key].cleared {
 			continue
 		}
 		packed, err := packedTask(ctx, tx, []int32{key.source}, key.partition, key.offset)
@@ -226,6 +256,7 @@ func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[ta
 		}
 		for _, was := range packed {
 			if was.ID < below {
+				known[key] = prior{cleared: true}
 				continue
 			}
 			known[key] = prior{seen: true, final: completed, version: was.Version}

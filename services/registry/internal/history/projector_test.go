@@ -142,6 +142,44 @@ func TestCountersAreExactOverRestartsAndRounds(t *testing.T) {
 	}
 }
 
+// open is how many of the agent's tasks were dispatched and aren't finished, as the counters have it.
+func (b *bench) open() int64 {
+	b.Helper()
+	var before int64
+	if err := b.db.Get(&before, `SELECT coalesce(sum(finished), 0) FROM dispatched_before`); err != nil {
+		b.Fatal(err)
+	}
+	const dispatched = 4 // that settle tells of
+	c := b.counters()
+	return dispatched - before - c.Finished()
+}
+
+func TestATaskFromBeforeAClearingCountsAsOpenInItsNewRound(t *testing.T) {
+	b := newBench(t)
+	b.settle(1, 1, "completed", "done", 0) // goes into a pack
+	b.settle(2, 1, "failed", "dlq", 0)
+	b.settle(3, 1, "failed", "retry", 0)
+	b.project(b.projection()) // the fourth waits all the while
+	if _, err := (&Store{b.db}).ClearMetrics(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.open(); n != 2 {
+		t.Errorf("%d are open, want 2", n)
+	}
+	b.settle(2, 1, "failed", "retry", 1)
+	b.project(b.projection())
+	if n := b.open(); n != 3 {
+		t.Errorf("%d are open while one is retried in its second round, want 3", n)
+	}
+	b.settle(1, 1, "completed", "done", 1)
+	b.settle(2, 2, "completed", "done", 1)
+	b.settle(3, 2, "completed", "done", 0)
+	b.project(b.projection())
+	if n := b.open(); n != 1 {
+		t.Errorf("%d are open, want 1", n)
+	}
+}
+
 func TestTwoProjectionsAtOnceCountOnce(t *testing.T) {
 	b := newBench(t)
 	b.settle(0, 1, "completed", "done", 0)
