@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/jmoiron/sqlx"
@@ -73,6 +74,19 @@ func appendText(out, v []byte, limit int) []byte {
 		v = v[size:]
 	}
 	return out
+}
+
+// asText is text as it comes back once appendText has had it copied in, of whatever length.
+func asText(v []byte) string {
+	var out strings.Builder
+	for len(v) > 0 {
+		r, size := utf8.DecodeRune(v)
+		if r != 0 {
+			_, _ = out.WriteRune(r) // a byte that is no UTF-8 is the rune U+FFFD
+		}
+		v = v[size:]
+	}
+	return out.String()
 }
 
 func plain(v []byte) bool {

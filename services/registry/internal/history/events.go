@@ -100,24 +100,24 @@ func storePages(ctx context.Context, tx *sqlx.Tx, add map[int64]filter) error {
 // ByEvent gives the tasks of an event, by their latest attempts, the newest first, at most 1,000: one an agent, and more
 // where several events have the id. Of a longer id only the first 256 bytes are looked at.
 func (s *Store) ByEvent(ctx context.Context, id string) ([]Attempt, error) {
-	id = clean(id)
-	id = id[:min(len(id), maxText)]
+	stored := cut([]byte(id)) // where a character is cut in two, it is no UTF-8 any more
+	text := asText(stored)
 	var found []Attempt
 	err := s.DB.SelectContext(ctx, &found, `SELECT `+selected+` FROM attempts a JOIN sources s ON s.id = a.source_id
-		WHERE a.event_id = $1 ORDER BY a.id DESC LIMIT $2`, id, mostTasks)
+		WHERE a.event_id = $1 ORDER BY a.id DESC LIMIT $2`, text, mostTasks)
 	if err != nil {
 		return nil, fmt.Errorf("look for event %s: %w", id, err)
 	}
-	packed, err := s.packedByEvent(ctx, id)
+	packed, err := s.packedByEvent(ctx, stored)
 	if err != nil {
 		return nil, err
 	}
 	return latestOfEach(append(found, packed...)), nil
 }
 
-func (s *Store) packedByEvent(ctx context.Context, id string) ([]Attempt, error) {
+func (s *Store) packedByEvent(ctx context.Context, id []byte) ([]Attempt, error) {
 	conditions := make([]string, 0, probes)
-	for _, at := range places(eventHash([]byte(id))) {
+	for _, at := range places(eventHash(id)) {
 		conditions = append(conditions, fmt.Sprintf("get_bit(filter, %d) = 1", at))
 	}
 	var numbers []int64
@@ -141,7 +141,7 @@ func (s *Store) packedByEvent(ctx context.Context, id string) ([]Attempt, error)
 				return nil, err
 			}
 			for _, a := range all {
-				if a.EventID == id {
+				if a.EventID == clean(string(id)) {
 					found = append(found, a)
 				}
 			}

@@ -1,7 +1,10 @@
 package history
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -53,6 +56,37 @@ func TestAnEventIsFoundInPacksThatCrossPages(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s is found at %v, want %v", id, got, want)
 		}
+	}
+}
+
+// What is kept of an id ends in the middle of a character.
+func TestAnEventWithALongIDIsFound(t *testing.T) {
+	b := newBench(t)
+	if _, err := b.db.Exec(`INSERT INTO sources (topic, name, topic_id) VALUES ('t', 'n', 'u')`); err != nil {
+		t.Fatal(err)
+	}
+	id := "x" + strings.Repeat("é", 200)
+	packTogether(t, b.db, 700, "other", id)
+	var text lines
+	text.attempt(702, 1, &attempt{offset: 2, number: 1, status: deadLettered, eventID: []byte(id)})
+	if err := NewProjector(b.db, slog.New(slog.DiscardHandler)).makeTables(t.Context(), 702, 702); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := b.db.Connx(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	tx, err := conn.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(copyIn(t.Context(), conn, text), tx.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := (&Store{b.db}).ByEvent(t.Context(), id)
+	if err != nil || len(found) != 2 || found[0].ID != 702 || found[1].ID != 701 {
+		t.Errorf("%+v, %v", found, err)
 	}
 }
 
