@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -147,9 +148,9 @@ func (p *Projector) countResults(ctx context.Context, tx *sqlx.Tx) error {
 			stored[minute(p.attempts[i].settled)]++
 		}
 	}
-	for at, n := range stored {
+	for _, at := range slices.Sorted(maps.Keys(stored)) { // as DeleteResults has them, or each could wait for the other
 		if _, err := tx.ExecContext(ctx, `INSERT INTO results AS r (minute, stored) VALUES ($1, $2)
-			ON CONFLICT (minute) DO UPDATE SET stored = r.stored + excluded.stored`, at, n); err != nil {
+			ON CONFLICT (minute) DO UPDATE SET stored = r.stored + excluded.stored`, at, stored[at]); err != nil {
 			return fmt.Errorf("count results: %w", err)
 		}
 	}
@@ -224,7 +225,8 @@ func (s *Store) DeleteResults(ctx context.Context, attempts []Attempt) error {
 		return fmt.Errorf("delete results: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	for _, a := range attempts {
+	ordered := slices.SortedFunc(slices.Values(attempts), func(a, b Attempt) int { return cmp.Or(cmp.Compare(a.SettledMS, b.SettledMS), cmp.Compare(a.ID, b.ID)) })
+	for _, a := range ordered {
 		res, err := tx.ExecContext(ctx, `INSERT INTO results_deleted (attempt_id, settled_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING`, a.ID, a.SettledMS)
 		if err != nil {
 			return fmt.Errorf("delete a result: %w", err)
