@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/status"
@@ -40,9 +42,44 @@ type batch struct {
 }
 
 // Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
-// left out.
+// left out, and so are those that Postgres has no place for: programs of others report too, and one bad record must not
+// stop what all the others say.
 func (s Store) Write(ctx context.Context, _ *sqlx.Conn, tx *sqlx.Tx, records []*kgo.Record) error {
-	b := collect(records)
+	err := attempt(ctx, tx, records)
+	if !unfit(err) {
+		return err
+	}
+	for _, r := range records {
+		if err := attempt(ctx, tx, []*kgo.Record{r}); err != nil && !unfit(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unfit reports whether Postgres refused a value for what it is: out of range, too long for an index, or no text.
+func unfit(err error) bool {
+	var answer *pq.Error
+	return errors.As(err, &answer) && (answer.Code.Class() == "22" || answer.Code.Class() == "54")
+}
+
+// attempt writes records so that the transaction lives on if it fails.
+func attempt(ctx context.Context, tx *sqlx.Tx, records []*kgo.Record) error {
+	if _, err := tx.ExecContext(ctx, `SAVEPOINT reports`); err != nil {
+		return fmt.Errorf("begin to store reports: %w", err)
+	}
+	end := `RELEASE SAVEPOINT reports`
+	err := write(ctx, tx, collect(records))
+	if err != nil {
+		end = `ROLLBACK TO SAVEPOINT reports`
+	}
+	if _, ended := tx.ExecContext(ctx, end); ended != nil {
+		return errors.Join(err, fmt.Errorf("end storing reports: %w", ended))
+	}
+	return err
+}
+
+func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 	for _, n := range b.nodes {
 		if err := storeNode(ctx, tx, n); err != nil {
 			return fmt.Errorf("store node %s: %w", n.Node, err)
