@@ -218,6 +218,12 @@ func TestAWaitIsNotForEver(t *testing.T) {
 	if got := f.reeve(t, "", "publish", "t", "--content", "1", "--wait", "--timeout", "300ms"); got.code != 1 || !strings.Contains(got.err, "it is running") {
 		t.Errorf("%+v", got)
 	}
+	for args, says := range map[string]string{"--timeout 1s": "--timeout is of --wait", "--wait --timeout 0": "give more than 0", "--wait --timeout -1s": "give more than 0"} {
+		line := append([]string{"publish", "t", "--content", "1"}, strings.Fields(args)...)
+		if got := newFake().reeve(t, "", line...); got.code != 2 || !strings.Contains(got.err, says) {
+			t.Errorf("%s: %+v", args, got)
+		}
+	}
 }
 
 func TestAFileIsPublishedInItsOrder(t *testing.T) {

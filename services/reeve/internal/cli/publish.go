@@ -59,6 +59,10 @@ go on by --from-line.`,
 				return usage("--from-line %d is no line: they are numbered from 1", e.fromLine)
 			case file && wait:
 				return usage("--wait with --ndjson is not available in this version: publish, then see `reeve task list`")
+			case cmd.Flags().Changed("timeout") && !wait:
+				return usage("--timeout is of --wait: give both")
+			case timeout <= 0:
+				return usage("--timeout %s: give more than 0", timeout)
 			case e.webhook != "" && spec.CheckWebhook(e.webhook) != nil:
 				return usage("%w", spec.CheckWebhook(e.webhook))
 			case file && e.id != "":
