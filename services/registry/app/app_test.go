@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,8 +21,10 @@ import (
 
 	"github.com/reeve-run/reeve/internal/config"
 	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/internal/postgres"
 	"github.com/reeve-run/reeve/internal/testenv"
 	"github.com/reeve-run/reeve/internal/version"
+	"github.com/reeve-run/reeve/migrations"
 	"github.com/reeve-run/reeve/pkg/control"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
@@ -49,6 +52,9 @@ func configuration(t *testing.T) config.Config {
 	return cfg
 }
 
+// patience is how long a test waits for one answer, of Reeve or of the broker: longer than Reeve itself takes to give up.
+const patience = 45 * time.Second
+
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func start(t *testing.T, cfg config.Config) *registry {
@@ -62,8 +68,14 @@ func start(t *testing.T, cfg config.Config) *registry {
 	go func() { done <- a.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			_ = pprof.Lookup("goroutine").WriteTo(t.Output(), 1) // what it waits for
+			t.Fatal("it didn't stop within a minute")
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
@@ -81,7 +93,9 @@ func start(t *testing.T, cfg config.Config) *registry {
 // do sends a request and gives status and JSON.
 func (r *registry) do(method, path, body string, headers ...string) (int, map[string]any) {
 	r.Helper()
-	req, err := http.NewRequestWithContext(r.Context(), method, r.url+path, bytes.NewBufferString(body))
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, r.url+path, bytes.NewBufferString(body))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -156,7 +170,9 @@ func (r *registry) produce(records ...*kgo.Record) {
 		r.Fatal(err)
 	}
 	defer cl.Close()
-	if err := cl.ProduceSync(r.Context(), records...).FirstErr(); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		r.Fatal(err)
 	}
 }
@@ -473,6 +489,30 @@ func TestTheKey(t *testing.T) {
 		}
 	}
 	r.want(200, "GET", "/v1/agents", "", "Authorization", "Bearer s3cret")
+}
+
+// Another program that keeps its schema in the same database by goose, whose usual lock this is, doesn't keep a registry
+// from starting.
+func TestAMigrationElsewhereInTheDatabaseKeepsNobodyWaiting(t *testing.T) {
+	cfg := configuration(t)
+	db, err := postgres.Open(t.Context(), cfg.DatabaseURL, postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	conn, err := db.Connx(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), `SELECT pg_advisory_lock(4097083626)`); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // the pool closes it for good, and with it goes the lock
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := migrations.Up(ctx, db.DB); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTwoRegistriesSideBySide(t *testing.T) {

@@ -19,7 +19,9 @@ import (
 // list gets a JSON array of objects.
 func (r *registry) list(path string) []map[string]any {
 	r.Helper()
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, r.url+path, nil)
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+path, nil)
 	if err != nil {
 		r.Fatal(err)
 	}
