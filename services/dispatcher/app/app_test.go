@@ -319,6 +319,44 @@ func TestAPausedAgentGetsNothingAndGoesOnWhereItStopped(t *testing.T) {
 	each(t, tasks.next(20), 20, 40)
 }
 
+// With ordering key the tasks of a key stand on one partition, also where the agent began without.
+func TestAChangedOrderingCountsWithoutARestart(t *testing.T) {
+	w := newWorld(t)
+	w.create(kafka.Topic{Name: "orders", Partitions: 1})
+	a := agent("orders", "bill")
+	tasks, reports := w.read(w.names.Tasks("orders", "bill")), w.read(w.names.Status())
+	const events = 300
+	spread := func(ordering string) map[int32]bool {
+		t.Helper()
+		a.Config.Ordering = ordering
+		w.desire(a)
+		for taken := false; !taken; {
+			for _, r := range reports.next(1) {
+				var said status.AgentReport
+				taken = taken || json.Unmarshal(r.Value, &said) == nil && said.Event == status.EventAgent && said.State == status.ReportServing && said.Generation == a.Generation
+			}
+		}
+		a.Generation++
+		var rs []*kgo.Record
+		for range events {
+			rs = append(rs, &kgo.Record{Topic: "orders", Key: []byte("hot")})
+		}
+		w.produce(rs...)
+		on := map[int32]bool{}
+		for _, r := range tasks.next(events) {
+			on[r.Partition] = true
+		}
+		return on
+	}
+	w.start()
+	if on := spread(spec.OrderingNone); len(on) < 2 {
+		t.Errorf("without an order all went to %v", on)
+	}
+	if on := spread(spec.OrderingKey); len(on) != 1 || !on[route.Partition([]byte("hot"), a.Partitions)] {
+		t.Errorf("in the order of their key they went to %v", on)
+	}
+}
+
 func TestATaskQueueIsKeptShort(t *testing.T) {
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})

@@ -178,6 +178,7 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 		alert:    func(kind, message string) { k.env.Reporter.Alert(a.Topic, a.Name, kind, message) },
 		assigned: make(map[int32]bool), refused: make(map[recordID]refusal),
 	}
+	lane.Follow(a)
 	count := k.env.Metrics.routed(a)
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{
@@ -281,7 +282,7 @@ func (k *Keeper) whileServing(ctx context.Context, a *spec.Agent, ended <-chan e
 		case <-k.wake:
 		}
 		k.mu.Lock()
-		now, changed := k.desired, k.topicID == [16]byte{}
+		now, lane, changed := k.desired, k.lane, k.topicID == [16]byte{}
 		k.mu.Unlock()
 		switch {
 		case now == nil || now.Phase != spec.Active || now.Partitions != a.Partitions:
@@ -289,6 +290,7 @@ func (k *Keeper) whileServing(ctx context.Context, a *spec.Agent, ended <-chan e
 		case changed:
 			return errTopicChanged
 		}
+		lane.Follow(now)
 		k.tell(now, status.ReportServing, nil)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -41,6 +42,8 @@ type Lane struct {
 	logger *slog.Logger
 
 	places []int32 // scratch of Take
+	// anywhere says that the agent's tasks may go to any partition, whatever their keys.
+	anywhere atomic.Bool
 
 	mu       sync.Mutex
 	assigned map[int32]bool
@@ -74,6 +77,9 @@ type refusal struct {
 // maxRefusals is how often a record is tried before it is rejected, so that it doesn't stop its partition.
 const maxRefusals = 3
 
+// Follow takes over what a changed spec says of events that are routed from now on.
+func (l *Lane) Follow(a *spec.Agent) { l.anywhere.Store(a.Config.Ordering == spec.OrderingNone) }
+
 // Take lets records pass in order until one's task partition is full.
 func (l *Lane) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, time.Duration) {
 	records = records[:min(limit, len(records))]
@@ -86,7 +92,7 @@ func (l *Lane) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 			continue
 		}
 		want := int32(-1)
-		if r.Key != nil && l.agent.Config.Ordering != spec.OrderingNone {
+		if r.Key != nil && !l.anywhere.Load() {
 			want = route.Partition(r.Key, l.agent.Partitions)
 		}
 		p, ok := l.room.Reserve(want)
