@@ -106,16 +106,18 @@ func (e *Engine) routeOf(s *slot) string {
 	return withPublished(reply, s.published())
 }
 
-func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.spec.Topic, e.spec.Name) }
+func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.cfg.Spec.Topic, e.cfg.Spec.Name) }
 
 // judge decides a finished task.
 func (e *Engine) judge(s *slot) Verdict { return Judge(e.policy, s.tries(), s.result) }
 
 // address makes the records of a transaction, and the topics that they need.
 func (e *Engine) address(ctx context.Context, t *transaction) {
+	asked := false // once a transaction: it may be for thousands of tasks
 	for _, s := range t.batch {
 		e.checkPublished(ctx, s)
-		if s.verdict.Settled == task.SettledDLQ && !e.delivery.dlqReady {
+		if s.verdict.Settled == task.SettledDLQ && !e.delivery.dlqReady && !asked {
+			asked = true
 			e.makeDLQ(ctx)
 		}
 		if len(s.header.replyTo) > 0 && s.verdict.Settled != task.SettledRetry && !s.noReply {

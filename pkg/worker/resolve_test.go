@@ -59,3 +59,17 @@ func TestATransactionIsBoundedInBytes(t *testing.T) {
 		}
 	}
 }
+
+// The topic is named while no lock is held. With -race this fails where a changed spec is looked at.
+func TestADeadLetterTopicIsNamedWhileTheSpecChanges(t *testing.T) {
+	e, _ := settling()
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		e.Update(e.cfg.Spec)
+	}()
+	if name := e.dlq(); name != "reeve.dlq.orders.biller" {
+		t.Error(name)
+	}
+	<-changed
+}

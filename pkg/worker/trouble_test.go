@@ -208,3 +208,34 @@ func (s *stand) publishInTransaction(from, n int) {
 		s.t.Fatal(err)
 	}
 }
+
+// The dead letters of one transaction may be thousands.
+func TestADeadLetterTopicThatCantBeMadeIsAskedForOnceATransaction(t *testing.T) {
+	s := newStand(t)
+	var asked, ended atomic.Int64
+	s.cluster.ControlKey(int16(kmsg.CreateTopics), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		asked.Add(1)
+		resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+		rt := kmsg.NewCreateTopicsResponseTopic()
+		rt.Topic, rt.ErrorCode = req.(*kmsg.CreateTopicsRequest).Topics[0].Topic, kerr.TopicAuthorizationFailed.Code
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	enough := make(chan struct{})
+	s.cluster.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		if ended.Add(1) == 3 {
+			close(enough)
+		}
+		return nil, nil, false
+	})
+	s.publish(0, 500)
+	s.engine("a", runner(t, 16, func(context.Context, *worker.Attempt) worker.Result {
+		return worker.Result{Outcome: task.Failed, Class: task.ClassPermanent, Message: "no"}
+	}))
+	<-enough
+	if n, of := asked.Load(), ended.Load(); n == 0 || n > of+1 {
+		t.Errorf("asked %d times in %d transactions", n, of)
+	}
+}
