@@ -23,7 +23,7 @@ type Config struct {
 	Rounds int           // of everything, interleaved.
 	Rates  []int         // events/s at which latency is measured.
 	During time.Duration // of a latency round.
-	Only   string        // leaves out the contestants whose names don't contain it; shares are of all only
+	Only   string        // leaves out the contestants whose names don't contain it, and then the shares
 	Dir    string        // for binaries and logs
 	Out    io.Writer     // for the results
 	Say    func(format string, args ...any)
@@ -48,6 +48,9 @@ type contestant struct {
 // Run measures and prints.
 func Run(ctx context.Context, c Config) error {
 	b := &bench{Config: c, dir: c.Dir, bin: filepath.Join(c.Dir, "bin")}
+	if len(b.contestants()) == 0 {
+		return fmt.Errorf("no contestant's name contains %q: they are called %q", c.Only, names((&bench{}).contestants()))
+	}
 	if err := harness.Build(ctx, b.bin, "bench/child", "bench/bare", "bench/worker"); err != nil {
 		return err
 	}
@@ -74,6 +77,14 @@ func Run(ctx context.Context, c Config) error {
 	}
 	b.print(all)
 	return nil
+}
+
+func names(all []*contestant) []string {
+	var names []string
+	for _, x := range all {
+		names = append(names, x.name)
+	}
+	return names
 }
 
 // warmUp lets everybody run once uncounted: a broker that has just started still compiles its code.
