@@ -52,6 +52,7 @@ func TestWhoSaysWhereTheRegistryIs(t *testing.T) {
 		{"REEVE_URL=http://env REEVE_API_KEY=k", "--url http://flag", "http://flag", "--url", "REEVE_API_KEY"},
 		{"REEVE_PROFILE=other", "", "http://other", "profile other", "profile other (api_key)"},
 		{"REEVE_PROFILE=other REEVE_URL=http://env", "", "http://env", "REEVE_URL", "profile other (api_key)"},
+		{"REEVE_PROFILE=other", "--url http://flag", "http://flag", "--url", ""},
 		{"REEVE_PROFILE=other REEVE_API_KEY=k", "", "http://other", "profile other", "REEVE_API_KEY"},
 		{"REEVE_PROFILE=bare", "--profile other", "http://other", "profile other", "profile other (api_key)"},
 		{"REEVE_URL=http://env REEVE_API_KEY=k", "--profile other", "http://other", "profile other", "profile other (api_key)"},

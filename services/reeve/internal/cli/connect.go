@@ -32,11 +32,14 @@ type connection struct {
 
 // connection decides where the registry is. Flags win over the environment, which wins over the current profile; a
 // profile that is named by --profile is a flag's. Where --url or REEVE_URL says where to go, the current profile is left
-// out altogether: its key is for its own registry.
+// out altogether, and so is REEVE_PROFILE's by --url: its key is for its own registry.
 func (c *command) connection() (connection, error) {
 	var p profile.Profile
 	name := c.profileName()
 	outside := c.url != "" || c.variable("REEVE_URL") != ""
+	if c.url != "" && c.profile == "" {
+		name = ""
+	}
 	if name != "" || !outside {
 		file, err := c.profiles()
 		if err != nil {
