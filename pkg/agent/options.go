@@ -55,7 +55,7 @@ type Options struct {
 	// Middleware wraps every handler, the first outermost.
 	Middleware []Middleware
 	// OnAlert is told of what a person has to know, beside the registry and the log: one call at a time, and while one
-	// takes long others may be left out.
+	// takes long others may be left out. A stop waits 2 s for it, so that it mustn't call Shutdown itself.
 	OnAlert func(Alert)
 	// Environ is the environment. Defaults to the process's.
 	Environ []string

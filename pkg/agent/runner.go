@@ -20,7 +20,7 @@ const (
 	service = "worker"
 	// connectLimit is how long a start tries to reach Kafka, and then the registry: either may be starting too.
 	connectLimit = 10 * time.Second
-	// flushLimit bounds the wait for the last report.
+	// flushLimit bounds the wait for the last report, and for the last call of OnAlert.
 	flushLimit = 2 * time.Second
 	// reportLimit is when a report that can't be written is out of date.
 	reportLimit = 10 * time.Second
@@ -160,6 +160,10 @@ func (r *Runner) Start(ctx context.Context) error {
 	r.mu.Unlock()
 	run.loops.Go(func() { r.follow(run) })
 	run.loops.Go(func() { r.holdName(run) })
+	go func() { // nobody can end an OnAlert that doesn't return, so stop waits for it only so long
+		defer close(run.told)
+		r.tellAlerts(run)
+	}()
 	for _, k := range keepers {
 		if err := r.announce(ctx, k); err != nil {
 			return errors.Join(err, r.stop(ctx))
@@ -169,7 +173,6 @@ func (r *Runner) Start(ctx context.Context) error {
 		r.keep(k)
 	}
 	run.beating.Go(func() { r.beat(run) })
-	run.beating.Go(func() { r.tellAlerts(run) })
 	r.log.Info("running agents", slog.Int("agents", len(keepers)), slog.String("registry", r.opts.URL), slog.Any("brokers", r.opts.Brokers))
 	if len(keepers) == 0 {
 		r.served()
@@ -244,7 +247,7 @@ func (r *Runner) stop(ctx context.Context) error {
 	_ = run.client.Flush(flushed) // the last heartbeat; nobody needs it badly
 	run.close()
 	r.end()
-	var errs []error
+	errs := []error{run.alertsEnded()}
 	for _, k := range keepers {
 		errs = append(errs, k.leftBehind())
 	}

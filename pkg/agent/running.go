@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +25,8 @@ type running struct {
 	events   *kgo.Client // what the program publishes
 	pool     *hop.Pool
 	reporter *status.Reporter
-	alerts   chan Alert // for Options.OnAlert
+	alerts   chan Alert    // for Options.OnAlert
+	told     chan struct{} // closed when it is called no more
 
 	life    context.Context // ends when agents are to stop
 	end     context.CancelFunc
@@ -41,7 +43,7 @@ func (r *Runner) connect(ctx context.Context) (*running, error) {
 	o := slices.Concat([]kgo.Opt{
 		kgo.SeedBrokers(r.opts.Brokers...), kgo.ClientID(status.ClientID(service)), kgo.WithLogger(r.opts.Security.Log(r.log)), kgo.DisableClientMetrics(),
 	}, r.opts.Security.Opts(), r.opts.Kafka)
-	run := &running{kafka: o, alerts: make(chan Alert, 64)}
+	run := &running{kafka: o, alerts: make(chan Alert, 64), told: make(chan struct{})}
 	limited, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
 	var err error
@@ -151,6 +153,18 @@ func (r *Runner) tellAlerts(run *running) {
 		case <-run.beats.Done():
 			return
 		}
+	}
+}
+
+// alertsEnded waits for the last call of OnAlert. The error says that it goes on.
+func (run *running) alertsEnded() error {
+	t := time.NewTimer(flushLimit)
+	defer t.Stop()
+	select {
+	case <-run.told:
+		return nil
+	case <-t.C:
+		return errors.New("Options.OnAlert goes on after the stop: let it return, and call Shutdown elsewhere")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -240,6 +241,34 @@ func TestAFunctionThatTakesTwiceItsTimeIsAlertedAndThatIsTakenBack(t *testing.T)
 	if err := r.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAStopIsBoundedAlsoWhereOnAlertDoesNotReturn(t *testing.T) {
+	reeve := agenttest.Start(t)
+	called, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	o := reeve.Options()
+	o.OnAlert = func(agent.Alert) {
+		once.Do(func() { close(called) })
+		<-release
+	}
+	r := startRunner(t, o, agent.Agent{Topic: "orders", Name: "slow", RequestTimeout: 10 * time.Millisecond, Handler: func(context.Context, *agent.Task) (json.RawMessage, error) {
+		<-called
+		return nil, nil
+	}})
+	reeve.Publish("orders", order{1, 1})
+	<-called
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.Shutdown(t.Context()) }()
+	select {
+	case err := <-stopped:
+		if err == nil || !strings.Contains(err.Error(), "OnAlert") {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("the stop waits for OnAlert")
+	}
+	close(release)
 }
 
 func TestAChangedSpecCountsForARunningProgram(t *testing.T) {
