@@ -80,9 +80,12 @@ func (p *Projector) source(ctx context.Context, key []byte) (int32, error) {
 	}
 	ref, topicID, _ := strings.Cut(string(key), "\x00")
 	topic, name, _ := strings.Cut(clean(ref), "/")
+	// In two statements: one alone doesn't see the row that another registry makes while it runs.
+	_, err := p.db.ExecContext(ctx, `INSERT INTO sources (topic, name, topic_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, topic, name, clean(topicID))
 	var id int32
-	err := p.db.GetContext(ctx, &id, `WITH made AS (INSERT INTO sources (topic, name, topic_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING id)
-		SELECT id FROM made UNION ALL SELECT id FROM sources WHERE topic = $1 AND name = $2 AND topic_id = $3 LIMIT 1`, topic, name, clean(topicID))
+	if err == nil {
+		err = p.db.GetContext(ctx, &id, `SELECT id FROM sources WHERE topic = $1 AND name = $2 AND topic_id = $3`, topic, name, clean(topicID))
+	}
 	if err != nil {
 		return 0, fmt.Errorf("number the source %s: %w", ref, err)
 	}
