@@ -143,32 +143,22 @@ func (b *bench) latency(ctx context.Context, s *subject, perSecond int, during t
 			}
 		})
 	}()
+	// The warm-up also lasts until the reader has read the throughput's outcomes, which stand before these.
 	const warm = 3 * time.Second
-	if err := b.pace(ctx, s.input(), perSecond, warm, nil); err != nil {
-		return latency{}, err
-	}
-	j.mu.Lock()
-	j.begun = time.Now()
-	j.mu.Unlock()
-	if err := b.pace(ctx, s.input(), perSecond, during, j); err != nil {
-		return latency{}, err
-	}
-	want := int(during.Seconds()) * perSecond
-	limit := time.After(30 * time.Second)
-	for j.count() < want {
-		select {
-		case <-j.joined:
-		case <-ctx.Done():
-			return latency{}, ctx.Err()
-		case <-limit:
-			return latency{}, fmt.Errorf("only %d of %d events have an outcome 30 s after the last", j.count(), want)
+	for _, d := range []time.Duration{warm, during} {
+		j.begin()
+		if err := b.pace(ctx, s.input(), perSecond, d, j); err != nil {
+			return latency{}, err
+		}
+		if err := j.await(ctx, int(d.Seconds())*perSecond); err != nil {
+			return latency{}, err
 		}
 	}
 	stop()
 	return j.quantiles(), <-read
 }
 
-// pace publishes at an even rate; a nil joiner isn't told.
+// pace publishes at an even rate.
 func (b *bench) pace(ctx context.Context, topic string, perSecond int, during time.Duration, j *joiner) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Address), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(0))
 	if err != nil {
@@ -191,7 +181,7 @@ func (b *bench) pace(ctx context.Context, topic string, perSecond int, during ti
 		}
 		at := time.Now()
 		cl.Produce(ctx, event(i), func(r *kgo.Record, err error) {
-			if err == nil && j != nil {
+			if err == nil {
 				j.event(task.Origin{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}.ID(), at)
 			}
 		})
@@ -206,7 +196,30 @@ type joiner struct {
 	took       []time.Duration
 	stages     [][]time.Duration // by stage
 	joined     chan struct{}
-	begun      time.Time // stages of what was published before don't count
+}
+
+// begin forgets what was joined so far. What was published before must have its outcome.
+func (j *joiner) begin() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	clear(j.sent)
+	clear(j.seen)
+	j.took, j.stages = nil, nil
+}
+
+// await waits until this many events have their outcome.
+func (j *joiner) await(ctx context.Context, want int) error {
+	limit := time.After(30 * time.Second)
+	for j.count() < want {
+		select {
+		case <-j.joined:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit:
+			return fmt.Errorf("only %d of %d events have an outcome 30 s after the last", j.count(), want)
+		}
+	}
+	return nil
 }
 
 func (j *joiner) event(id string, at time.Time) {
@@ -222,7 +235,7 @@ func (j *joiner) event(id string, at time.Time) {
 func (j *joiner) outcome(id string, at time.Time, points []time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(points) > 0 && !j.begun.IsZero() && points[0].After(j.begun) {
+	if len(points) > 0 {
 		points = append(points, at)
 		j.stages = append(j.stages, make([][]time.Duration, max(0, len(points)-1-len(j.stages)))...)
 		for i := range j.stages {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/reeve-run/reeve/tests/harness"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/internal/testenv"
 )
 
@@ -90,6 +91,10 @@ func (b *bench) reeve(ctx context.Context, stdio bool) (*subject, error) {
 		return nil, err
 	}
 	s.outcomes = s.sys.Names().Outcomes()
+	// Made before the services come, so that the reader is there when the first outcome is.
+	if err := b.ensure(ctx, kafka.OutcomesTopic(s.sys.Names())); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	s.origin = func(r *kgo.Record) (string, []time.Time, error) {
 		o, err := harness.ParseOutcome(r)
 		return o.Origin, []time.Time{o.Published, o.Dispatched, o.Started, o.Ended}, err
@@ -99,6 +104,16 @@ func (b *bench) reeve(ctx context.Context, stdio bool) (*subject, error) {
 	}
 	s.begin = func(ctx context.Context) error { return b.beginReeve(ctx, s, stdio) }
 	return s, nil
+}
+
+// ensure makes one of Reeve's topics with the settings that its services would give it.
+func (b *bench) ensure(ctx context.Context, t kafka.Topic) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Address))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	return kafka.EnsureTopics(ctx, cl, -1, t)
 }
 
 func (b *bench) beginReeve(ctx context.Context, s *subject, stdio bool) error {
