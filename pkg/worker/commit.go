@@ -35,7 +35,12 @@ func (e *Engine) commitLoop(ctx context.Context) {
 		case <-tidy.C:
 			kind = tidyUp
 		}
-		for e.commit(ctx, kind) && ctx.Err() == nil && kind == groupCommit {
+		for {
+			settled, again := e.commit(ctx, kind)
+			if !again || ctx.Err() != nil || kind != groupCommit {
+				break
+			}
+			hop.Gather(ctx, settled)
 		}
 		if e.untidy() {
 			tidy.Reset(tidyPause)
@@ -77,13 +82,13 @@ type part struct {
 	clean    bool
 }
 
-// commit runs one transaction; it reports whether another one may be worth while at once.
-func (e *Engine) commit(ctx context.Context, why purpose) bool {
+// commit runs one transaction. It says how many attempts it settled, and whether another one may be worth while at once.
+func (e *Engine) commit(ctx context.Context, why purpose) (settled int, again bool) {
 	e.committing.Lock()
 	defer e.committing.Unlock()
 	t := e.prepare(why)
 	if t == nil {
-		return false
+		return 0, false
 	}
 	e.address(ctx, t)
 	err := e.cfg.Pool.Commit(ctx, t.tx)
@@ -92,13 +97,13 @@ func (e *Engine) commit(ctx context.Context, why purpose) bool {
 		if e.cfg.Settled != nil && len(t.batch) > 0 {
 			e.cfg.Settled(t.settlements())
 		}
-		return true
+		return len(t.batch), true
 	}
-	again := e.rolledBack(t, err)
+	again = e.rolledBack(t, err)
 	if !again && ctx.Err() == nil {
 		e.log.Warn("a commit is tried again", slog.Int("outcomes", len(t.batch)), slog.Any("error", err))
 	}
-	return again
+	return 0, again
 }
 
 // commitLast commits what has finished, as a hand-over, in as many transactions as it takes. It gives up where some of
@@ -106,7 +111,10 @@ func (e *Engine) commit(ctx context.Context, why purpose) bool {
 func (e *Engine) commitLast(ctx context.Context, of func(*slot) bool) {
 	const patience = 5
 	left := e.left(of)
-	for tries := 0; tries < patience && ctx.Err() == nil && e.commit(ctx, handOver); tries++ {
+	for tries := 0; tries < patience && ctx.Err() == nil; tries++ {
+		if _, again := e.commit(ctx, handOver); !again {
+			return
+		}
 		if n := e.left(of); n < left {
 			left, tries = n, 0
 		}

@@ -195,8 +195,9 @@ func (c *Carrier) moveAll(ctx context.Context) {
 		switch {
 		case err != nil:
 			await(ctx, pause, c.cfg.Wake, nil)
-		case moved:
+		case moved > 0:
 			signal(c.taken)
+			hop.Gather(ctx, moved)
 		default:
 			await(ctx, wait, c.cfg.Wake, c.arrived)
 		}
@@ -282,14 +283,15 @@ func size(r *kgo.Record) int {
 	return n
 }
 
-// move runs one transaction with what passes. wait says when to look again.
-func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err error) {
+// move runs one transaction with what passes, and says how many records that were, markers included; where none passes,
+// wait says when to look again.
+func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err error) {
 	c.txn.Lock()
 	defer c.txn.Unlock()
 	b, wait := c.choose()
 	if len(b.taken) == 0 {
 		c.cfg.Rule.Ended(false)
-		return false, wait, nil
+		return 0, wait, nil
 	}
 	// The commit outlives a stop: it is short, and its outcome should be known.
 	err = c.cfg.Pool.Commit(context.WithoutCancel(ctx), hop.Tx{
@@ -303,13 +305,22 @@ func (c *Carrier) move(ctx context.Context) (moved bool, wait time.Duration, err
 	}
 	c.cfg.Rule.Ended(err == nil)
 	if err != nil {
-		return false, 0, err
+		return 0, 0, err
 	}
 	c.done(b)
 	if c.moved != nil {
 		c.moved(len(b.records))
 	}
-	return true, wait, nil
+	return b.size(), wait, nil
+}
+
+// size is how many records are taken.
+func (b batch) size() int {
+	n := 0
+	for _, t := range b.taken {
+		n += t.n
+	}
+	return n
 }
 
 // choose asks the rule what passes.
