@@ -5,19 +5,18 @@ import (
 	"testing"
 )
 
-func TestAFlagThatTakesOneValueIsGivenOnce(t *testing.T) {
+func TestASecondFileIsRefused(t *testing.T) {
 	for _, args := range [][]string{
 		{"apply", "-f", "a.yaml", "-f", "b.yaml"},
 		{"apply", "-f", "a.yaml", "--file=b.yaml"},
-		{"--url", "http://a", "agent", "list", "--url", "http://b"},
-		{"agent", "list", "-o", "json", "-o", "yaml"},
+		{"topics", "-f", "a.yaml", "-f", "b.yaml"},
 	} {
 		if _, errs, code := offKafka(t, nil, args...); code != Usage || !strings.Contains(errs, "it is given twice") {
 			t.Errorf("%v: exit code %d, %s", args, code, errs)
 		}
 	}
-	if _, errs, code := offKafka(t, nil, "acls", "--agent", "t/a", "--agent", "t/b", "--service", "registry", "--service", "dispatcher"); code != Done {
-		t.Errorf("flags that take several: exit code %d, %s", code, errs)
+	if out, errs, code := offKafka(t, nil, "acls", "--agent", "t/a", "-o", "yaml", "-o", "json"); code != Done || !strings.HasPrefix(out, "{") {
+		t.Errorf("of other flags the last counts: exit code %d, %s", code, errs)
 	}
 }
 

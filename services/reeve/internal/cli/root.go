@@ -76,7 +76,7 @@ func Run(ctx context.Context, s System, args []string) int {
 	c.In = &input{ctx: ctx, from: s.In}
 	root := c.root()
 	if len(args) == 0 || !strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) { // completion parses a line's flags twice
-		onceEach(root)
+		oneFile(root)
 	}
 	root.SetArgs(args)
 	root.SetIn(s.In)
