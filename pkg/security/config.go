@@ -62,6 +62,7 @@ type Secret string
 // secretFile stands before the path of a file.
 const secretFile = "file:"
 
+// String doesn't tell it.
 func (s Secret) String() string {
 	if s == "" {
 		return ""

@@ -49,6 +49,7 @@ type Requirement struct {
 	Timeout time.Duration // of TCP and HTTP
 }
 
+// String is what is asked for, as people read it: tcp 127.0.0.1:5432.
 func (r Requirement) String() string { return string(r.Kind) + " " + r.Target }
 
 // Verdict is what becomes of an entry.
