@@ -1,8 +1,8 @@
 package hop_test
 
 import (
-	"bytes"
 	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -36,10 +36,12 @@ func TestAChangedRecordLimitCounts(t *testing.T) {
 	}
 	m.AllowRebalance()
 	p := s.pool("a")
+	noise := rand.NewChaCha8([32]byte{}) // the broker's limit is on what is sent, which compression makes smaller
 	commit := func(n, size int) error {
 		rs := make([]*kgo.Record, n)
 		for i := range rs {
-			rs[i] = &kgo.Record{Topic: "out", Partition: 0, Value: bytes.Repeat([]byte{'x'}, size)}
+			rs[i] = &kgo.Record{Topic: "out", Partition: 0, Value: make([]byte, size)}
+			_, _ = noise.Read(rs[i].Value) // never fails
 		}
 		return p.Commit(t.Context(), hop.Tx{Member: m, Generation: m.Generation(), Records: rs, Offsets: map[int32]hop.Position{0: {Offset: 1}}})
 	}
