@@ -58,6 +58,9 @@ type Agent struct {
 	// Partitions of the task topic, fixed at the first registration: no more programs than that share the work. Defaults
 	// to 8.
 	Partitions int32
+	// Inactive registers the agent without starting it: a new one is in phase created until somebody initializes and starts
+	// it, one that is there stays in its phase. Defaults to false.
+	Inactive bool
 }
 
 // entry is the agent as people write it in agents.yaml, which is what a registry takes.
@@ -75,6 +78,7 @@ func (a Agent) entry() json.RawMessage {
 	give(entry, "version", a.Version, a.Version != "")
 	give(entry, "tags", a.Tags, len(a.Tags) > 0)
 	give(entry, "partitions", a.Partitions, a.Partitions != 0)
+	give(entry, "activate", false, a.Inactive)
 	give(config, "concurrency", a.Concurrency, a.Concurrency != 0)
 	give(config, "ordering", a.Ordering, a.Ordering != "")
 	give(config, "reclaim_idle_ms", a.ReclaimIdle.Milliseconds(), a.ReclaimIdle != 0)

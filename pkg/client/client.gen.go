@@ -559,7 +559,7 @@ type AgentConfig = spec.Config
 
 // AgentEntry An agent as people write it: an entry of agents.yaml, as JSON. Only topic and what to run are needed: runtime
 // python or node with callback (module:function), or command. Further keys: name, id, type, description, version,
-// tags, dir, env, config, process, pool, partitions. pkg/spec.ParseEntry reads it, on both sides.
+// tags, dir, env, config, process, pool, partitions, activate. pkg/spec.ParseEntry reads it, on both sides.
 type AgentEntry = json.RawMessage
 
 // AgentHealth defines model for AgentHealth.
@@ -1034,7 +1034,7 @@ type PhaseChange struct {
 	Agent   Agent `json:"agent"`
 	Changed bool  `json:"changed"`
 
-	// Code Why nothing changed: agent_already_paused, agent_already_active.
+	// Code Why nothing changed: agent_already_paused, agent_already_active, agent_not_running.
 	Code  string `json:"code,omitempty,omitzero"`
 	Phase Phase  `json:"phase"`
 }
@@ -1320,6 +1320,9 @@ type PageSize = int
 // PageToken defines model for PageToken.
 type PageToken = string
 
+// Reason defines model for Reason.
+type Reason = string
+
 // StreamPath defines model for StreamPath.
 type StreamPath = string
 
@@ -1439,6 +1442,9 @@ type RegisterAgentParams struct {
 
 // DeleteAgentParams defines parameters for DeleteAgent.
 type DeleteAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
 	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
 
@@ -1467,6 +1473,15 @@ type GetAgentHistoryParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// InitializeAgentParams defines parameters for InitializeAgent.
+type InitializeAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // GetAgentLogsParams defines parameters for GetAgentLogs.
 type GetAgentLogsParams struct {
 	// Instance Only this process's lines.
@@ -1481,18 +1496,45 @@ type GetAgentLogsParams struct {
 
 // ResetAgentParams defines parameters for ResetAgent.
 type ResetAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // RestartAgentParams defines parameters for RestartAgent.
 type RestartAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ResumeAgentParams defines parameters for ResumeAgent.
 type ResumeAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// StartAgentParams defines parameters for StartAgent.
+type StartAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// StopAgentParams defines parameters for StopAgent.
+type StopAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
@@ -1505,6 +1547,9 @@ type UnsubscribeAgentJSONBody struct {
 
 // UnsubscribeAgentParams defines parameters for UnsubscribeAgent.
 type UnsubscribeAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
@@ -1590,6 +1635,9 @@ type ListTasksParams struct {
 
 // DeleteTopicAgentsParams defines parameters for DeleteTopicAgents.
 type DeleteTopicAgentsParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
 	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
 
@@ -1954,6 +2002,11 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/agents/{topic}/{name}/history (the `GetAgentHistory` operationId).
 	GetAgentHistory(ctx context.Context, topic Topic, name Name, params *GetAgentHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// InitializeAgent Makes an agent in phase created or error ready to be started.
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/initialize (the `InitializeAgent` operationId).
+	InitializeAgent(ctx context.Context, topic Topic, name Name, params *InitializeAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
 	//
 	// The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
@@ -1981,6 +2034,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/agents/{topic}/{name}/resume (the `ResumeAgent` operationId).
 	ResumeAgent(ctx context.Context, topic Topic, name Name, params *ResumeAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartAgent Makes an initialized agent active.
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/start (the `StartAgent` operationId).
+	StartAgent(ctx context.Context, topic Topic, name Name, params *StartAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopAgent Makes an active agent initialized, its processes end and its events wait; one that does not run stays as it is, with code agent_not_running.
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/stop (the `StopAgent` operationId).
+	StopAgent(ctx context.Context, topic Topic, name Name, params *StopAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UnsubscribeAgentWithBody Pauses an agent; its group, position and DLQ stay, and events wait.
 	//
@@ -2631,6 +2694,21 @@ func (c *Client) GetAgentHistory(ctx context.Context, topic Topic, name Name, pa
 	return c.Client.Do(req)
 }
 
+// InitializeAgent Makes an agent in phase created or error ready to be started.
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/initialize (the `InitializeAgent` operationId).
+func (c *Client) InitializeAgent(ctx context.Context, topic Topic, name Name, params *InitializeAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInitializeAgentRequest(c.Server, topic, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
 //
 // The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
@@ -2699,6 +2777,36 @@ func (c *Client) RestartAgent(ctx context.Context, topic Topic, name Name, param
 // Corresponds with POST /v1/agents/{topic}/{name}/resume (the `ResumeAgent` operationId).
 func (c *Client) ResumeAgent(ctx context.Context, topic Topic, name Name, params *ResumeAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewResumeAgentRequest(c.Server, topic, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartAgent Makes an initialized agent active.
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/start (the `StartAgent` operationId).
+func (c *Client) StartAgent(ctx context.Context, topic Topic, name Name, params *StartAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartAgentRequest(c.Server, topic, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopAgent Makes an active agent initialized, its processes end and its events wait; one that does not run stays as it is, with code agent_not_running.
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/stop (the `StopAgent` operationId).
+func (c *Client) StopAgent(ctx context.Context, topic Topic, name Name, params *StopAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopAgentRequest(c.Server, topic, name, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4229,6 +4337,14 @@ func NewDeleteAgentRequest(server string, topic Topic, name Name, params *Delete
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "delete_group", params.DeleteGroup, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -4479,6 +4595,83 @@ func NewGetAgentHistoryRequest(server string, topic Topic, name Name, params *Ge
 	return req, nil
 }
 
+// NewInitializeAgentRequest constructs an http.Request for the InitializeAgent method
+func NewInitializeAgentRequest(server string, topic Topic, name Name, params *InitializeAgentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/agents/%s/%s/initialize", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
 // NewGetAgentLogsRequest constructs an http.Request for the GetAgentLogs method
 func NewGetAgentLogsRequest(server string, topic Topic, name Name, params *GetAgentLogsParams) (*http.Request, error) {
 	var err error
@@ -4637,6 +4830,29 @@ func NewResetAgentRequest(server string, topic Topic, name Name, params *ResetAg
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
@@ -4691,6 +4907,29 @@ func NewRestartAgentRequest(server string, topic Topic, name Name, params *Resta
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
@@ -4743,6 +4982,183 @@ func NewResumeAgentRequest(server string, topic Topic, name Name, params *Resume
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewStartAgentRequest constructs an http.Request for the StartAgent method
+func NewStartAgentRequest(server string, topic Topic, name Name, params *StartAgentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/agents/%s/%s/start", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewStopAgentRequest constructs an http.Request for the StopAgent method
+func NewStopAgentRequest(server string, topic Topic, name Name, params *StopAgentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/agents/%s/%s/stop", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
@@ -4808,6 +5224,29 @@ func NewUnsubscribeAgentRequestWithBody(server string, topic Topic, name Name, p
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -5495,6 +5934,14 @@ func NewDeleteTopicAgentsRequest(server string, topic Topic, params *DeleteTopic
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "delete_group", params.DeleteGroup, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -5820,6 +6267,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/agents/{topic}/{name}/history (the `GetAgentHistory` operationId).
 	GetAgentHistoryWithResponse(ctx context.Context, topic Topic, name Name, params *GetAgentHistoryParams, reqEditors ...RequestEditorFn) (*GetAgentHistoryResponse, error)
 
+	// InitializeAgentWithResponse Makes an agent in phase created or error ready to be started.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/initialize (the `InitializeAgent` operationId).
+	InitializeAgentWithResponse(ctx context.Context, topic Topic, name Name, params *InitializeAgentParams, reqEditors ...RequestEditorFn) (*InitializeAgentResponse, error)
+
 	// GetAgentLogsWithResponse Gives lines that an agent's processes wrote on standard error, the oldest first.
 	//
 	// The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
@@ -5857,6 +6311,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/agents/{topic}/{name}/resume (the `ResumeAgent` operationId).
 	ResumeAgentWithResponse(ctx context.Context, topic Topic, name Name, params *ResumeAgentParams, reqEditors ...RequestEditorFn) (*ResumeAgentResponse, error)
+
+	// StartAgentWithResponse Makes an initialized agent active.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/start (the `StartAgent` operationId).
+	StartAgentWithResponse(ctx context.Context, topic Topic, name Name, params *StartAgentParams, reqEditors ...RequestEditorFn) (*StartAgentResponse, error)
+
+	// StopAgentWithResponse Makes an active agent initialized, its processes end and its events wait; one that does not run stays as it is, with code agent_not_running.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/agents/{topic}/{name}/stop (the `StopAgent` operationId).
+	StopAgentWithResponse(ctx context.Context, topic Topic, name Name, params *StopAgentParams, reqEditors ...RequestEditorFn) (*StopAgentResponse, error)
 
 	// UnsubscribeAgentWithBodyWithResponse Pauses an agent; its group, position and DLQ stay, and events wait.
 	//
@@ -7606,6 +8074,61 @@ func (r GetAgentHistoryResponse) ContentType() string {
 	return ""
 }
 
+// InitializeAgentResponse200Headers the declared response headers of an HTTP 200 response for InitializeAgent
+type InitializeAgentResponse200Headers struct {
+	ETag string
+}
+
+type InitializeAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PhaseChange
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *InitializeAgentResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InitializeAgentResponse) GetJSON200() *PhaseChange {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r InitializeAgentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r InitializeAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InitializeAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InitializeAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InitializeAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetAgentLogsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7865,6 +8388,116 @@ func (r ResumeAgentResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ResumeAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StartAgentResponse200Headers the declared response headers of an HTTP 200 response for StartAgent
+type StartAgentResponse200Headers struct {
+	ETag string
+}
+
+type StartAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PhaseChange
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *StartAgentResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StartAgentResponse) GetJSON200() *PhaseChange {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartAgentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StopAgentResponse200Headers the declared response headers of an HTTP 200 response for StopAgent
+type StopAgentResponse200Headers struct {
+	ETag string
+}
+
+type StopAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PhaseChange
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *StopAgentResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StopAgentResponse) GetJSON200() *PhaseChange {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StopAgentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StopAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StopAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StopAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StopAgentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9005,6 +9638,19 @@ func (c *ClientWithResponses) GetAgentHistoryWithResponse(ctx context.Context, t
 	return ParseGetAgentHistoryResponse(rsp)
 }
 
+// InitializeAgentWithResponse Makes an agent in phase created or error ready to be started.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/initialize (the `InitializeAgent` operationId).
+func (c *ClientWithResponses) InitializeAgentWithResponse(ctx context.Context, topic Topic, name Name, params *InitializeAgentParams, reqEditors ...RequestEditorFn) (*InitializeAgentResponse, error) {
+	rsp, err := c.InitializeAgent(ctx, topic, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInitializeAgentResponse(rsp)
+}
+
 // GetAgentLogsWithResponse Gives lines that an agent's processes wrote on standard error, the oldest first.
 //
 // The latest 1,000 lines of the last day are kept. A process that writes more than 10 lines a second is cut short:
@@ -9071,6 +9717,32 @@ func (c *ClientWithResponses) ResumeAgentWithResponse(ctx context.Context, topic
 		return nil, err
 	}
 	return ParseResumeAgentResponse(rsp)
+}
+
+// StartAgentWithResponse Makes an initialized agent active.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/start (the `StartAgent` operationId).
+func (c *ClientWithResponses) StartAgentWithResponse(ctx context.Context, topic Topic, name Name, params *StartAgentParams, reqEditors ...RequestEditorFn) (*StartAgentResponse, error) {
+	rsp, err := c.StartAgent(ctx, topic, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartAgentResponse(rsp)
+}
+
+// StopAgentWithResponse Makes an active agent initialized, its processes end and its events wait; one that does not run stays as it is, with code agent_not_running.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/agents/{topic}/{name}/stop (the `StopAgent` operationId).
+func (c *ClientWithResponses) StopAgentWithResponse(ctx context.Context, topic Topic, name Name, params *StopAgentParams, reqEditors ...RequestEditorFn) (*StopAgentResponse, error) {
+	rsp, err := c.StopAgent(ctx, topic, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopAgentResponse(rsp)
 }
 
 // UnsubscribeAgentWithBodyWithResponse Pauses an agent; its group, position and DLQ stay, and events wait.
@@ -10439,6 +11111,52 @@ func ParseGetAgentHistoryResponse(rsp *http.Response) (*GetAgentHistoryResponse,
 	return response, nil
 }
 
+// ParseInitializeAgentResponse parses an HTTP response from a InitializeAgentWithResponse call
+func ParseInitializeAgentResponse(rsp *http.Response) (*InitializeAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InitializeAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PhaseChange
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers InitializeAgentResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetAgentLogsResponse parses an HTTP response from a GetAgentLogsWithResponse call
 func ParseGetAgentLogsResponse(rsp *http.Response) (*GetAgentLogsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10632,6 +11350,98 @@ func ParseResumeAgentResponse(rsp *http.Response) (*ResumeAgentResponse, error) 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ResumeAgentResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStartAgentResponse parses an HTTP response from a StartAgentWithResponse call
+func ParseStartAgentResponse(rsp *http.Response) (*StartAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PhaseChange
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers StartAgentResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStopAgentResponse parses an HTTP response from a StopAgentWithResponse call
+func ParseStopAgentResponse(rsp *http.Response) (*StopAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StopAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PhaseChange
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers StopAgentResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -18,14 +18,15 @@ const DefaultVersion = "1.0.0"
 // lists every fault of the text: keys that don't exist, keys that this version doesn't carry out, values of the wrong
 // kind. What the values mean is Check's to judge. The agent is usable only where there are no faults.
 func ParseEntry(raw []byte) (*Agent, []Fault) {
-	e := entry{agent: &Agent{Version: DefaultVersion, Tags: []string{}, Process: NewProcess(), Partitions: DefaultPartitions}}
+	e := entry{activate: true, agent: &Agent{Version: DefaultVersion, Tags: []string{}, Process: NewProcess(), Partitions: DefaultPartitions}}
 	e.object("", raw, &e.fields, "an agent", map[string]any{
 		"topic": &e.agent.Topic, "name": &e.agent.Name, "id": &e.agent.ID, "type": &e.agent.Type, "description": &e.agent.Description,
 		"version": &e.agent.Version, "tags": &e.agent.Tags, "runtime": &e.agent.Runtime, "dir": &e.agent.Dir, "agent_dir": &e.agentDir,
 		"callback": &e.agent.Callback, "callback_module": &e.module, "callback_function": &e.function, "command": &e.command, "args": &e.args,
-		"env": &e.agent.Env, "config": &e.config, "process": &e.process, "pool": &e.pool, "partitions": &e.agent.Partitions,
+		"env": &e.agent.Env, "config": &e.config, "process": &e.process, "pool": &e.pool, "partitions": &e.agent.Partitions, "activate": &e.activate,
 	}, "filter", "canary", "resources", "coordination", "init_args", "capabilities", "when", "requires", "labels", "start", "rate", "state",
-		"activate", "env_from", "profile", "accepts", "history", "store_results", "on_incompatible")
+		"env_from", "profile", "accepts", "history", "store_results", "on_incompatible")
+	e.agent.Inactive = !e.activate
 	e.identity()
 	e.program()
 	e.parts()
@@ -39,6 +40,7 @@ type entry struct {
 	fields map[string]bool // the keys that were given
 	faults []Fault
 
+	activate                   bool
 	agentDir, module, function string
 	command, config            json.RawMessage
 	process, pool              json.RawMessage

@@ -58,6 +58,10 @@ type Agent struct {
 	Pool        Pool              `json:"pool"`
 	Partitions  int32             `json:"partitions"` // of the task topic
 
+	// Inactive says of a registration that it moves no phase: a new agent stays created (activate: false). It isn't part
+	// of the record.
+	Inactive bool `json:"-"`
+
 	Phase        Phase  `json:"phase"`
 	Hold         bool   `json:"hold,omitempty"`       // paused until somebody says resume
 	Generation   int64  `json:"generation"`           // grows with every change of this record

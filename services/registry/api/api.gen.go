@@ -560,7 +560,7 @@ type AgentConfig = spec.Config
 
 // AgentEntry An agent as people write it: an entry of agents.yaml, as JSON. Only topic and what to run are needed: runtime
 // python or node with callback (module:function), or command. Further keys: name, id, type, description, version,
-// tags, dir, env, config, process, pool, partitions. pkg/spec.ParseEntry reads it, on both sides.
+// tags, dir, env, config, process, pool, partitions, activate. pkg/spec.ParseEntry reads it, on both sides.
 type AgentEntry = json.RawMessage
 
 // AgentHealth defines model for AgentHealth.
@@ -1035,7 +1035,7 @@ type PhaseChange struct {
 	Agent   Agent `json:"agent"`
 	Changed bool  `json:"changed"`
 
-	// Code Why nothing changed: agent_already_paused, agent_already_active.
+	// Code Why nothing changed: agent_already_paused, agent_already_active, agent_not_running.
 	Code  string `json:"code,omitempty,omitzero"`
 	Phase Phase  `json:"phase"`
 }
@@ -1321,6 +1321,9 @@ type PageSize = int
 // PageToken defines model for PageToken.
 type PageToken = string
 
+// Reason defines model for Reason.
+type Reason = string
+
 // StreamPath defines model for StreamPath.
 type StreamPath = string
 
@@ -1440,6 +1443,9 @@ type RegisterAgentParams struct {
 
 // DeleteAgentParams defines parameters for DeleteAgent.
 type DeleteAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
 	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
 
@@ -1468,6 +1474,15 @@ type GetAgentHistoryParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// InitializeAgentParams defines parameters for InitializeAgent.
+type InitializeAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // GetAgentLogsParams defines parameters for GetAgentLogs.
 type GetAgentLogsParams struct {
 	// Instance Only this process's lines.
@@ -1482,18 +1497,45 @@ type GetAgentLogsParams struct {
 
 // ResetAgentParams defines parameters for ResetAgent.
 type ResetAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // RestartAgentParams defines parameters for RestartAgent.
 type RestartAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ResumeAgentParams defines parameters for ResumeAgent.
 type ResumeAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// StartAgentParams defines parameters for StartAgent.
+type StartAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// StopAgentParams defines parameters for StopAgent.
+type StopAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
@@ -1506,6 +1548,9 @@ type UnsubscribeAgentJSONBody struct {
 
 // UnsubscribeAgentParams defines parameters for UnsubscribeAgent.
 type UnsubscribeAgentParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
@@ -1591,6 +1636,9 @@ type ListTasksParams struct {
 
 // DeleteTopicAgentsParams defines parameters for DeleteTopicAgents.
 type DeleteTopicAgentsParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
 	// DeleteGroup Clean up: the group, the task topic and pending retries go too.
 	DeleteGroup DeleteGroup `form:"delete_group,omitempty" json:"delete_group,omitempty,omitzero"`
 
@@ -1779,6 +1827,9 @@ type ServerInterface interface {
 	// GetAgentHistory Lists an agent's phase moves, newest first, with actor and reason.
 	// (GET /v1/agents/{topic}/{name}/history)
 	GetAgentHistory(c *gin.Context, topic Topic, name Name, params GetAgentHistoryParams)
+	// InitializeAgent Makes an agent in phase created or error ready to be started.
+	// (POST /v1/agents/{topic}/{name}/initialize)
+	InitializeAgent(c *gin.Context, topic Topic, name Name, params InitializeAgentParams)
 	// GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
 	// (GET /v1/agents/{topic}/{name}/logs)
 	GetAgentLogs(c *gin.Context, topic Topic, name Name, params GetAgentLogsParams)
@@ -1794,6 +1845,12 @@ type ServerInterface interface {
 	// ResumeAgent Makes a paused agent active where it stopped.
 	// (POST /v1/agents/{topic}/{name}/resume)
 	ResumeAgent(c *gin.Context, topic Topic, name Name, params ResumeAgentParams)
+	// StartAgent Makes an initialized agent active.
+	// (POST /v1/agents/{topic}/{name}/start)
+	StartAgent(c *gin.Context, topic Topic, name Name, params StartAgentParams)
+	// StopAgent Makes an active agent initialized, its processes end and its events wait; one that does not run stays as it is, with code agent_not_running.
+	// (POST /v1/agents/{topic}/{name}/stop)
+	StopAgent(c *gin.Context, topic Topic, name Name, params StopAgentParams)
 	// UnsubscribeAgent Pauses an agent; its group, position and DLQ stay, and events wait.
 	// (POST /v1/agents/{topic}/{name}/unsubscribe)
 	UnsubscribeAgent(c *gin.Context, topic Topic, name Name, params UnsubscribeAgentParams)
@@ -2579,6 +2636,14 @@ func (siw *ServerInterfaceWrapper) DeleteAgent(c *gin.Context) {
 	// Parameter object where we will unmarshal all parameters from the context
 	var params DeleteAgentParams
 
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	// ------------- Optional query parameter "delete_group" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "delete_group", c.Request.URL.Query(), &params.DeleteGroup, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
@@ -2779,6 +2844,72 @@ func (siw *ServerInterfaceWrapper) GetAgentHistory(c *gin.Context) {
 	siw.Handler.GetAgentHistory(c, topic, name, params)
 }
 
+// InitializeAgent operation middleware
+func (siw *ServerInterfaceWrapper) InitializeAgent(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params InitializeAgentParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.InitializeAgent(c, topic, name, params)
+}
+
 // GetAgentLogs operation middleware
 func (siw *ServerInterfaceWrapper) GetAgentLogs(c *gin.Context) {
 
@@ -2901,6 +3032,14 @@ func (siw *ServerInterfaceWrapper) ResetAgent(c *gin.Context) {
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ResetAgentParams
 
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	headers := c.Request.Header
 
 	// ------------- Optional header parameter "If-Match" -------------
@@ -2958,6 +3097,14 @@ func (siw *ServerInterfaceWrapper) RestartAgent(c *gin.Context) {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params RestartAgentParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
 
 	headers := c.Request.Header
 
@@ -3017,6 +3164,14 @@ func (siw *ServerInterfaceWrapper) ResumeAgent(c *gin.Context) {
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ResumeAgentParams
 
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	headers := c.Request.Header
 
 	// ------------- Optional header parameter "If-Match" -------------
@@ -3048,6 +3203,138 @@ func (siw *ServerInterfaceWrapper) ResumeAgent(c *gin.Context) {
 	siw.Handler.ResumeAgent(c, topic, name, params)
 }
 
+// StartAgent operation middleware
+func (siw *ServerInterfaceWrapper) StartAgent(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StartAgentParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StartAgent(c, topic, name, params)
+}
+
+// StopAgent operation middleware
+func (siw *ServerInterfaceWrapper) StopAgent(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StopAgentParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StopAgent(c, topic, name, params)
+}
+
 // UnsubscribeAgent operation middleware
 func (siw *ServerInterfaceWrapper) UnsubscribeAgent(c *gin.Context) {
 
@@ -3074,6 +3361,14 @@ func (siw *ServerInterfaceWrapper) UnsubscribeAgent(c *gin.Context) {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params UnsubscribeAgentParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
 
 	headers := c.Request.Header
 
@@ -3502,6 +3797,14 @@ func (siw *ServerInterfaceWrapper) DeleteTopicAgents(c *gin.Context) {
 	// Parameter object where we will unmarshal all parameters from the context
 	var params DeleteTopicAgentsParams
 
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	// ------------- Optional query parameter "delete_group" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "delete_group", c.Request.URL.Query(), &params.DeleteGroup, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
@@ -3563,6 +3866,9 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.PUT(options.BaseURL+"/v1/agents/:topic/:name", wrapper.PutAgent)
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/unsubscribe", wrapper.UnsubscribeAgent)
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/resume", wrapper.ResumeAgent)
+	router.POST(options.BaseURL+"/v1/agents/:topic/:name/initialize", wrapper.InitializeAgent)
+	router.POST(options.BaseURL+"/v1/agents/:topic/:name/start", wrapper.StartAgent)
+	router.POST(options.BaseURL+"/v1/agents/:topic/:name/stop", wrapper.StopAgent)
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/reset", wrapper.ResetAgent)
 	router.POST(options.BaseURL+"/v1/agents/:topic/:name/restart", wrapper.RestartAgent)
 	router.GET(options.BaseURL+"/v1/agents/:topic/:name/metrics", wrapper.GetAgentMetrics)
@@ -4964,6 +5270,48 @@ func (response GetAgentHistorydefaultApplicationProblemPlusJSONResponse) VisitGe
 	return err
 }
 
+type InitializeAgentRequestObject struct {
+	Topic  Topic `json:"topic"`
+	Name   Name  `json:"name"`
+	Params InitializeAgentParams
+}
+
+type InitializeAgentResponseObject interface {
+	VisitInitializeAgentResponse(w http.ResponseWriter) error
+}
+
+type InitializeAgent200JSONResponse struct{ PhaseChangeJSONResponse }
+
+func (response InitializeAgent200JSONResponse) VisitInitializeAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type InitializeAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response InitializeAgentdefaultApplicationProblemPlusJSONResponse) VisitInitializeAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetAgentLogsRequestObject struct {
 	Topic  Topic `json:"topic"`
 	Name   Name  `json:"name"`
@@ -5162,6 +5510,90 @@ type ResumeAgentdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ResumeAgentdefaultApplicationProblemPlusJSONResponse) VisitResumeAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartAgentRequestObject struct {
+	Topic  Topic `json:"topic"`
+	Name   Name  `json:"name"`
+	Params StartAgentParams
+}
+
+type StartAgentResponseObject interface {
+	VisitStartAgentResponse(w http.ResponseWriter) error
+}
+
+type StartAgent200JSONResponse struct{ PhaseChangeJSONResponse }
+
+func (response StartAgent200JSONResponse) VisitStartAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StartAgentdefaultApplicationProblemPlusJSONResponse) VisitStartAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopAgentRequestObject struct {
+	Topic  Topic `json:"topic"`
+	Name   Name  `json:"name"`
+	Params StopAgentParams
+}
+
+type StopAgentResponseObject interface {
+	VisitStopAgentResponse(w http.ResponseWriter) error
+}
+
+type StopAgent200JSONResponse struct{ PhaseChangeJSONResponse }
+
+func (response StopAgent200JSONResponse) VisitStopAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StopAgentdefaultApplicationProblemPlusJSONResponse) VisitStopAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5806,6 +6238,9 @@ type StrictServerInterface interface {
 	// GetAgentHistory Lists an agent's phase moves, newest first, with actor and reason.
 	// (GET /v1/agents/{topic}/{name}/history)
 	GetAgentHistory(ctx context.Context, request GetAgentHistoryRequestObject) (GetAgentHistoryResponseObject, error)
+	// InitializeAgent Makes an agent in phase created or error ready to be started.
+	// (POST /v1/agents/{topic}/{name}/initialize)
+	InitializeAgent(ctx context.Context, request InitializeAgentRequestObject) (InitializeAgentResponseObject, error)
 	// GetAgentLogs Gives lines that an agent's processes wrote on standard error, the oldest first.
 	// (GET /v1/agents/{topic}/{name}/logs)
 	GetAgentLogs(ctx context.Context, request GetAgentLogsRequestObject) (GetAgentLogsResponseObject, error)
@@ -5821,6 +6256,12 @@ type StrictServerInterface interface {
 	// ResumeAgent Makes a paused agent active where it stopped.
 	// (POST /v1/agents/{topic}/{name}/resume)
 	ResumeAgent(ctx context.Context, request ResumeAgentRequestObject) (ResumeAgentResponseObject, error)
+	// StartAgent Makes an initialized agent active.
+	// (POST /v1/agents/{topic}/{name}/start)
+	StartAgent(ctx context.Context, request StartAgentRequestObject) (StartAgentResponseObject, error)
+	// StopAgent Makes an active agent initialized, its processes end and its events wait; one that does not run stays as it is, with code agent_not_running.
+	// (POST /v1/agents/{topic}/{name}/stop)
+	StopAgent(ctx context.Context, request StopAgentRequestObject) (StopAgentResponseObject, error)
 	// UnsubscribeAgent Pauses an agent; its group, position and DLQ stay, and events wait.
 	// (POST /v1/agents/{topic}/{name}/unsubscribe)
 	UnsubscribeAgent(ctx context.Context, request UnsubscribeAgentRequestObject) (UnsubscribeAgentResponseObject, error)
@@ -6793,6 +7234,34 @@ func (sh *strictHandler) GetAgentHistory(ctx *gin.Context, topic Topic, name Nam
 	}
 }
 
+// InitializeAgent operation middleware
+func (sh *strictHandler) InitializeAgent(ctx *gin.Context, topic Topic, name Name, params InitializeAgentParams) {
+	var request InitializeAgentRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.InitializeAgent(ctx, request.(InitializeAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "InitializeAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(InitializeAgentResponseObject); ok {
+		if err := validResponse.VisitInitializeAgentResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetAgentLogs operation middleware
 func (sh *strictHandler) GetAgentLogs(ctx *gin.Context, topic Topic, name Name, params GetAgentLogsParams) {
 	var request GetAgentLogsRequestObject
@@ -6925,6 +7394,62 @@ func (sh *strictHandler) ResumeAgent(ctx *gin.Context, topic Topic, name Name, p
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ResumeAgentResponseObject); ok {
 		if err := validResponse.VisitResumeAgentResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartAgent operation middleware
+func (sh *strictHandler) StartAgent(ctx *gin.Context, topic Topic, name Name, params StartAgentParams) {
+	var request StartAgentRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StartAgent(ctx, request.(StartAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(StartAgentResponseObject); ok {
+		if err := validResponse.VisitStartAgentResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StopAgent operation middleware
+func (sh *strictHandler) StopAgent(ctx *gin.Context, topic Topic, name Name, params StopAgentParams) {
+	var request StopAgentRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StopAgent(ctx, request.(StopAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StopAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(StopAgentResponseObject); ok {
+		if err := validResponse.VisitStopAgentResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -133,6 +133,7 @@ func agentKeys() map[string]setter {
 		"process":           section("process", processKeys),
 		"pool":              section("pool", poolKeys),
 		"partitions":        integer(func(e *entry, i int64) { e.agent.Partitions = clamp32(i) }),
+		"activate":          boolean(func(e *entry, b bool) { e.agent.Inactive = !b }),
 		"when":              when,
 		"requires":          requires,
 	}

@@ -26,9 +26,18 @@ func Entry(a *spec.Agent) (json.RawMessage, error) {
 		Process     spec.Process      `json:"process"`
 		Pool        spec.Pool         `json:"pool"`
 		Partitions  int32             `json:"partitions"`
-	}{a.Topic, a.Name, a.ID, a.Type, a.Description, a.Version, a.Tags, a.Runtime, a.Dir, a.Callback, a.Command, a.Env, a.Config, a.Process, a.Pool, a.Partitions})
+		Activate    *bool             `json:"activate,omitempty"`
+	}{a.Topic, a.Name, a.ID, a.Type, a.Description, a.Version, a.Tags, a.Runtime, a.Dir, a.Callback, a.Command, a.Env, a.Config, a.Process, a.Pool, a.Partitions, activate(a)})
 	if err != nil {
 		return nil, fmt.Errorf("write the agent %s: %w", a.Ref(), err)
 	}
 	return b, nil
+}
+
+// activate is given only where it isn't what the registry takes it for anyway.
+func activate(a *spec.Agent) *bool {
+	if !a.Inactive {
+		return nil
+	}
+	return new(bool)
 }

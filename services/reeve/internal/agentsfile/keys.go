@@ -9,7 +9,7 @@ import (
 // would be believed.
 var later = map[string][]string{
 	"": {"resources", "coordination", "init_args", "capabilities", "filter", "labels", "start", "rate", "state",
-		"activate", "env_from", "profile", "canary", "accepts", "history", "store_results", "on_incompatible"},
+		"env_from", "profile", "canary", "accepts", "history", "store_results", "on_incompatible"},
 	"config":  {"backoff"},
 	"process": {},
 	"pool":    {},

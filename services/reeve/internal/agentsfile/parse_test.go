@@ -74,6 +74,7 @@ func TestWhatTheFileLeavesOutIsInferred(t *testing.T) {
 			a.Runtime, a.Command, a.Config.Concurrency = "command", []string{"python", "-m", "agent"}, 1
 		}},
 		"concurrency wins over the runtime's": {"command: a\n  config: {concurrency: 3}", func(a *spec.Agent) { a.Runtime, a.Command, a.Config.Concurrency = "command", []string{"a"}, 3 }},
+		"activate: false moves no phase":      {"callback: c:f\n  activate: false", func(a *spec.Agent) { a.Inactive = true }},
 		"restart_on_exit: false is never":     {"callback: c:f\n  process: {restart_on_exit: false}", func(a *spec.Agent) { a.Process.RestartPolicy = "never" }},
 		"restart_on_exit: true is delayed":    {"callback: c:f\n  process: {restart_on_exit: true}", func(a *spec.Agent) { a.Process.RestartPolicy = "delayed" }},
 		"a policy says more than on_exit":     {"callback: c:f\n  process: {restart_on_exit: true, restart_policy: manual}", func(a *spec.Agent) { a.Process.RestartPolicy = "manual" }},

@@ -14,7 +14,7 @@ import (
 
 func (c *command) agent() *cobra.Command {
 	return group(&cobra.Command{Use: "agent", Short: "Look at agents and steer them"},
-		c.agentList(), c.agentGet(), c.agentLogs(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentRestart(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
+		c.agentList(), c.agentGet(), c.agentLogs(), c.agentInitialize(), c.agentStart(), c.agentStop(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentRestart(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
 }
 
 func (c *command) agentList() *cobra.Command {
@@ -148,91 +148,17 @@ func (c *command) describe(a client.Agent) {
 	}
 }
 
-// move is a command that asks the registry to change an agent's phase.
-func (c *command) move(use, short, done string, ask func(context.Context, *client.ClientWithResponses, ref) (*client.PhaseChange, error)) *cobra.Command {
-	var r ref
-	cmd := &cobra.Command{
-		Use: use + " TOPIC/NAME", Short: short,
-		Example: "  reeve agent " + use + " orders/hello",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := r.resolve(cmd, args)
-			if err != nil {
-				return err
-			}
-			cl, err := c.client()
-			if err != nil {
-				return err
-			}
-			change, err := ask(cmd.Context(), cl, r)
-			if err != nil {
-				return err
-			}
-			return c.write(change, func() {
-				if change.Changed {
-					_, _ = fmt.Fprintf(c.Out, "%s %s, its phase is %s\n", r, done, change.Phase)
-				} else {
-					_, _ = fmt.Fprintf(c.Out, "%s is unchanged, its phase is %s\n", r, change.Phase)
-				}
-			})
-		},
-	}
-	return c.outputFlag(c.refFlags(cmd, &r))
-}
-
-func (c *command) agentUnsubscribe() *cobra.Command {
-	var hold bool
-	cmd := c.move("unsubscribe", "Pause an agent: its position stays, its events wait", "is paused",
-		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
-			answer, err := cl.UnsubscribeAgentWithResponse(ctx, r.topic, r.name, nil, client.UnsubscribeAgentJSONRequestBody{Hold: hold})
-			if err != nil {
-				return nil, err
-			}
-			return answer.JSON200, nil
-		})
-	cmd.Flags().BoolVar(&hold, "hold", false, "until somebody says resume: applying a file doesn't resume it")
-	return cmd
-}
-
-func (c *command) agentResume() *cobra.Command {
-	return c.move("resume", "Make a paused agent active where it stopped", "is resumed",
-		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
-			answer, err := cl.ResumeAgentWithResponse(ctx, r.topic, r.name, nil)
-			if err != nil {
-				return nil, err
-			}
-			return answer.JSON200, nil
-		})
-}
-
-func (c *command) agentReset() *cobra.Command {
-	return c.move("reset", "Close an agent's circuits, and bring it back from error", "is reset",
-		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
-			answer, err := cl.ResetAgentWithResponse(ctx, r.topic, r.name, nil)
-			if err != nil {
-				return nil, err
-			}
-			return answer.JSON200, nil
-		})
-}
-
-func (c *command) agentRestart() *cobra.Command {
-	return c.move("restart", "Replace an agent's processes, one after the other, and bring it back from error", "is restarted",
-		func(ctx context.Context, cl *client.ClientWithResponses, r ref) (*client.PhaseChange, error) {
-			answer, err := cl.RestartAgentWithResponse(ctx, r.topic, r.name, nil)
-			if err != nil {
-				return nil, err
-			}
-			return answer.JSON200, nil
-		})
-}
-
 // destruction are the flags of what deletes.
-type destruction struct{ cleanup, deleteDLQ, yes bool }
+type destruction struct {
+	cleanup, deleteDLQ, yes bool
+	reason                  string
+}
 
 func (d *destruction) flags(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&d.cleanup, "cleanup", false, "the group, the task topic and pending retries go too")
 	cmd.Flags().BoolVar(&d.deleteDLQ, "delete-dlq", false, "the dead letters go too")
 	cmd.Flags().BoolVar(&d.yes, "yes", false, "don't ask")
+	reasonFlag(cmd, &d.reason)
 	return cmd
 }
 
@@ -262,7 +188,7 @@ func (c *command) agentDelete() *cobra.Command {
 					return err
 				}
 			}
-			answer, err := cl.DeleteAgentWithResponse(cmd.Context(), r.topic, r.name, &client.DeleteAgentParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ})
+			answer, err := cl.DeleteAgentWithResponse(cmd.Context(), r.topic, r.name, &client.DeleteAgentParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ, Reason: d.reason})
 			if err != nil {
 				return err
 			}
@@ -394,7 +320,7 @@ func (c *command) agentDeleteTopic() *cobra.Command {
 					return err
 				}
 			}
-			answer, err := cl.DeleteTopicAgentsWithResponse(cmd.Context(), topic, &client.DeleteTopicAgentsParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ})
+			answer, err := cl.DeleteTopicAgentsWithResponse(cmd.Context(), topic, &client.DeleteTopicAgentsParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ, Reason: d.reason})
 			if err != nil {
 				return err
 			}

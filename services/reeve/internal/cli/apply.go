@@ -176,7 +176,7 @@ func awaitAgent(ctx context.Context, cl *client.ClientWithResponses, r ref) (*cl
 			return nil, err
 		}
 		last = answer.JSON200
-		if last.Phase == spec.Error || up(*last) {
+		if last.Phase != spec.Active || up(*last) { // an agent that isn't to run doesn't come up
 			return last, nil
 		}
 		select {

@@ -130,6 +130,14 @@ func TestWhatDestroysAsksOnATerminal(t *testing.T) {
 
 func TestHoldIsAskedFor(t *testing.T) {
 	f := newFake()
+	if got := f.reeve(t, "", "agent", "stop", "t/a", "--reason", "because"); got.code != 0 || f.reason != "because" || got.out != "t/a is unchanged, its phase is created\n" {
+		t.Errorf("%+v", got)
+	}
+	for verb, want := range map[string]string{"initialize": "t/a is initialized, its phase is initialized\n", "start": "t/a is started, its phase is active\n"} {
+		if got := f.reeve(t, "", "agent", verb, "t/a"); got.code != 0 || got.out != want {
+			t.Errorf("%s: %+v", verb, got)
+		}
+	}
 	if got := f.reeve(t, "", "agent", "unsubscribe", "t/a", "--hold"); got.code != 0 || !f.held || got.out != "t/a is paused, its phase is paused\n" {
 		t.Errorf("%+v, held %v", got, f.held)
 	}

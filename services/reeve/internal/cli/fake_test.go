@@ -39,6 +39,7 @@ type fake struct {
 	batches   int
 	cleared   []string
 	resumes   bool
+	reason    string
 	// onBatch answers the nth batch; nil for the usual answer.
 	onBatch func(n, size int) api.PublishEventsResponseObject
 	parts   map[string]api.Component
@@ -75,6 +76,19 @@ func (f *fake) ResumeAgent(context.Context, api.ResumeAgentRequestObject) (api.R
 		return api.ResumeAgent200JSONResponse{PhaseChangeJSONResponse: api.PhaseChangeJSONResponse{Body: api.PhaseChange{Changed: true, Phase: spec.Active}}}, nil
 	}
 	return api.ResumeAgentdefaultApplicationProblemPlusJSONResponse{Body: problem(409, "illegal_transition"), StatusCode: 409}, nil
+}
+
+func (f *fake) StopAgent(_ context.Context, r api.StopAgentRequestObject) (api.StopAgentResponseObject, error) {
+	f.reason = r.Params.Reason
+	return api.StopAgent200JSONResponse{PhaseChangeJSONResponse: api.PhaseChangeJSONResponse{Body: api.PhaseChange{Code: "agent_not_running", Phase: spec.Created}}}, nil
+}
+
+func (f *fake) StartAgent(_ context.Context, r api.StartAgentRequestObject) (api.StartAgentResponseObject, error) {
+	return api.StartAgent200JSONResponse{PhaseChangeJSONResponse: api.PhaseChangeJSONResponse{Body: api.PhaseChange{Changed: true, Phase: spec.Active}}}, nil
+}
+
+func (f *fake) InitializeAgent(context.Context, api.InitializeAgentRequestObject) (api.InitializeAgentResponseObject, error) {
+	return api.InitializeAgent200JSONResponse{PhaseChangeJSONResponse: api.PhaseChangeJSONResponse{Body: api.PhaseChange{Changed: true, Phase: spec.Initialized}}}, nil
 }
 
 func (f *fake) UnsubscribeAgent(_ context.Context, r api.UnsubscribeAgentRequestObject) (api.UnsubscribeAgentResponseObject, error) {

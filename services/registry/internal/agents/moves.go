@@ -14,6 +14,9 @@ type Verb string
 // The verbs. Fail is the fleet's report that it can't run the agent; all others are people's.
 const (
 	Register    Verb = "register"
+	Initialize  Verb = "initialize"
+	Start       Verb = "start"
+	Stop        Verb = "stop"
 	Unsubscribe Verb = "unsubscribe"
 	Resume      Verb = "resume"
 	Reset       Verb = "reset"
@@ -23,14 +26,16 @@ const (
 )
 
 // moves says for each phase which verbs are legal, and the phase they lead to. The way from error to active, and from
-// nothing to active, passes through initialized within the one step.
+// nothing to active, passes through initialized within the one step. A verb that leads to the phase where the agent is
+// changes no phase; what isn't running may be stopped from every phase.
 var moves = map[spec.Phase]map[Verb]spec.Phase{
-	spec.Created:     {Register: spec.Active, Reset: spec.Active, Delete: spec.Terminated},
-	spec.Initialized: {Register: spec.Active, Reset: spec.Active, Delete: spec.Terminated, Fail: spec.Error},
-	spec.Active:      {Register: spec.Active, Unsubscribe: spec.Paused, Resume: spec.Active, Reset: spec.Active, Restart: spec.Active, Delete: spec.Terminated, Fail: spec.Error},
-	spec.Paused:      {Register: spec.Active, Unsubscribe: spec.Paused, Resume: spec.Active, Reset: spec.Paused, Delete: spec.Terminated},
-	spec.Error:       {Register: spec.Active, Reset: spec.Active, Restart: spec.Active, Delete: spec.Terminated},
-	spec.Terminated:  {Register: spec.Active},
+	spec.Created:     {Register: spec.Active, Initialize: spec.Initialized, Stop: spec.Created, Delete: spec.Terminated},
+	spec.Initialized: {Register: spec.Active, Start: spec.Active, Stop: spec.Initialized, Reset: spec.Initialized, Delete: spec.Terminated, Fail: spec.Error},
+	spec.Active: {Register: spec.Active, Start: spec.Active, Stop: spec.Initialized, Unsubscribe: spec.Paused, Resume: spec.Active, Reset: spec.Active,
+		Restart: spec.Active, Delete: spec.Terminated, Fail: spec.Error},
+	spec.Paused:     {Register: spec.Active, Stop: spec.Paused, Unsubscribe: spec.Paused, Resume: spec.Active, Reset: spec.Paused, Delete: spec.Terminated},
+	spec.Error:      {Register: spec.Active, Initialize: spec.Initialized, Stop: spec.Error, Reset: spec.Active, Restart: spec.Active, Delete: spec.Terminated},
+	spec.Terminated: {Register: spec.Active},
 }
 
 // An IllegalMove says that a verb can't be done to an agent in its phase, and which can.

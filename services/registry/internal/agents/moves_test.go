@@ -18,6 +18,25 @@ func TestMovesLeadWhereTheDrawingSays(t *testing.T) {
 		{spec.Paused, Unsubscribe, spec.Paused},
 		{spec.Error, Unsubscribe, ""},
 		{spec.Created, Unsubscribe, ""},
+		{spec.Created, Initialize, spec.Initialized},
+		{spec.Created, Start, ""},
+		{spec.Created, Register, spec.Active},
+		{spec.Created, Stop, spec.Created},
+		{spec.Initialized, Initialize, ""},
+		{spec.Initialized, Start, spec.Active},
+		{spec.Initialized, Stop, spec.Initialized},
+		{spec.Initialized, Reset, spec.Initialized},
+		{spec.Active, Initialize, ""},
+		{spec.Active, Start, spec.Active},
+		{spec.Active, Stop, spec.Initialized},
+		{spec.Paused, Start, ""},
+		{spec.Paused, Stop, spec.Paused},
+		{spec.Paused, Initialize, ""},
+		{spec.Error, Initialize, spec.Initialized},
+		{spec.Error, Start, ""},
+		{spec.Error, Stop, spec.Error},
+		{spec.Terminated, Start, ""},
+		{spec.Terminated, Stop, ""},
 		{spec.Initialized, Unsubscribe, ""},
 		{spec.Paused, Resume, spec.Active},
 		{spec.Active, Resume, spec.Active},
@@ -50,7 +69,7 @@ func TestDeleteIsLegalFromEveryPhaseButTerminated(t *testing.T) {
 func TestAnIllegalMoveNamesTheLegalOnes(t *testing.T) {
 	_, err := next("t/n", spec.Error, Resume)
 	var illegal *IllegalMove
-	if !errors.As(err, &illegal) || !slices.Equal(illegal.Legal, []Verb{Delete, Register, Reset, Restart}) {
+	if !errors.As(err, &illegal) || !slices.Equal(illegal.Legal, []Verb{Delete, Initialize, Register, Reset, Restart, Stop}) {
 		t.Errorf("%v", err)
 	}
 }

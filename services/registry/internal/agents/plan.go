@@ -59,6 +59,7 @@ func register(before *spec.Agent, w Wanted, newID func() string, now time.Time) 
 		c.Action = Updated
 	}
 	switch {
+	case w.Spec.Inactive:
 	case before.Phase == spec.Paused && before.Hold:
 		c.Held = true
 	case before.Phase != spec.Active:
@@ -83,7 +84,10 @@ func register(before *spec.Agent, w Wanted, newID func() string, now time.Time) 
 // partitions; generation and nonces go on growing, because services compare them.
 func create(before *spec.Agent, w Wanted, newID func() string, now time.Time) (Change, error) {
 	a := *w.Spec
-	a.Phase, a.Generation = spec.Active, 1
+	a.Phase, a.Generation, a.Inactive = spec.Active, 1, false
+	if w.Spec.Inactive {
+		a.Phase = spec.Created
+	}
 	a.CreatedAt, a.RegisteredAt, a.UpdatedAt = now, now, now
 	if before != nil {
 		a.Generation = before.Generation + 1
@@ -156,6 +160,38 @@ func flatten(a *spec.Agent) map[string]json.RawMessage {
 	}
 	walk("", raw, 2)
 	return out
+}
+
+// initialize decides an initialization: an agent that was only stored, or that is in error, becomes ready to be started.
+func initialize(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err error) {
+	to, err := next(a.Ref(), a.Phase, Initialize)
+	if err != nil {
+		return nil, false, err
+	}
+	return moved(a, to, now, func(b *spec.Agent) {
+		if a.Phase == spec.Error {
+			b.ResetNonce++
+		}
+		b.Cause = nil
+	}), true, nil
+}
+
+// start decides a start.
+func start(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err error) {
+	to, err := next(a.Ref(), a.Phase, Start)
+	if err != nil || to == a.Phase {
+		return a, false, err
+	}
+	return moved(a, to, now, func(*spec.Agent) {}), true, nil
+}
+
+// stop decides a stop: the processes end and nothing is consumed. It changes nothing where nothing runs.
+func stop(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err error) {
+	to, err := next(a.Ref(), a.Phase, Stop)
+	if err != nil || to == a.Phase {
+		return a, false, err
+	}
+	return moved(a, to, now, func(*spec.Agent) {}), true, nil
 }
 
 // pause decides an unsubscribe.

@@ -19,6 +19,8 @@ func wanted(t *testing.T, entry string) Wanted {
 
 const entry = `{"topic":"t","name":"n","command":"x"}`
 
+const dormant = `{"topic":"t","name":"n","command":"x","activate":false}`
+
 func stored(t *testing.T, change func(a *spec.Agent)) *spec.Agent {
 	t.Helper()
 	c, err := register(nil, wanted(t, entry), func() string { return "id-1" }, time.Unix(1, 0).UTC())
@@ -40,12 +42,18 @@ func TestRegister(t *testing.T) {
 		generation int64
 		held       bool
 	}{
-		"a new agent is made active":                   {nil, entry, Created, spec.Active, 1, false},
-		"the same again changes nothing":               {stored(t, nil), entry, Unchanged, spec.Active, 1, false},
-		"a changed one is updated":                     {stored(t, nil), `{"topic":"t","name":"n","command":"y"}`, Updated, spec.Active, 2, false},
-		"a paused one is resumed":                      {stored(t, func(a *spec.Agent) { a.Phase = spec.Paused }), entry, Resumed, spec.Active, 2, false},
-		"a held one stays paused":                      {stored(t, func(a *spec.Agent) { a.Phase, a.Hold = spec.Paused, true }), entry, Unchanged, spec.Paused, 1, true},
-		"a held one takes a change and stays paused":   {stored(t, func(a *spec.Agent) { a.Phase, a.Hold = spec.Paused, true }), `{"topic":"t","name":"n","command":"y"}`, Updated, spec.Paused, 2, true},
+		"a new agent is made active":                 {nil, entry, Created, spec.Active, 1, false},
+		"the same again changes nothing":             {stored(t, nil), entry, Unchanged, spec.Active, 1, false},
+		"a changed one is updated":                   {stored(t, nil), `{"topic":"t","name":"n","command":"y"}`, Updated, spec.Active, 2, false},
+		"a paused one is resumed":                    {stored(t, func(a *spec.Agent) { a.Phase = spec.Paused }), entry, Resumed, spec.Active, 2, false},
+		"a held one stays paused":                    {stored(t, func(a *spec.Agent) { a.Phase, a.Hold = spec.Paused, true }), entry, Unchanged, spec.Paused, 1, true},
+		"a held one takes a change and stays paused": {stored(t, func(a *spec.Agent) { a.Phase, a.Hold = spec.Paused, true }), `{"topic":"t","name":"n","command":"y"}`, Updated, spec.Paused, 2, true},
+		"one that is registered only stays created":  {nil, dormant, Created, spec.Created, 1, false},
+		"and again":                                    {stored(t, func(a *spec.Agent) { a.Phase = spec.Created }), dormant, Unchanged, spec.Created, 1, false},
+		"one that runs is not stopped by it":           {stored(t, nil), dormant, Unchanged, spec.Active, 1, false},
+		"a paused one stays paused by it":              {stored(t, func(a *spec.Agent) { a.Phase = spec.Paused }), dormant, Unchanged, spec.Paused, 1, false},
+		"a stopped one is started":                     {stored(t, func(a *spec.Agent) { a.Phase = spec.Initialized }), entry, Resumed, spec.Active, 2, false},
+		"a created one is started":                     {stored(t, func(a *spec.Agent) { a.Phase = spec.Created }), entry, Resumed, spec.Active, 2, false},
 		"one in error is tried again":                  {stored(t, func(a *spec.Agent) { a.Phase, a.Cause = spec.Error, &spec.Cause{} }), entry, Resumed, spec.Active, 2, false},
 		"a deleted one begins anew, with a later life": {stored(t, func(a *spec.Agent) { a.Phase, a.Generation = spec.Terminated, 7 }), entry, Created, spec.Active, 8, false},
 	} {

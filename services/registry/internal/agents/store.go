@@ -113,6 +113,22 @@ func (t *tx) prune(ctx context.Context, wanted []Wanted, o ApplyOptions) ([]Chan
 	return changes, nil
 }
 
+// Initialize makes an agent ready to be started.
+func (s *Store) Initialize(ctx context.Context, topic, name string, m Match, by Actor) (*spec.Agent, bool, error) {
+	return s.move(ctx, topic, name, Initialize, m, by, initialize)
+}
+
+// Start makes an initialized agent active. It reports whether that changed anything.
+func (s *Store) Start(ctx context.Context, topic, name string, m Match, by Actor) (*spec.Agent, bool, error) {
+	return s.move(ctx, topic, name, Start, m, by, start)
+}
+
+// Stop makes an active agent initialized: its processes end, and nothing of it is consumed. It reports whether that changed
+// anything; an agent that doesn't run stays as it is.
+func (s *Store) Stop(ctx context.Context, topic, name string, m Match, by Actor) (*spec.Agent, bool, error) {
+	return s.move(ctx, topic, name, Stop, m, by, stop)
+}
+
 // Unsubscribe pauses an agent. It reports whether that changed anything.
 func (s *Store) Unsubscribe(ctx context.Context, topic, name string, hold bool, m Match, by Actor) (*spec.Agent, bool, error) {
 	return s.move(ctx, topic, name, Unsubscribe, m, by, func(a *spec.Agent, now time.Time) (*spec.Agent, bool, error) { return pause(a, hold, now) })
@@ -289,12 +305,13 @@ func (t *tx) put(ctx context.Context, before, a *spec.Agent, action string, by A
 	if err != nil {
 		return fmt.Errorf("encode agent %s: %w", a.Ref(), err)
 	}
-	activated := a.Phase == spec.Active && (before == nil || before.Phase == spec.Terminated || before.Phase == spec.Error)
+	ready := a.Phase == spec.Active || a.Phase == spec.Initialized
+	initialized := ready && (before == nil || slices.Contains([]spec.Phase{spec.Created, spec.Terminated, spec.Error}, before.Phase))
 	_, err = t.ExecContext(ctx, `INSERT INTO agents (topic, name, id, phase, generation, record, initialized_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $8 THEN $7::timestamptz END, $7)
 		ON CONFLICT (topic, name) DO UPDATE SET id = excluded.id, phase = excluded.phase, generation = excluded.generation,
 			record = excluded.record, initialized_at = coalesce(excluded.initialized_at, agents.initialized_at), updated_at = excluded.updated_at`,
-		a.Topic, a.Name, a.ID, a.Phase, a.Generation, record, t.now, activated)
+		a.Topic, a.Name, a.ID, a.Phase, a.Generation, record, t.now, initialized)
 	if err != nil {
 		return fmt.Errorf("store agent %s: %w", a.Ref(), err)
 	}

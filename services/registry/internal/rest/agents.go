@@ -169,113 +169,6 @@ func (s *Server) ApplyAgents(ctx context.Context, r api.ApplyAgentsRequestObject
 	return out, nil
 }
 
-// DeleteAgent deletes one agent.
-func (s *Server) DeleteAgent(ctx context.Context, r api.DeleteAgentRequestObject) (api.DeleteAgentResponseObject, error) {
-	m, err := match(r.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	o := agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}
-	a, err := s.Agents.Delete(ctx, r.Topic, r.Name, o, m, admin)
-	if err != nil {
-		return nil, err
-	}
-	return api.DeleteAgent200JSONResponse(s.deletionOf(ctx, a)), nil
-}
-
-// DeleteTopicAgents deletes all agents of a topic.
-func (s *Server) DeleteTopicAgents(ctx context.Context, r api.DeleteTopicAgentsRequestObject) (api.DeleteTopicAgentsResponseObject, error) {
-	gone, err := s.Agents.DeleteTopic(ctx, r.Topic, agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}, admin)
-	if err != nil {
-		return nil, err
-	}
-	out := api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, AgentsDeleted: len(gone), Items: []api.Deletion{}}
-	for _, a := range gone {
-		out.Items = append(out.Items, s.deletionOf(ctx, a))
-	}
-	return out, nil
-}
-
-func (s *Server) deletionOf(ctx context.Context, a *spec.Agent) api.Deletion {
-	d := api.Deletion{Status: api.DeletionStatusDeleted, Topic: a.Topic, Agent: a.Name, Changed: true}
-	d.Cleanup.StorageDeleted, d.Cleanup.ConsumerGroupDeleted, d.Cleanup.DlqDeleted = true, a.CleanUp, a.DeleteDLQ
-	if !a.CleanUp {
-		return d
-	}
-	live := s.live(a.Ref())
-	if all, err := s.figures(ctx, a.Topic, a.Name); err == nil { // the deletion itself is done, with or without its figures
-		of := all[a.Ref()]
-		waiting, running := of.open(live)
-		d.Cleanup.Discards = waiting + running
-	}
-	if live != nil && live.Lag != nil {
-		d.Cleanup.Discards += *live.Lag
-	}
-	return d
-}
-
-// UnsubscribeAgent pauses an agent.
-func (s *Server) UnsubscribeAgent(ctx context.Context, r api.UnsubscribeAgentRequestObject) (api.UnsubscribeAgentResponseObject, error) {
-	m, err := match(r.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	hold := r.Body != nil && r.Body.Hold
-	a, changed, err := s.Agents.Unsubscribe(ctx, r.Topic, r.Name, hold, m, admin)
-	if err != nil {
-		return nil, err
-	}
-	return api.UnsubscribeAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "agent_already_paused")}, nil
-}
-
-// UnsubscribeAgentAlias pauses an agent and answers as OmniDaemon does.
-func (s *Server) UnsubscribeAgentAlias(ctx context.Context, r api.UnsubscribeAgentAliasRequestObject) (api.UnsubscribeAgentAliasResponseObject, error) {
-	if _, _, err := s.Agents.Unsubscribe(ctx, r.Topic, r.Name, false, 0, admin); err != nil {
-		return nil, err
-	}
-	return api.UnsubscribeAgentAlias200JSONResponse{Status: api.Unsubscribed, Topic: r.Topic, Agent: r.Name,
-		Message: fmt.Sprintf("agent %s is paused on %s; its group, position and dead letters stay", r.Name, r.Topic)}, nil
-}
-
-// ResumeAgent makes a paused agent active.
-func (s *Server) ResumeAgent(ctx context.Context, r api.ResumeAgentRequestObject) (api.ResumeAgentResponseObject, error) {
-	m, err := match(r.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	a, changed, err := s.Agents.Resume(ctx, r.Topic, r.Name, m, admin)
-	if err != nil {
-		return nil, err
-	}
-	return api.ResumeAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "agent_already_active")}, nil
-}
-
-// ResetAgent closes an agent's circuits.
-func (s *Server) ResetAgent(ctx context.Context, r api.ResetAgentRequestObject) (api.ResetAgentResponseObject, error) {
-	m, err := match(r.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	a, changed, err := s.Agents.Reset(ctx, r.Topic, r.Name, m, admin)
-	if err != nil {
-		return nil, err
-	}
-	return api.ResetAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "")}, nil
-}
-
-// RestartAgent replaces an agent's processes.
-func (s *Server) RestartAgent(ctx context.Context, r api.RestartAgentRequestObject) (api.RestartAgentResponseObject, error) {
-	m, err := match(r.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	a, changed, err := s.Agents.Restart(ctx, r.Topic, r.Name, m, admin)
-	if err != nil {
-		return nil, err
-	}
-	return api.RestartAgent200JSONResponse{PhaseChangeJSONResponse: s.phaseChange(a, changed, "")}, nil
-}
-
 // GetAgentHistory lists an agent's moves.
 func (s *Server) GetAgentHistory(ctx context.Context, r api.GetAgentHistoryRequestObject) (api.GetAgentHistoryResponseObject, error) {
 	limit, err := pageSize(r.Params.PageSize)
@@ -309,14 +202,6 @@ func (s *Server) GetAgentHistory(ctx context.Context, r api.GetAgentHistoryReque
 }
 
 func (s *Server) live(ref string) *fleet.Agent { return s.Fleet.View(s.Now()).Agents[ref] }
-
-func (s *Server) phaseChange(a *spec.Agent, changed bool, code string) api.PhaseChangeJSONResponse {
-	if changed {
-		code = ""
-	}
-	return api.PhaseChangeJSONResponse{Headers: api.PhaseChangeResponseHeaders{ETag: etag(a.Generation)},
-		Body: api.PhaseChange{Changed: changed, Phase: a.Phase, Code: code, Agent: agentOf(agents.Row{Agent: a}, s.live(a.Ref()), nil)}}
-}
 
 func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
 	out := api.AgentChange{Action: api.AgentChangeAction(c.Action), Topic: c.After.Topic, Name: c.After.Name, DryRun: dryRun, Held: c.Held}
