@@ -112,6 +112,7 @@ func (i Installation) registry(users []string) []Right {
 	const s = config.Registry
 	return append([]Right{
 		topic(s, i.Names.Control(), "publishes the agents' desired state and compares it", Read, Write, Create),
+		topic(s, i.Names.Commands(), "asks the other services to cancel and retry tasks", Write, Create),
 		topic(s, i.Names.Status(), "reads what the services report", Read, Create),
 		topic(s, i.Names.Outcomes(), "reads outcomes, and trims them when they are kept no longer", Read, Delete, Create),
 		prefixed(topic(s, i.below("tasks."), "shows where a task stands", Describe)),
@@ -125,6 +126,7 @@ func (i Installation) dispatcher(users []string) []Right {
 	const s = config.Dispatcher
 	return append([]Right{
 		topic(s, i.Names.Control(), "follows the agents' desired state", Read),
+		topic(s, i.Names.Commands(), "carries out what people ask, and notes that it is done", Read, Write),
 		topic(s, i.Names.Status(), "reports, and finds who took over its name", Read, Write, Create),
 		topic(s, i.Names.Outcomes(), "settles what never ran", Write, DescribeConfigs, Create),
 		prefixed(topic(s, i.below("retry."), "moves due retries, and trims behind them", Read, Delete, DescribeConfigs, Create, AlterConfigs)),
@@ -139,6 +141,7 @@ func (i Installation) dispatcher(users []string) []Right {
 func (i Installation) worker(s string, replies []string) []Right {
 	return append([]Right{
 		topic(s, i.Names.Control(), "follows the agents' desired state", Read),
+		topic(s, i.Names.Commands(), "carries out what people ask", Read),
 		topic(s, i.Names.Status(), "reports, and finds who took over its name", Read, Write, Create),
 		topic(s, i.Names.Outcomes(), "settles attempts", Write, DescribeConfigs, Create),
 		prefixed(topic(s, i.below("retry."), "sends failed tasks there", Write, DescribeConfigs, Create)),

@@ -43,6 +43,7 @@ func (i Installation) Topics() []Planned {
 	workers := []string{config.Supervisor, Worker}
 	out := []Planned{
 		{Topic: ControlTopic(i.Names), WrittenBy: []string{config.Registry}, ReadBy: []string{config.Registry, config.Dispatcher, config.Supervisor, Worker}, CreatedBy: []string{config.Registry}},
+		{Topic: CommandsTopic(i.Names), WrittenBy: []string{config.Registry, config.Dispatcher}, ReadBy: []string{config.Dispatcher, config.Supervisor, Worker}, CreatedBy: []string{config.Registry}},
 		{Topic: StatusTopic(i.Names), WrittenBy: []string{config.Dispatcher, config.Supervisor, Worker}, ReadBy: []string{config.Registry}, CreatedBy: []string{config.Registry, config.Dispatcher, config.Supervisor}},
 		{Topic: OutcomesTopic(i.Names), WrittenBy: []string{config.Supervisor, Worker, config.Dispatcher}, ReadBy: []string{config.Registry}, CreatedBy: []string{config.Registry, config.Dispatcher, config.Supervisor}},
 	}

@@ -68,6 +68,12 @@ func ControlTopic(names topics.Names) Topic {
 	return Topic{names.Control(), 1, with(base(SharedMaxBytes), "cleanup.policy", "compact")}
 }
 
+// CommandsTopic carries commands. It has one partition, so that all followers see one order; a day is longer than any
+// command lives.
+func CommandsTopic(names topics.Names) Topic {
+	return Topic{names.Commands(), 1, with(base(SharedMaxBytes), "retention.ms", millis(day))}
+}
+
 // StatusTopic carries what dispatchers and workers report; a day is more than the registry is ever behind.
 func StatusTopic(names topics.Names) Topic {
 	return Topic{names.Status(), 4, with(base(SharedMaxBytes), "retention.ms", millis(day))}

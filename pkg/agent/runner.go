@@ -159,6 +159,7 @@ func (r *Runner) Start(ctx context.Context) error {
 	keepers := r.sorted()
 	r.mu.Unlock()
 	run.loops.Go(func() { r.follow(run) })
+	run.loops.Go(func() { r.obey(run) })
 	run.loops.Go(func() { r.holdName(run) })
 	go func() { // nobody can end an OnAlert that doesn't return, so stop waits for it only so long
 		defer close(run.told)

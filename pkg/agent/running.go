@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/control"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -96,6 +97,19 @@ func (r *Runner) follow(run *running) {
 	err := control.Follow(run.life, run.kafka, r.names, r.log, (*desires)(r))
 	if run.life.Err() == nil {
 		r.fail(fmt.Errorf("follow the agents' desired state: %w", err))
+	}
+}
+
+// obey follows the commands topic, once it is known what agents there are.
+func (r *Runner) obey(run *running) {
+	select {
+	case <-run.life.Done():
+		return
+	case <-r.read:
+	}
+	err := command.NewFollower(command.Config{Opts: run.kafka, Names: r.names, Handlers: r.handlers(), Logger: r.log}).Run(run.life)
+	if run.life.Err() == nil {
+		r.fail(fmt.Errorf("follow the commands: %w", err))
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
@@ -67,6 +69,16 @@ func (r *Reporter) Alert(a Alert) {
 	}
 	log("alert: "+a.Message, slog.String("kind", a.Kind), slog.String("subject", a.Subject), slog.Bool("resolved", a.Resolved))
 	r.Send(a.Subject, a)
+}
+
+// Command says what became of a command, in one of the states of CommandResult.
+func (r *Reporter) Command(c command.Command, state, message string) {
+	id := c.Task
+	if o, err := task.ParseOrigin(c.Task); err == nil {
+		id = o.ID() // without the topic's UUID
+	}
+	r.Send(c.Ref(), CommandResult{Event: EventCommand, Topic: c.Topic, AgentName: c.Agent, ID: c.ID, Verb: string(c.Verb), Task: id,
+		State: state, Message: message, Service: r.service, Node: r.node, Timestamp: Seconds(time.Now())})
 }
 
 // Send sends any record of this package.

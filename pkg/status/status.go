@@ -13,6 +13,7 @@ const (
 	EventNode        = "node_heartbeat"
 	EventAgent       = "agent_report"
 	EventLog         = "agent_log"
+	EventCommand     = "command_result"
 )
 
 // StateChange says that an instance changed its state. Timestamp is float Unix seconds, in all records.
@@ -119,6 +120,29 @@ type LogLine struct {
 	Line      string  `json:"line"`
 	Timestamp float64 `json:"timestamp"`
 }
+
+// CommandResult says what became of a command. Whoever has nothing to do with its task says nothing.
+type CommandResult struct {
+	Event     string `json:"event"` // command_result
+	Topic     string `json:"topic"`
+	AgentName string `json:"agent_name"`
+	ID        string `json:"id"` // the command's
+	Verb      string `json:"verb"`
+	Task      string `json:"task,omitempty"` // topic/partition/offset
+	// State is accepted (it is being carried out, and takes its time), done or refused (it can't be carried out).
+	State     string  `json:"state"`
+	Message   string  `json:"message,omitempty"` // what was done, or why not and what to do
+	Service   string  `json:"service"`
+	Node      string  `json:"node"`
+	Timestamp float64 `json:"timestamp"`
+}
+
+// States of CommandResult.
+const (
+	CommandAccepted = "accepted"
+	CommandDone     = "done"
+	CommandRefused  = "refused"
+)
 
 // States of AgentReport.
 const (

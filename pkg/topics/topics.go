@@ -33,6 +33,9 @@ func (n Names) prefix() string {
 // Control is the compacted topic of specs with their desired state; it has one partition.
 func (n Names) Control() string { return n.prefix() + ".control" }
 
+// Commands carries what is asked of dispatchers and workers once, such as to cancel a task; the registry writes it.
+func (n Names) Commands() string { return n.prefix() + ".commands" }
+
 // Status carries state changes, heartbeats, figures and alerts from dispatchers and workers to the registry.
 func (n Names) Status() string { return n.prefix() + ".status" }
 

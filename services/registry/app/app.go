@@ -24,6 +24,7 @@ import (
 	"github.com/reeve-run/reeve/migrations"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/bus"
+	"github.com/reeve-run/reeve/services/registry/internal/commands"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
 	"github.com/reeve-run/reeve/services/registry/internal/leader"
@@ -93,8 +94,8 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	defer cl.Close()
 	names := a.cfg.Kafka.Names()
-	// The registry writes only the control topic; it reads the other two and may be the first of the services to start.
-	if err := kafka.EnsureTopics(ctx, cl, a.cfg.Kafka.Replication, kafka.ControlTopic(names), kafka.OutcomesTopic(names), kafka.StatusTopic(names)); err != nil {
+	// The registry writes only the first two; it reads the others and may be the first of the services to start.
+	if err := kafka.EnsureTopics(ctx, cl, a.cfg.Kafka.Replication, kafka.ControlTopic(names), kafka.CommandsTopic(names), kafka.OutcomesTopic(names), kafka.StatusTopic(names)); err != nil {
 		return err
 	}
 	return a.serve(ctx, l, db, cl)
@@ -132,6 +133,8 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 		return err
 	}
 	defer requests.Close()
+	desk := commands.New(cl, names)
+	p.fleet.Commands = desk.Heard
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(rest.Collector{History: p.tasks, Fleet: p.fleet}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -146,7 +149,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	loops.Go(func() { p.pulse.run(ctx) })
 	loops.Go(func() { p.lease.Run(ctx, p.lead) })
 
-	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
+	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Commands: desk, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
 		Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
 	served := make(chan error, 1)
 	loops.Go(func() { served <- httpx.ServeListener(ctx, l, server.Handler()) })

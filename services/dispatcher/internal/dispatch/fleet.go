@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/control"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -29,10 +30,11 @@ const (
 // Fleet is all that a dispatcher does: one keeper an agent, one carrier a retry tier, and the looks and reports that they
 // share.
 type Fleet struct {
-	env    *Environment
-	upkeep *upkeep
-	ready  chan struct{}
-	fatal  chan error // the first counts
+	env      *Environment
+	upkeep   *upkeep
+	commands *command.Follower
+	ready    chan struct{}
+	fatal    chan error // the first counts
 
 	mu      sync.Mutex
 	ctx     context.Context // of the keepers; nil before Run and after its end
@@ -42,8 +44,10 @@ type Fleet struct {
 
 // NewFleet does nothing before Run.
 func NewFleet(env *Environment) *Fleet {
-	return &Fleet{env: env, upkeep: newUpkeep(env), ready: make(chan struct{}), fatal: make(chan error, 1),
+	f := &Fleet{env: env, upkeep: newUpkeep(env), ready: make(chan struct{}), fatal: make(chan error, 1),
 		keepers: make(map[string]*Keeper)}
+	f.commands = command.NewFollower(command.Config{Opts: env.Opts, Names: env.Names, Handlers: f.handlers(), Logger: env.Logger})
+	return f
 }
 
 // Started is closed when the desired state was read.
@@ -64,6 +68,16 @@ func (f *Fleet) Run(ctx context.Context) error {
 	parts.Go(func() {
 		err := control.Follow(ctx, f.env.Opts, f.env.Names, f.env.Logger, f)
 		if ctx.Err() == nil {
+			f.fail(err)
+		}
+	})
+	parts.Go(func() {
+		select { // what is asked for is about agents: they come first
+		case <-ctx.Done():
+			return
+		case <-f.ready:
+		}
+		if err := f.commands.Run(ctx); ctx.Err() == nil {
 			f.fail(err)
 		}
 	})

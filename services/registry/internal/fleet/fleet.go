@@ -21,6 +21,9 @@ const dispatcher = "dispatcher"
 
 // Fleet collects reports. Its methods are safe for concurrent use.
 type Fleet struct {
+	// Commands is told what became of commands, as soon as it is heard of; it must not block. Defaults to nobody.
+	Commands func(status.CommandResult)
+
 	mu    sync.Mutex
 	nodes map[string]*node // by service/node
 }
@@ -51,6 +54,11 @@ func (f *Fleet) Apply(value []byte, seen time.Time) {
 		var r status.AgentReport
 		if json.Unmarshal(value, &r) == nil {
 			f.report(r)
+		}
+	case status.EventCommand:
+		var r status.CommandResult
+		if f.Commands != nil && json.Unmarshal(value, &r) == nil {
+			f.Commands(r)
 		}
 	}
 }

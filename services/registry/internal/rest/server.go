@@ -27,6 +27,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/bus"
+	"github.com/reeve-run/reeve/services/registry/internal/commands"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
@@ -47,6 +48,7 @@ type Server struct {
 	History  *history.Store
 	Settings *settings.Store
 	Bus      *bus.Bus
+	Commands *commands.Desk
 	Names    topics.Names
 	Node     string // the registry's own
 	Health   func(ctx context.Context) (health.Inputs, health.Report)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/control"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -45,6 +46,17 @@ func (f *Fleet) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		err := control.Follow(ctx, f.env.Opts, f.env.Names, f.env.Logger, f)
+		if ctx.Err() == nil {
+			f.fail(err)
+		}
+	})
+	parts.Go(func() {
+		select { // what is asked for is about agents: they come first
+		case <-ctx.Done():
+			return
+		case <-f.started:
+		}
+		err := command.NewFollower(command.Config{Opts: f.env.Opts, Names: f.env.Names, Handlers: f.handlers(), Logger: f.env.Logger}).Run(ctx)
 		if ctx.Err() == nil {
 			f.fail(err)
 		}

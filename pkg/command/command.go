@@ -1,0 +1,126 @@
+// Package command has the records of the commands topic: what people ask of a running installation that has no level, such
+// as to cancel a task. The registry writes them, dispatchers and workers follow them and carry out what is theirs.
+//
+// A command reaches every follower at least once, in the topic's order, also one that starts later, until it expires. So
+// what carries it out is idempotent: it must see from its own state what is done already. Within one process a Follower
+// gives each command only once.
+//
+// Whoever carries a command out says so by a status.CommandResult. Where doing it twice would be wrong and nothing else can
+// tell, it writes Finished of the command in the transaction that does it: a follower that starts later doesn't get the
+// command any more, and Follower.Finished knows.
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+// MaxLife is the longest time that a command may live. The topic keeps its records longer.
+const MaxLife = 12 * time.Hour
+
+// Verb is what is to be done.
+type Verb string
+
+// The verbs.
+const (
+	// Cancel ends a task, wherever it is: Task, Round.
+	Cancel Verb = "cancel"
+	// Retry runs a task at once that waits for a retry, or opens the next round of a finished one: Task, Round.
+	Retry Verb = "retry"
+	// Done says that the command with its ID is carried out. It is no command, and no Handler gets it.
+	Done Verb = "done"
+)
+
+// known reports whether a verb is one that this version knows.
+func known(v Verb) bool {
+	switch v {
+	case Cancel, Retry, Done:
+		return true
+	}
+	return false
+}
+
+// Command is one command. All fields are required but Task, Round and Reason.
+type Command struct {
+	ID    string `json:"id"`
+	Verb  Verb   `json:"verb"`
+	Topic string `json:"topic"` // the agent's
+	Agent string `json:"agent"` // its name
+	// Task is the origin of the task that it is about, topic/partition/offset, with the topic's UUID behind a further slash
+	// where that is known.
+	Task string `json:"task,omitempty"`
+	// Round is that of the task: how often it was redriven. A task in a later round isn't meant.
+	Round   int       `json:"round,omitempty"`
+	Actor   string    `json:"actor"` // who asks
+	Reason  string    `json:"reason,omitempty"`
+	At      time.Time `json:"at"`
+	Expires time.Time `json:"expires"` // at most MaxLife after At; nobody begins with it later
+}
+
+// Ref is the agent, topic/name; it is the record's key.
+func (c Command) Ref() string { return c.Topic + "/" + c.Agent }
+
+// Check reports what keeps a command from being one, or nil.
+func (c Command) Check() error {
+	switch {
+	case c.ID == "":
+		return errors.New("it has no id")
+	case !known(c.Verb):
+		return fmt.Errorf("its verb %q is none of this version", c.Verb)
+	case c.Topic == "" || c.Agent == "":
+		return errors.New("it names no agent")
+	case c.At.IsZero() || c.Expires.Before(c.At):
+		return errors.New("it doesn't say from when to when it counts")
+	case c.Expires.Sub(c.At) > MaxLife:
+		return fmt.Errorf("it is to live for %s, which is more than %s", c.Expires.Sub(c.At), MaxLife)
+	}
+	return nil
+}
+
+// Record is the command as it stands on the commands topic.
+func (c Command) Record(names topics.Names) (*kgo.Record, error) {
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("write a command: %w", err)
+	}
+	value, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("write a command: %w", err)
+	}
+	return &kgo.Record{Topic: names.Commands(), Key: []byte(c.Ref()), Value: value}, nil
+}
+
+// Finished is the record that says, once the transaction which holds it is committed, that the command is carried out.
+// actor is who did it, as service/node.
+func (c Command) Finished(names topics.Names, actor string, now time.Time) (*kgo.Record, error) {
+	return Command{ID: c.ID, Verb: Done, Topic: c.Topic, Agent: c.Agent, Task: c.Task, Round: c.Round, Actor: actor, At: now,
+		Expires: now.Add(MaxLife)}.Record(names)
+}
+
+// Decode reads a record of the commands topic. It is strict: a field that this version doesn't know may limit what is
+// asked, so that to do the rest would be wrong.
+func Decode(r *kgo.Record) (Command, error) {
+	var c Command
+	d := json.NewDecoder(bytes.NewReader(r.Value))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return Command{}, fmt.Errorf("decode command: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Command{}, errors.New("decode command: something follows the JSON object")
+	}
+	if err := c.Check(); err != nil {
+		return Command{}, fmt.Errorf("decode command: %w", err)
+	}
+	if c.Ref() != string(r.Key) {
+		return Command{}, fmt.Errorf("decode command: its key is %q, and it is for the agent %s", r.Key, c.Ref())
+	}
+	return c, nil
+}
