@@ -81,6 +81,12 @@ func (r *Reporter) Command(c command.Command, state, message string) {
 		State: state, Message: message, Service: r.service, Node: r.node, Timestamp: Seconds(time.Now())})
 }
 
+// Progress says how far a task has come. The caller fills in what the task is about.
+func (r *Reporter) Progress(o task.Origin, p Progress) {
+	p.Event, p.Task, p.Node = EventProgress, o.ID(), r.node
+	r.Send(p.Topic+"/"+p.AgentName, p)
+}
+
 // Send sends any record of this package.
 func (r *Reporter) Send(key string, record any) {
 	value, err := json.Marshal(record)

@@ -14,6 +14,7 @@ const (
 	EventAgent       = "agent_report"
 	EventLog         = "agent_log"
 	EventCommand     = "command_result"
+	EventProgress    = "task_progress"
 )
 
 // StateChange says that an instance changed its state. Timestamp is float Unix seconds, in all records.
@@ -135,6 +136,21 @@ type CommandResult struct {
 	Service   string  `json:"service"`
 	Node      string  `json:"node"`
 	Timestamp float64 `json:"timestamp"`
+}
+
+// Progress says how far a running task has come; of each there is one record a second at most.
+type Progress struct {
+	Event     string   `json:"event"` // task_progress
+	Topic     string   `json:"topic"`
+	AgentName string   `json:"agent_name"`
+	Task      string   `json:"task"` // topic/partition/offset
+	Attempt   int      `json:"attempt"`
+	Round     int      `json:"round,omitempty"`
+	Instance  string   `json:"instance,omitempty"`
+	Node      string   `json:"node"`
+	Fraction  *float64 `json:"fraction,omitempty"` // that is done, from 0 to 1
+	Message   string   `json:"message,omitempty"`
+	Timestamp float64  `json:"timestamp"`
 }
 
 // States of CommandResult.

@@ -70,6 +70,7 @@ type transaction struct {
 	parts  []part
 	route  string // the batch's common destination, while destinations are kept apart
 	owners []*slot
+	ended  []endedCancel
 	mixed  bool
 }
 
@@ -94,6 +95,7 @@ func (e *Engine) commit(ctx context.Context, why purpose) (settled int, again bo
 	err := e.cfg.Pool.Commit(ctx, t.tx)
 	if err == nil {
 		e.committed(t)
+		t.tellCancels()
 		if e.cfg.Settled != nil && len(t.batch) > 0 {
 			e.cfg.Settled(t.settlements())
 		}
@@ -319,6 +321,7 @@ func (e *Engine) committed(t *transaction) {
 		e.uncount(s)
 		delete(s.part.named, s.offset())
 		s.part.live--
+		e.endCancel(t, s)
 	}
 	for _, d := range t.parts {
 		p := d.partition
@@ -344,6 +347,10 @@ func (e *Engine) committed(t *transaction) {
 // nowNamed lets a task start that the metadata names.
 func (e *Engine) nowNamed(s *slot) {
 	s.part.named[s.offset()] = s
+	if s.cancel != nil {
+		e.withdraw(s)
+		return
+	}
 	if e.onTrial(s) {
 		e.trial.members[s] = true
 		return

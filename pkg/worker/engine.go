@@ -42,6 +42,8 @@ type Config struct {
 	// Settled is told what became of tasks, once for each transaction that says so and after it is committed: nothing is
 	// told twice. The sequence ends with the call. It must not block, since the next transaction waits. Defaults to nobody.
 	Settled func(iter.Seq[Settlement])
+	// Progress is told how far attempts have come, once a second of each at most; it must not block. Defaults to nobody.
+	Progress func(Progress)
 	// Logger defaults to discarding.
 	Logger *slog.Logger
 	// Session is the group's session timeout. Defaults to hop.DefaultSession.
@@ -104,6 +106,7 @@ type Engine struct {
 	spent     bool // a stop has waited for what runs in vain
 	joined    bool // the group has told this worker of its partitions, perhaps none
 	delivery  delivery
+	cancels   map[string]*Cancellation // tasks that are to end, by id
 }
 
 // New makes an engine. Start starts it.
@@ -196,7 +199,7 @@ func (e *Engine) Figures() Figures {
 	for _, p := range e.order {
 		f.Held += p.live + len(p.pending)
 		for s := range p.inFlight {
-			if limit := s.attempt.Timeout; limit > 0 && now.Sub(s.attempt.started)/2 > limit {
+			if limit := s.attempt.Timeout; limit > 0 && now.Sub(s.sign)/2 > limit {
 				f.Overdue++
 			}
 		}

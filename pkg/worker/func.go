@@ -55,6 +55,12 @@ func (f *FuncRunner) Run(batch []*Attempt) {
 // Cancel ends the call's context.
 func (f *FuncRunner) Cancel(a *Attempt) { a.call.end(errGivenUp) }
 
+// Interrupt ends the call's context. Nobody can end a function that goes on all the same.
+func (f *FuncRunner) Interrupt(a *Attempt) { a.call.end(ErrCancelled) }
+
+// ErrCancelled is the error of a call's context whose task was cancelled. It is a context.Canceled.
+var ErrCancelled = fmt.Errorf("the task was cancelled: %w", context.Canceled)
+
 // Close waits for calls that run. The engine must have ended before.
 func (f *FuncRunner) Close() {
 	close(f.work)
@@ -108,7 +114,24 @@ func (c *callContext) begin(a *Attempt) {
 }
 
 // Deadline is the attempt's.
-func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+func (c *callContext) Deadline() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deadline, !c.deadline.IsZero()
+}
+
+// extend gives a call that goes on more time.
+func (c *callContext) extend(deadline time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil || c.deadline.IsZero() {
+		return
+	}
+	c.deadline = deadline
+	if c.timer != nil && c.timer.Stop() {
+		c.timer.Reset(time.Until(deadline))
+	}
+}
 
 // Value has none.
 func (c *callContext) Value(any) any { return nil }
@@ -143,7 +166,7 @@ func (c *callContext) Err() error {
 func (c *callContext) expire(done chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.done == done {
+	if c.done == done && !time.Now().Before(c.deadline) {
 		c.finish(context.DeadlineExceeded)
 	}
 }

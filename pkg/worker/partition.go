@@ -237,6 +237,9 @@ func (e *Engine) settleUnrun(s *slot, r Result) {
 // enqueue puts a task whose key is free where it waits for its start.
 func (e *Engine) enqueue(s *slot) {
 	delete(s.part.named, s.offset())
+	if len(e.cancels) > 0 && e.withdrawn(s) {
+		return
+	}
 	switch {
 	case s.suspect():
 		e.suspects = append(e.suspects, s)

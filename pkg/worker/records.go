@@ -140,6 +140,9 @@ func (w *writer) outcome(s *slot, ref, version []byte, place int32) {
 		add(task.HeaderErrorMessage, []byte(message))
 		add(task.HeaderErrorFingerprint, []byte(Fingerprint(s.verdict.Class, message, w.agent.Version)))
 		value = errorJSON(s)
+	} else if s.verdict.Outcome == task.Cancelled {
+		add(task.HeaderErrorMessage, []byte(clip(s.result.Message, messageLimit)))
+		value = errorJSON(s)
 	} else if value == nil {
 		value = []byte("null")
 	}
@@ -198,7 +201,7 @@ func millis(t time.Time) int64 {
 func errorJSON(s *slot) []byte {
 	b, _ := json.Marshal(struct { // strings and a bool always marshal
 		Error     string     `json:"error"`
-		Class     task.Class `json:"error_class"`
+		Class     task.Class `json:"error_class,omitempty"`
 		Type      string     `json:"error_type,omitempty"`
 		Traceback string     `json:"traceback,omitempty"`
 		Derived   bool       `json:"derived,omitempty"`
@@ -280,7 +283,7 @@ func (w *writer) deadLetter(s *slot) *kgo.Record {
 func (w *writer) reply(s *slot) *kgo.Record {
 	topic := string(s.header.replyTo)
 	content := json.RawMessage(s.result.Value)
-	if s.verdict.Class != "" {
+	if s.verdict.Outcome != task.Completed {
 		content = errorJSON(s)
 	} else if len(content) == 0 {
 		content = json.RawMessage("null")

@@ -30,6 +30,8 @@ type Attempt struct {
 	Number int
 	// Timeout is how long the attempt may take; 0 means that there is no limit. The runner enforces it.
 	Timeout time.Duration
+	// Idle says that Timeout counts from the last sign of progress: the task has no other limit.
+	Idle bool
 	// Alone asks the runner to give the attempt a process in which nothing else runs meanwhile, because a neighbour's
 	// crash could not be told from its own.
 	Alone bool

@@ -126,7 +126,8 @@ func (e *Engine) start(s *slot, now time.Time) *Attempt {
 	s.state = running
 	s.begun = s.number()
 	s.attempt.Number, s.attempt.started, s.attempt.Alone = s.begun, now, s.suspect() && s.solo
-	s.attempt.Timeout = AttemptTimeout(e.spec, s.header.timeouts)
+	s.attempt.Timeout, s.attempt.Idle = AttemptTimeout(e.spec, s.header.timeouts), e.spec.Process.RequestTimeout.Infinite()
+	s.sign, s.told = now, time.Time{}
 	p.inFlight[s] = struct{}{}
 	p.highest = max(p.highest, s.offset())
 	p.started++
@@ -154,6 +155,10 @@ func (e *Engine) pickSuspects(n int, now time.Time) []*Attempt {
 	}
 	var batch []*Attempt
 	for s, named := range e.trial.members {
+		if named && s.cancel != nil && s.state != running {
+			e.withdraw(s)
+			continue
+		}
 		if named && s.state != running && s.part.open() && e.zombies[s.part.id] == 0 && len(batch) < n {
 			batch = append(batch, e.start(s, now))
 			if end := now.Add(probation(s.begun, s.header.attempt)); end.After(e.trial.until) {
@@ -194,6 +199,9 @@ func (e *Engine) finish(s *slot, r Result) {
 	p := s.part
 	delete(p.inFlight, s)
 	s.ended = time.Now()
+	if s.cancel != nil || len(e.cancels) > 0 {
+		r = e.cancelled(s, r)
+	}
 	switch {
 	case s.state == abandoned:
 		e.buried(p.id)

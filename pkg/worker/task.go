@@ -91,7 +91,9 @@ type slot struct {
 	result  Result
 	verdict Verdict
 	ended   time.Time
-	next    *slot // the next task of the same key
+	sign    time.Time // of life: its start, or its last progress
+	told    time.Time // when somebody was last told of its progress
+	next    *slot     // the next task of the same key
 	key     uint64
 	begun   int // last attempt that may have begun; 0: none
 	// suspicion is that of the engine when this task fell under it; 0: never.
@@ -99,8 +101,9 @@ type slot struct {
 	solo      bool // as a suspect it has to run alone
 	state     state
 	keyed     bool
-	counted   bool // in the engine's unsettled
-	noReply   bool // the reply topic can't be used
+	counted   bool          // in the engine's unsettled
+	noReply   bool          // the reply topic can't be used
+	cancel    *Cancellation // the task is to end
 }
 
 func (s *slot) offset() int64 { return s.attempt.Record.Offset }
