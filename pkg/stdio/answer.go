@@ -31,7 +31,8 @@ type Answer struct {
 	Type       string
 	Traceback  string
 	RetryAfter time.Duration
-	// Kind is the answer's own "type": StartupError, else unused by the base.
+	// Kind is the answer's own "type": StartupError, else unused by the base. With KindProgress and KindPublish it is no
+	// answer but a message about a task that runs: Result is the whole of it, and the other fields are empty.
 	Kind string
 }
 
@@ -73,7 +74,13 @@ type answerFields struct {
 
 // isAnswer tells an answer from an object that the agent logs, which may well have an id.
 func (f *answerFields) isAnswer() bool {
-	return f.status != nil || f.id != nil && (f.result != nil || f.message != nil)
+	return f.isMessage() || f.status != nil || f.id != nil && (f.result != nil || f.message != nil)
+}
+
+// isMessage tells a message about a task that runs.
+func (f *answerFields) isMessage() bool {
+	kind := text(f.kind)
+	return f.id != nil && f.status == nil && (kind == KindProgress || kind == KindPublish)
 }
 
 func (a *Answer) parse(line []byte) error {
@@ -85,6 +92,10 @@ func (a *Answer) parse(line []byte) error {
 	}
 	*a = Answer{Kind: text(f.kind)}
 	a.ID, a.HasID = number(f.id)
+	if f.isMessage() {
+		a.Result = line
+		return nil
+	}
 	switch status := text(f.status); status {
 	case "ok":
 		a.OK = true

@@ -25,6 +25,14 @@ func AppendTask(dst []byte, id uint64, r *kgo.Record, p event.Params) ([]byte, e
 	return append(dst, '}', '\n'), nil
 }
 
+// AppendCancel appends the message that asks a task to end, for a program that has announced that it knows it. The task is
+// answered as ever.
+func AppendCancel(dst []byte, id uint64) []byte {
+	dst = append(dst, `{"type":"cancel","id":"`...)
+	dst = strconv.AppendUint(dst, id, 10)
+	return append(dst, `"}`+"\n"...)
+}
+
 // AppendPing appends a ping.
 func AppendPing(dst []byte, id uint64) []byte {
 	dst = append(dst, `{"id":"`...)

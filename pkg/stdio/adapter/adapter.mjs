@@ -3,7 +3,8 @@
 //     node adapter.mjs --dir DIRECTORY --module MODULE --function FUNCTION [--in FD] [--out FD]
 //
 // The function gets the task's payload, an object, and returns an object or a promise of one; nothing and other values
-// are wrapped. The module may be ESM or CommonJS. The supervisor gives the protocol descriptors of its own (--in, --out)
+// are wrapped. One that takes a second argument gets a Context in it: handle(message, ctx); when somebody cancels the task,
+// ctx.cancelled is true and ctx.signal, an AbortSignal, is aborted. The module may be ESM or CommonJS. The supervisor gives the protocol descriptors of its own (--in, --out)
 // and points 1 at 2, so that whatever the agent's code prints ends in its log.
 //
 // An error may carry error_class (say how to treat it) and retry_after (seconds).
@@ -15,6 +16,7 @@ import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 
 const PROTOCOL = 1
+const CAPABILITIES = ['cancel', 'progress', 'publish']
 const TRACEBACK_LIMIT = 16 * 1024
 const LINE_ID = /^\s*\{"id":"([A-Za-z0-9-]+)"/
 const EXTENSIONS = ['.mjs', '.js', '.cjs', '.ts', '.mts', '.cts']
@@ -106,9 +108,50 @@ function write(fd, text) {
   }
 }
 
+const PUBLISH_OPTIONS = new Set(['key', 'event_id', 'event_type', 'correlation_id', 'tenant_id', 'reply_to', 'webhook'])
+
+// Context is what a function can do about the task that it runs.
+class Context {
+  #send
+  #id
+  #abort = new AbortController()
+
+  constructor(send, id, payload) {
+    this.#send = send
+    this.#id = id
+    const prefix = `[${payload?.task_id ?? ''}]`
+    const line = (level) => (...args) => console.error(level, prefix, ...args)
+    // log writes to standard error, which is the agent's log.
+    this.log = { debug: line('DEBUG'), info: line('INFO'), warn: line('WARNING'), error: line('ERROR') }
+  }
+
+  // cancelled is true once somebody has cancelled the task: end it soon, or its process is ended.
+  get cancelled() { return this.#abort.signal.aborted }
+
+  // signal is aborted then: give it to fetch, timers and the like.
+  get signal() { return this.#abort.signal }
+
+  // progress says how far the task has come: fraction from 0 to 1, and a message for people. Each may be left out. Where
+  // the agent has no request_timeout, its reclaim_idle_ms counts from here.
+  progress(fraction, message) {
+    this.#send({ type: 'progress', id: this.#id, fraction: fraction ?? null, message: message == null ? '' : String(message) })
+  }
+
+  // publish publishes an event together with the task's outcome, in one transaction, or not at all if the task fails.
+  // options may be key, event_id, event_type, correlation_id, tenant_id, reply_to, webhook.
+  publish(topic, content, options = {}) {
+    const unknown = Object.keys(options).filter((k) => !PUBLISH_OPTIONS.has(k))
+    if (unknown.length > 0) throw new TypeError(`publish() got unexpected options: ${unknown.sort().join(', ')}`)
+    this.#send({ ...options, type: 'publish', id: this.#id, topic, content })
+  }
+
+  abort() { this.#abort.abort(Object.assign(new Error('the task was cancelled'), { name: 'AbortError' })) }
+}
+
 class Agent {
   constructor(callback, out) {
     this.callback = callback
+    this.running = new Map() // contexts by message id
     this.out = out
     this.answers = []
     this.parts = []
@@ -142,6 +185,7 @@ class Agent {
     const id = message.id ?? null
     switch (message.type) {
       case 'task': return void this.run(id, message.payload)
+      case 'cancel': return this.running.get(id)?.abort()
       case 'ping': return this.answer(JSON.stringify({ id, status: 'ok', result: this.pong() }))
       case 'shutdown':
         this.answer(JSON.stringify({ id: null, status: 'ok', result: { message: 'shutdown acknowledged' } }))
@@ -153,13 +197,16 @@ class Agent {
   async run(id, payload) {
     this.total++
     const { callback } = this
+    const context = new Context((message) => this.answer(JSON.stringify(message)), id, payload)
+    this.running.set(id, context)
     let answer
     try {
-      answer = success(id, await callback(payload))
+      answer = success(id, await (callback.length >= 2 ? callback(payload, context) : callback(payload)))
     } catch (e) {
       this.failed++
       answer = failure(id, e)
     }
+    this.running.delete(id)
     this.answer(answer)
   }
 
@@ -170,7 +217,7 @@ class Agent {
     const cpu_percent = wall > 0 ? (100 * (used.user + used.system)) / wall : 0
     this.pinged = now
     this.cpu = process.cpuUsage()
-    return { type: 'pong', protocol: PROTOCOL, capabilities: [], health: {
+    return { type: 'pong', protocol: PROTOCOL, capabilities: CAPABILITIES, health: {
       process_id: process.pid, uptime_seconds: process.uptime(), total_requests: this.total, failed_requests: this.failed,
       memory_mb: process.memoryUsage.rss() / 2 ** 20, cpu_percent } }
   }

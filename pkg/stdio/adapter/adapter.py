@@ -3,7 +3,8 @@
     python3 adapter.py --dir DIRECTORY --module MODULE --function FUNCTION [--concurrency N]
 
 The function gets the task's payload, a dict, and returns a dict; None and other values are wrapped. It may be async; one
-that isn't runs in a thread. Whatever the agent's code prints goes to standard error: descriptor 1 is duplicated for the
+that isn't runs in a thread. One that takes a second argument gets a Context in it: handle(message, ctx). When somebody
+cancels the task, an async function is cancelled as asyncio does it, and ctx.cancelled is true for all. Whatever the agent's code prints goes to standard error: descriptor 1 is duplicated for the
 protocol and then pointed at descriptor 2, so that also a C library or a child process can't disturb it.
 
 An exception may carry error_class (say how to treat it) and retry_after (seconds).
@@ -16,6 +17,7 @@ import errno
 import importlib
 import inspect
 import json
+import logging
 import os
 import re
 import signal
@@ -28,6 +30,7 @@ import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 
 PROTOCOL = 1
+CAPABILITIES = ["cancel", "progress", "publish"]
 TRACEBACK_LIMIT = 16 * 1024
 LINE_ID = re.compile(rb'\s*\{"id":"([A-Za-z0-9-]+)"')
 NETWORK_ERRNOS = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN}
@@ -91,12 +94,26 @@ def pick(module, module_name, function_name):
             f"the callback {function_name} isn't in the module {module_name}; callables there: {', '.join(found) or 'none'}",
         )
     try:
-        inspect.signature(function).bind({})
-    except TypeError:
-        raise StartupError("AgentStartupError", f"the callback {function_name} must take one argument, the message") from None
+        signature = inspect.signature(function)
     except ValueError:
-        pass  # a built-in without a signature
+        return function  # a built-in without a signature
+    try:
+        signature.bind(*([{}, None] if takes_context(function) else [{}]))
+    except TypeError:
+        raise StartupError("AgentStartupError", f"the callback {function_name} must take one argument, the message, or two, the message and the context") from None
     return function
+
+
+def takes_context(function):
+    """Reports whether a function's second argument is for the context: it has no default, or is called ctx."""
+    try:
+        arguments = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        return False
+    if len(arguments) < 2:
+        return False
+    second = arguments[1]
+    return second.kind in (second.POSITIONAL_ONLY, second.POSITIONAL_OR_KEYWORD) and (second.default is second.empty or second.name == "ctx")
 
 
 def is_async(function):
@@ -147,9 +164,79 @@ def success(message_id, result):
                            "error_type": type(e).__name__, "error_class": "permanent"})
 
 
+class TaskLog(logging.LoggerAdapter):
+    def process(self, msg, kwargs):
+        return f"[{self.extra['task_id']}] {msg}", kwargs
+
+
+def logger():
+    """The logger behind ctx.log: it writes to standard error, which is the agent's log."""
+    log = logging.getLogger("reeve.task")
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+    return log
+
+
+class Context:
+    """What a function can do about the task that it runs. It may be used from any thread."""
+
+    def __init__(self, send, message_id, payload):
+        self._send = send
+        self._id = message_id
+        self._payload = payload
+        self._cancelled = False
+        self._log = None
+
+    @property
+    def cancelled(self):
+        """True once somebody has cancelled the task: end it soon, or its process is ended."""
+        return self._cancelled
+
+    @property
+    def log(self):
+        """A logging.Logger whose lines name the task; they stand in the agent's log."""
+        if self._log is None:
+            task_id = self._payload.get("task_id") if isinstance(self._payload, dict) else None
+            self._log = TaskLog(logger(), {"task_id": task_id})
+        return self._log
+
+    def progress(self, fraction=None, message=None):
+        """Says how far the task has come: fraction from 0 to 1, and a message for people. Each may be left out.
+
+        Where the agent has no request_timeout, its reclaim_idle_ms counts from here."""
+        self._send({"type": "progress", "id": self._id, "fraction": fraction, "message": "" if message is None else str(message)})
+
+    def publish(self, topic, content, key=None, **more):
+        """Publishes an event together with the task's outcome, in one transaction, or not at all if the task fails.
+
+        more may be event_id, event_type, correlation_id, tenant_id, reply_to, webhook."""
+        unknown = more.keys() - {"event_id", "event_type", "correlation_id", "tenant_id", "reply_to", "webhook"}
+        if unknown:
+            raise TypeError(f"publish() got unexpected arguments: {', '.join(sorted(unknown))}")
+        self._send({"type": "publish", "id": self._id, "topic": topic, "content": content, "key": key, **more})
+
+
+class Running:
+    """A task that runs."""
+
+    __slots__ = ("task", "context", "begun", "cancelled")
+
+    def __init__(self, context):
+        self.task = None
+        self.context = context
+        self.begun = self.cancelled = False
+
+
 class Agent(asyncio.Protocol):
     def __init__(self, function, out, concurrency):
         self.function = function
+        self.contextual = takes_context(function)
+        self.thread = threading.get_ident()
+        self.running = {}  # by message id
         self.asynchronous = is_async(function)
         self.out = out
         self.threads = None if self.asynchronous else ThreadPoolExecutor(concurrency, thread_name_prefix="task")
@@ -191,9 +278,13 @@ class Agent(asyncio.Protocol):
             return self.answer(json.dumps({"id": None, "status": "error", "error": "Invalid message: not an object"}))
         kind, message_id = message.get("type"), message.get("id")
         if kind == "task":
-            task = self.loop.create_task(self.run(message_id, message.get("payload")))
+            payload = message.get("payload")
+            running = self.running[message_id] = Running(Context(self.send, message_id, payload) if self.contextual else None)
+            task = running.task = self.loop.create_task(self.run(message_id, payload, running))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+        elif kind == "cancel":
+            self.cancel(message_id)
         elif kind == "ping":
             self.answer(json.dumps({"id": message_id, "status": "ok", "result": self.pong()}))
         elif kind == "shutdown":
@@ -204,13 +295,28 @@ class Agent(asyncio.Protocol):
 
     # Work
 
-    async def run(self, message_id, payload):
+    def cancel(self, message_id):
+        """Asks a task to end. It is answered as ever, with whatever the function makes of it."""
+        running = self.running.get(message_id)
+        if running is None:
+            return
+        running.cancelled = True
+        if running.context:
+            running.context._cancelled = True
+        if self.asynchronous and running.begun:  # a thread can't be: it has to look at ctx.cancelled
+            running.task.cancel()
+
+    async def run(self, message_id, payload, running):
         self.total += 1
+        running.begun = True
+        arguments = (payload, running.context) if self.contextual else (payload,)
         try:
+            if running.cancelled:
+                raise asyncio.CancelledError("the task was cancelled before it had begun")
             if self.asynchronous:
-                result = await self.function(payload)
+                result = await self.function(*arguments)
             else:
-                result = await self.loop.run_in_executor(self.threads, self.function, payload)
+                result = await self.loop.run_in_executor(self.threads, self.function, *arguments)
                 if inspect.isawaitable(result):
                     result = await result
             answer = success(message_id, result)
@@ -219,6 +325,7 @@ class Agent(asyncio.Protocol):
                 raise
             self.failed += 1
             answer = failure(message_id, e)
+        self.running.pop(message_id, None)
         self.answer(answer)
 
     def pong(self):
@@ -226,11 +333,19 @@ class Agent(asyncio.Protocol):
         wall = now - self.pinged
         percent = 100 * (cpu - self.cpu) / wall if wall > 0 else 0.0
         self.pinged, self.cpu = now, cpu
-        return {"type": "pong", "protocol": PROTOCOL, "capabilities": [], "health": {
+        return {"type": "pong", "protocol": PROTOCOL, "capabilities": CAPABILITIES, "health": {
             "process_id": os.getpid(), "uptime_seconds": round(now - self.started, 3), "total_requests": self.total,
             "failed_requests": self.failed, "memory_mb": memory_mb(), "cpu_percent": round(percent, 2)}}
 
     # Output
+
+    def send(self, message):
+        """Sends a message about a task, from any thread."""
+        text = json.dumps(message)
+        if threading.get_ident() == self.thread:
+            self.answer(text)
+        else:
+            self.loop.call_soon_threadsafe(self.answer, text)
 
     def answer(self, text):
         """Answers of one turn of the loop leave in one write."""

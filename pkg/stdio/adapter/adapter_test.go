@@ -101,7 +101,7 @@ func TestAnAdapterAnswers(t *testing.T) {
 				t.Errorf("an error lacks something: %v %v", got["class"], got["other"])
 			}
 			pong := got["ping"]["result"].(map[string]any)
-			if pong["protocol"] != 1.0 || len(pong["capabilities"].([]any)) != 0 || pong["health"].(map[string]any)["memory_mb"].(float64) <= 0 {
+			if pong["protocol"] != 1.0 || len(pong["capabilities"].([]any)) != 3 || pong["health"].(map[string]any)["memory_mb"].(float64) <= 0 {
 				t.Errorf("the pong is %v", pong)
 			}
 		})
@@ -212,13 +212,13 @@ func TestAnAgentThatCantStartIsTold(t *testing.T) {
 	}
 }
 
-func TestAPythonCallbackTakesOneArgument(t *testing.T) {
+func TestAPythonCallbackTakesTheMessageAndTheContext(t *testing.T) {
 	for _, l := range languages(t) {
 		if l.name != "python" {
 			continue
 		}
-		got, _, _ := talk(t, l.command("testdata", "agent", "two"))
-		if !strings.Contains(fmt.Sprint(got["null"]["error"]), "one argument") {
+		got, _, _ := talk(t, l.command("testdata", "agent", "three"))
+		if !strings.Contains(fmt.Sprint(got["null"]["error"]), "one argument, the message, or two") {
 			t.Errorf("got %v", got)
 		}
 	}

@@ -17,3 +17,20 @@ export async function handle(message) {
 export function blocking(message) {
   return { blocking: message.do }
 }
+
+// told says how far it is, publishes, and waits for its end.
+export async function told(message, ctx) {
+  ctx.log.info('it has begun')
+  ctx.progress(0.5, 'half of it')
+  ctx.publish('news', { n: 1 }, { key: 'k', event_type: 't' })
+  if (message.do === 'wait' || message.do === 'stubborn') {
+    await new Promise((resolve, reject) => ctx.signal.addEventListener('abort', message.do === 'wait' ? () => reject(ctx.signal.reason) : resolve))
+  }
+  return { cancelled: ctx.cancelled }
+}
+
+export async function thread(message, ctx) {
+  ctx.progress(undefined, 'in a thread')
+  while (!ctx.cancelled) await new Promise((resolve) => setTimeout(resolve, 20))
+  throw new Error('stopped')
+}

@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import time
 
 
 class Busy(Exception):
@@ -37,5 +38,28 @@ def blocking(message):
     return {"blocking": message["do"]}
 
 
-def two(message, ctx):
+def three(message, ctx, more):
     return None
+
+
+async def told(message, ctx):
+    """Says how far it is, publishes, and waits for its end."""
+    ctx.log.info("it has begun")
+    ctx.progress(0.5, "half of it")
+    ctx.publish("news", {"n": 1}, key="k", event_type="t")
+    if message["do"] == "stubborn":
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return {"cancelled": ctx.cancelled}
+    if message["do"] == "wait":
+        await asyncio.sleep(60)
+    return {"cancelled": ctx.cancelled}
+
+
+def thread(message, ctx):
+    ctx.progress(message="in a thread")
+    for _ in range(500):
+        if ctx.cancelled:
+            raise RuntimeError("stopped")
+        time.sleep(0.02)
