@@ -119,3 +119,7 @@ func typeOf(err error) string {
 		err = next
 	}
 }
+
+// ErrCancelled is the error of a Handler's context whose task somebody has cancelled. Whatever the Handler returns as an
+// error then, the task's outcome is cancelled; a result makes it completed all the same. It is a context.Canceled.
+var ErrCancelled = worker.ErrCancelled

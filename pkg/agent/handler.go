@@ -13,7 +13,8 @@ import (
 )
 
 // A Handler runs one attempt of a task and gives its result, which is JSON; nil is null. The context ends at the attempt's
-// deadline and when the attempt is given up, for a stop that took too long or a partition that went to another program.
+// deadline, when somebody cancels the task (its error is ErrCancelled then), and when the attempt is given up, for a stop
+// that took too long or a partition that went to another program.
 // An error says what becomes of the task, see Error. It is called from several goroutines at a time.
 type Handler func(ctx context.Context, t *Task) (json.RawMessage, error)
 
@@ -52,7 +53,7 @@ func Handle[T, R any](f func(context.Context, Event[T]) (R, error)) Handler {
 // who drive an engine, or a test, by hand.
 func Func(h Handler, a *spec.Agent, names topics.Names) func(context.Context, *worker.Attempt) worker.Result {
 	return func(ctx context.Context, at *worker.Attempt) worker.Result {
-		t := &Task{agent: a, names: names, record: at.Record, attempt: at.Number}
+		t := &Task{agent: a, names: names, record: at.Record, attempt: at.Number, run: at}
 		value, err := h(ctx, t)
 		published := t.end()
 		if err == nil && len(value) > 0 && !t.encoded && !json.Valid(value) {

@@ -35,13 +35,14 @@ const (
 //	active ───────────────► a member, as soon as the task topic is there
 //	active, spec changed ─► settled and started by the newer one; another concurrency needs another FuncRunner
 type keeper struct {
-	runner *Runner
-	own    *spec.Agent // as the program registers it
-	entry  json.RawMessage
-	handle Handler
-	log    *slog.Logger
-	wanted chan struct{} // something was desired
-	counts *counts
+	runner  *Runner
+	own     *spec.Agent // as the program registers it
+	entry   json.RawMessage
+	handle  Handler
+	log     *slog.Logger
+	wanted  chan struct{} // something was desired
+	counts  *counts
+	cancels worker.Cancels // of tasks that are to end
 
 	mu         sync.Mutex
 	desired    *spec.Agent // nil: not registered, or deleted long ago
@@ -183,7 +184,7 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 	e := worker.New(worker.Config{
 		Pool: run.pool, Opts: run.kafka, Names: k.runner.names, Spec: k.versioned(a), Service: service, Node: o.Node, Runner: calls, Tiers: o.RetryTiers,
 		Replication: o.Replication, CreateReplyTopics: o.CreateTopics, Logger: k.runner.log, CancelPause: cancelPause,
-		Settled: k.counts.settled,
+		Settled: k.counts.settled, Progress: k.progress,
 		Alert: func(al worker.Alert) {
 			k.alert(Alert{Kind: al.Kind, Severity: al.Severity, Message: al.Message, Resolved: al.Resolved})
 		},
@@ -195,6 +196,7 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 	}
 	k.spec, k.calls = a, calls
 	k.setEngine(e)
+	k.cancels.Attach(e)
 }
 
 func (k *keeper) counted(f func(context.Context, *worker.Attempt) worker.Result) func(context.Context, *worker.Attempt) worker.Result {
@@ -252,6 +254,7 @@ func (k *keeper) end(run *running, how func(context.Context)) {
 	// A stop of the program may have less patience.
 	defer context.AfterFunc(run.life, func() { context.AfterFunc(run.drain, cancel) })()
 	how(limit)
+	k.cancels.Attach(nil)
 	k.setEngine(nil)
 	ended := make(chan struct{})
 	calls := k.calls

@@ -15,6 +15,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/pkg/worker"
 )
 
 // What an attempt may publish, in records and in bytes: its transaction lives seconds at most.
@@ -29,7 +30,8 @@ type Task struct {
 	names   topics.Names
 	record  *kgo.Record
 	attempt int
-	encoded bool // the result is known to be JSON
+	run     *worker.Attempt // nil where it isn't one
+	encoded bool            // the result is known to be JSON
 
 	mu        sync.Mutex
 	event     *event.Event
@@ -129,6 +131,20 @@ func (t *Task) Decode(v any) error {
 		return InvalidInput(fmt.Errorf("the event's content doesn't fit: %w", err))
 	}
 	return nil
+}
+
+// Progress says how far the attempt has come: fraction is the share that is done, from 0 to 1, and a negative one says
+// nothing of it; message is for people. It is shown with the task, once a second at most. Where the agent's RequestTimeout
+// is infinite, its ReclaimIdle counts from the last call of this.
+func (t *Task) Progress(fraction float64, message string) {
+	var f *float64
+	if fraction >= 0 {
+		fraction = min(fraction, 1)
+		f = &fraction
+	}
+	if t.run != nil {
+		t.run.Progress(f, message, "")
+	}
 }
 
 // Publish publishes records together with the end of this attempt: they become visible with its outcome, in one

@@ -37,6 +37,7 @@ type Keeper struct {
 	log    *slog.Logger
 	wanted chan struct{} // something was desired
 
+	cancels worker.Cancels // of tasks that are to end
 	mu      sync.Mutex
 	desired *spec.Agent // nil: deleted
 	report  status.AgentReport
@@ -129,7 +130,7 @@ func (k *Keeper) converge(ctx context.Context) {
 // on starts the first process. There will be as many as wanted when the worker owns partitions.
 func (k *Keeper) on(a *spec.Agent) {
 	k.spec, k.idle = a, time.Time{}
-	k.pool = pool.New(pool.Config{Agent: a, Starter: k.env.Starter, Observer: observer{k}, Prepare: k.env.Launcher.Prepare, NextID: k.env.nextID, Logger: k.log})
+	k.pool = pool.New(pool.Config{Agent: a, Starter: k.env.Starter, Observer: observer{k}, Prepare: k.env.Launcher.Prepare, NextID: k.env.nextID, Names: k.env.Names, Logger: k.log})
 	k.pool.Resize(1)
 }
 
@@ -202,8 +203,9 @@ func (k *Keeper) join(ctx context.Context) error {
 	e := worker.New(worker.Config{
 		Pool: k.env.Pool, Opts: k.env.Opts, Names: k.env.Names, Spec: k.spec, Service: k.env.Service, Node: k.env.Node, Runner: k.pool,
 		Tiers: k.env.Kafka.RetryTiers, Replication: k.env.Kafka.Replication, CreateReplyTopics: k.env.CreateTopics,
-		Alert: k.engineAlert, Logger: k.env.Logger,
+		Alert: k.engineAlert, Progress: k.progress, Logger: k.env.Logger,
 	})
+	k.cancels.Attach(e)
 	if err := e.Start(); err != nil {
 		return err
 	}
@@ -234,6 +236,7 @@ func (k *Keeper) leave(ctx context.Context, drain time.Duration) {
 		k.log.Warn("leave the work group", slog.Any("error", err))
 	}
 	k.engine = nil
+	k.cancels.Attach(nil)
 	k.pool.Attach(func() {})
 }
 

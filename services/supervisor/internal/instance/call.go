@@ -2,6 +2,8 @@ package instance
 
 import (
 	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/event"
@@ -17,10 +19,15 @@ type call struct {
 	id       uint64
 	deadline time.Time // zero: none
 
-	sent      bool // begun, as far as anybody can know
-	withdrawn bool // not to be sent
-	timedOut  bool
-	cancelled bool
+	sent        bool // begun, as far as anybody can know
+	withdrawn   bool // not to be sent
+	timedOut    bool
+	published   []*kgo.Record
+	size        int          // of published, in bytes
+	refused     error        // why something can't be published
+	event       *event.Event // read where something is published
+	cancelled   bool         // it is to be ended by force
+	interrupted bool         // it was asked to end by itself
 }
 
 var _ stdio.Message = (*call)(nil)
@@ -59,8 +66,10 @@ func (c *call) answered(a stdio.Answer, tooLong bool, limit int) worker.Result {
 	case tooLong:
 		r.Outcome, r.Class = task.Failed, task.ClassResultTooLarge
 		r.Message = fmt.Sprintf("the agent's answer is longer than %d bytes: store large results elsewhere and return where", limit)
+	case a.OK && c.refused != nil:
+		r.Outcome, r.Class, r.Message = task.Failed, task.ClassPermanent, c.refused.Error()
 	case a.OK:
-		r.Outcome, r.Value = task.Completed, append([]byte(nil), a.Result...)
+		r.Outcome, r.Value, r.Publish = task.Completed, append([]byte(nil), a.Result...), c.published
 	default:
 		r.Outcome, r.Class, r.Message, r.Type, r.Traceback, r.RetryAfter = task.Failed, a.Class, a.Message, a.Type, a.Traceback, a.RetryAfter
 	}
@@ -69,8 +78,11 @@ func (c *call) answered(a stdio.Answer, tooLong bool, limit int) worker.Result {
 
 // late is the result of an attempt that timed out and has ended since.
 func (c *call) late() worker.Result {
-	return worker.Result{Outcome: task.TimedOut, Class: task.ClassTimeout, Instance: c.session.instance.id,
-		Message: fmt.Sprintf("the attempt took longer than its timeout of %s", c.attempt.Timeout)}
+	what := "the attempt took longer than its timeout of %s"
+	if c.attempt.Idle {
+		what = "the attempt gave neither an answer nor a sign of progress for %s"
+	}
+	return worker.Result{Outcome: task.TimedOut, Class: task.ClassTimeout, Instance: c.session.instance.id, Message: fmt.Sprintf(what, c.attempt.Timeout)}
 }
 
 // ending is how a process that had attempts in flight came to its end.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/stdio"
+	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/supervisor/internal/process"
 )
@@ -51,7 +52,7 @@ type Check struct {
 	When                 time.Time
 }
 
-// Config configures an instance. All fields but the last three are required.
+// Config configures an instance. All fields but the last four are required.
 type Config struct {
 	Agent *spec.Agent
 	// ID names the instance: <node>-<number>.
@@ -65,6 +66,8 @@ type Config struct {
 	LineLimit int
 	// PongTimeout is how long a pong may take. Defaults to 5 s.
 	PongTimeout time.Duration
+	// Names are the installation's; they say which topics nobody may publish to.
+	Names topics.Names
 	// WholeLog gives the host every line of the agent's log, however many they are.
 	WholeLog bool
 }
@@ -154,9 +157,22 @@ func (i *Instance) Cancel(a *worker.Attempt) bool {
 	}
 	found, begun := s.cancel(a)
 	if begun {
-		i.retire(Order{Reason: "a task was cancelled", Drain: cancelDrain, Kill: true})
+		i.retire(Order{Reason: wasCancelled, Drain: cancelDrain, Kill: true})
 	}
 	return found
+}
+
+// Interrupt asks an attempt to end by itself, since its task was cancelled, and reports whether it was here. One that has
+// not ended when graceful_timeout_sec is over takes its process with it, as one that takes too long does; so does one whose
+// program knows no cancel, at once.
+func (i *Instance) Interrupt(a *worker.Attempt) bool {
+	i.mu.Lock()
+	s := i.session
+	i.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	return s.interrupt(a, i.cfg.Agent.Process.GracefulTimeoutSec.Duration())
 }
 
 // Stop ends the instance. A later order can only hasten an earlier one.

@@ -192,8 +192,8 @@ func (l *life) check(now time.Time, pong []byte, latency time.Duration) {
 // deadlines ends the instance when an attempt's time is over.
 func (l *life) deadlines(now time.Time) time.Time {
 	stuck, next := l.s.expire(now)
-	if stuck {
-		l.i.retire(Order{Reason: "a task took longer than its timeout", Drain: l.p.DrainTimeout.Duration(), Kill: true})
+	if stuck != "" {
+		l.i.retire(Order{Reason: stuck, Drain: l.p.DrainTimeout.Duration(), Kill: true})
 	}
 	return next
 }

@@ -38,6 +38,9 @@ type session struct {
 	ping   uint64    // waits for its pong
 	pong   *pongSeen // came, and the loop hasn't looked yet
 	cause  *spec.Cause
+	// abilities are what the program has announced in its first pong.
+	abilities stdio.Abilities
+	announced bool
 }
 
 type pongSeen struct {
@@ -150,22 +153,39 @@ func (s *session) giveBack(cs []*call) {
 	s.instance.cfg.Host.Returned(s.instance, as)
 }
 
+// Why a process can't be used any more.
+const (
+	tookTooLong  = "a task took longer than its timeout"
+	wontBeEnded  = "a task was cancelled and didn't end by itself"
+	wasCancelled = "a task was cancelled"
+)
+
 // expire marks the calls whose time is over and gives the next deadline, zero if there is none. A call that wasn't
-// even sent has not begun and goes back; it shows as much as one that timed out that the process is stuck.
-func (s *session) expire(now time.Time) (stuck bool, next time.Time) {
+// even sent has not begun and goes back; it shows as much as one that timed out that the process is stuck. stuck says why
+// it is, "" that it isn't.
+func (s *session) expire(now time.Time) (stuck string, next time.Time) {
 	s.mu.Lock()
 	if s.due.IsZero() || now.Before(s.due) {
 		next = s.due
 		s.mu.Unlock()
-		return false, next
+		return "", next
 	}
 	over := func(c *call) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
 	back := s.withdraw(over)
-	stuck = len(back) > 0
+	if len(back) > 0 {
+		stuck = tookTooLong
+	}
 	for _, c := range s.calls {
 		switch {
+		case over(c) && c.interrupted:
+			if !c.cancelled {
+				stuck = wontBeEnded
+			}
+			c.cancelled = true
 		case over(c):
-			stuck = stuck || !c.timedOut
+			if !c.timedOut {
+				stuck = tookTooLong
+			}
 			c.timedOut = true
 		case !c.deadline.IsZero() && (next.IsZero() || c.deadline.Before(next)):
 			next = c.deadline
@@ -180,12 +200,7 @@ func (s *session) expire(now time.Time) (stuck bool, next time.Time) {
 // cancel ends an attempt, if it is here. begun says that it takes its process with it.
 func (s *session) cancel(a *worker.Attempt) (found, begun bool) {
 	s.mu.Lock()
-	var c *call
-	for _, x := range s.calls {
-		if x.attempt == a {
-			c = x
-		}
-	}
+	c := s.find(a)
 	switch {
 	case c == nil:
 	case c.sent:
@@ -202,6 +217,51 @@ func (s *session) cancel(a *worker.Attempt) (found, begun bool) {
 		s.end(c, worker.Result{CutShort: true})
 	}
 	return true, c.sent
+}
+
+// interrupt asks an attempt to end, if it is here, and gives it so long for it.
+func (s *session) interrupt(a *worker.Attempt, grace time.Duration) (found bool) {
+	s.mu.Lock()
+	c := s.find(a)
+	if c == nil || c.interrupted {
+		s.mu.Unlock()
+		return c != nil
+	}
+	if !c.sent {
+		c.withdrawn = true
+		delete(s.calls, c.id)
+		s.mu.Unlock()
+		s.end(c, worker.Result{CutShort: true})
+		return true
+	}
+	c.interrupted = true
+	if !s.abilities.Cancel {
+		grace = 0
+	}
+	now := time.Now()
+	if until := now.Add(min(grace, forever)); c.deadline.IsZero() || until.Before(c.deadline) {
+		c.deadline = until
+	}
+	if s.due.IsZero() || c.deadline.Before(s.due) {
+		s.due = c.deadline
+	}
+	asks := s.abilities.Cancel
+	s.mu.Unlock()
+	if asks {
+		_ = s.writer.Send(stdio.Text(stdio.AppendCancel(nil, c.id))) // where it can't be queued, force does it
+	}
+	s.instance.signal()
+	return true
+}
+
+// find gives an attempt's call, or nil. The lock is held.
+func (s *session) find(a *worker.Attempt) *call {
+	for _, c := range s.calls {
+		if c.attempt == a {
+			return c
+		}
+	}
+	return nil
 }
 
 // bury ends what is in flight when the process is dead.
@@ -298,6 +358,8 @@ func (s *session) line(line []byte) {
 		s.mu.Unlock()
 	case a.HasID && s.isPong(a):
 		s.instance.signal()
+	case a.Kind == stdio.KindProgress, a.Kind == stdio.KindPublish:
+		s.message(a)
 	case a.HasID:
 		if c := s.take(a.ID); c != nil {
 			s.end(c, c.answered(a, false, 0))
@@ -323,6 +385,9 @@ func (s *session) isPong(a stdio.Answer) bool {
 		return false
 	}
 	s.ping = 0
+	if !s.announced {
+		s.announced, s.abilities = true, stdio.ParseAbilities(a.Result)
+	}
 	s.pong = &pongSeen{when: time.Now(), result: append([]byte(nil), a.Result...)}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/supervisor/internal/instance"
 	"github.com/reeve-run/reeve/services/supervisor/internal/process"
@@ -19,7 +20,7 @@ type Observer interface {
 	Output(a *spec.Agent, id, line string, heldBack int)
 }
 
-// Config configures a Pool. All fields but the last two are required.
+// Config configures a Pool. All fields but the last three are required.
 type Config struct {
 	Agent    *spec.Agent
 	Starter  *process.Starter
@@ -29,9 +30,10 @@ type Config struct {
 	// NextID gives a new instance's name.
 	NextID func() string
 	Logger *slog.Logger
-	// LineLimit and PongTimeout are instance.Config's.
+	// LineLimit, PongTimeout and Names are instance.Config's.
 	LineLimit   int
 	PongTimeout time.Duration
+	Names       topics.Names
 }
 
 // Pool is an agent's instances in this process. Its methods are safe for concurrent use.
@@ -68,7 +70,10 @@ type Down struct {
 	Cause spec.Cause
 }
 
-var _ worker.Runner = (*Pool)(nil)
+var (
+	_ worker.Runner      = (*Pool)(nil)
+	_ worker.Interrupter = (*Pool)(nil)
+)
 
 // New makes an empty pool.
 func New(cfg Config) *Pool {
@@ -176,7 +181,7 @@ func (p *Pool) add() *member {
 	agent, id := p.agent, p.cfg.NextID()
 	m := &member{state: instance.Idle, load: load{limit: agent.Config.Concurrency}}
 	m.inst = instance.Start(instance.Config{
-		Agent: agent, ID: id, Host: (*host)(p), Starter: p.cfg.Starter, Logger: p.cfg.Logger, LineLimit: p.cfg.LineLimit, PongTimeout: p.cfg.PongTimeout,
+		Agent: agent, ID: id, Host: (*host)(p), Starter: p.cfg.Starter, Logger: p.cfg.Logger, LineLimit: p.cfg.LineLimit, PongTimeout: p.cfg.PongTimeout, Names: p.cfg.Names,
 		Prepare: func() (process.Command, error) { return p.cfg.Prepare(agent, id) },
 	})
 	p.members = append(p.members, m)

@@ -33,7 +33,13 @@ func (p *Pool) Run(batch []*worker.Attempt) {
 }
 
 // Cancel ends an attempt.
-func (p *Pool) Cancel(a *worker.Attempt) {
+func (p *Pool) Cancel(a *worker.Attempt) { p.end(a, (*instance.Instance).Cancel) }
+
+// Interrupt asks an attempt to end, whose task was cancelled.
+func (p *Pool) Interrupt(a *worker.Attempt) { p.end(a, (*instance.Instance).Interrupt) }
+
+// end ends an attempt: at once where no instance has it yet, else as the instance does.
+func (p *Pool) end(a *worker.Attempt, how func(*instance.Instance, *worker.Attempt) bool) {
 	p.mu.Lock()
 	waited := slices.Contains(p.pending, a)
 	p.pending = slices.DeleteFunc(p.pending, func(x *worker.Attempt) bool { return x == a })
@@ -53,7 +59,7 @@ func (p *Pool) Cancel(a *worker.Attempt) {
 		return
 	}
 	for _, inst := range all {
-		if inst.Cancel(a) {
+		if how(inst, a) {
 			return
 		}
 	}

@@ -58,3 +58,21 @@ async def handle(message):
 
 def blocking(message):
     return {"pid": os.getpid()}
+
+
+async def steered(message, ctx):
+    do = message["content"]
+    for n in range(do.get("steps", 0)):
+        await asyncio.sleep(0.1)
+        ctx.progress(n / do["steps"], f"step {n}")
+    for topic in do.get("publish", []):
+        ctx.publish(topic, {"n": 1}, key="k")
+    if "children" in do:
+        subprocess.Popen(["sh", "-c", "while :; do echo x >> " + do["children"] + "; sleep 0.02; done"])
+    while do.get("stubborn"):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+    await asyncio.sleep(do.get("seconds", 0))
+    return {"pid": os.getpid()}
