@@ -4,26 +4,31 @@
 // The committed offset L is the lowest unsettled one. The metadata holds what the offset can't say: who wrote it, how
 // far work may have started, which tasks are on a later attempt than their record says, and what is settled beyond L.
 //
-// # Metadata, versions 1 and 2
+// # Metadata, versions 1 to 3
 //
 // The string is unpadded base64url (RFC 4648 §5) of these bytes; varints are those of encoding/binary:
 //
-//	version        1 byte, 1 or 2
-//	flags          1 byte, bit 0: clean (the writer handed over or fell idle: nothing below the marks is in doubt)
+//	version        1 byte, 1 to 3
+//	flags          1 byte, bit 0: clean (the writer handed over or fell idle: nothing below the marks is in doubt),
+//	                 bit 1: strict (no task behind an unsettled one of its key has begun),
+//	                 bit 2: version 3 only: entries have the time of their first failure
 //	topic id       16 bytes, the UUID of the topic that the offsets belong to
 //	node           uvarint length, then the writer's node name, at most MaxNode bytes
 //	reserved       uvarint: offsets below L + reserved may have been started
 //	suspects       uvarint: unsettled offsets below L + suspects may have begun under an owner that died
-//	passed         version 2 only: uvarint since, Unix milliseconds, and uvarint count of the records passed on since then
+//	passed         from version 2 on: uvarint since, Unix milliseconds, and uvarint count of the records passed on since then
 //	entries        uvarint count, at most MaxEntries, then for each, in ascending order:
 //	                 uvarint offset - (previous entry's offset, or L)
 //	                 uvarint attempt << 1 | alone
-//	                 uvarint not before, Unix milliseconds, 0 for none
+//	                 uvarint not before, Unix milliseconds, 0 for none: the attempt has ended, the next one waits until then
+//	                 version 3 only: uvarint 0 (the task's record tells the rest), or (retries used up << 2 | timeouts) + 1,
+//	                 and then, with bit 2 of the flags, uvarint time of the first failure, Unix milliseconds, 0 for unknown
 //	settled        the rest; empty, or one byte 'r' and runs, or 'b' and a bitmap
 //	                 runs: pairs of uvarint (gap since the end of the last run, or since L; length)
 //	                 bitmap: bit i of byte i/8 stands for L + i
 //
-// Version 2 is written where records are counted, by dispatchers; workers write version 1.
+// Version 2 is written where records are counted, by dispatchers; workers write version 1, and version 3 while a task waits
+// for its retry in place (ordering strict). A reader of version 1 passes over the flags that it doesn't know.
 //
 // Nothing is tracked at or beyond L + Window, so that the string stays below MaxBytes, which is Kafka's default limit
 // (offset.metadata.max.bytes). Unreadable metadata is an error of Decode; callers go on as if it were empty and say so.

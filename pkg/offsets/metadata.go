@@ -20,19 +20,28 @@ const (
 	MaxNode = 100
 	// MaxAttempt is the highest attempt that an entry can hold; higher ones are written as this.
 	MaxAttempt = 1<<20 - 1
+	// MaxBurnt is the highest count of used up retries that an entry can keep; higher ones are written as this.
+	MaxBurnt = 1<<11 - 1
+	// MaxTimeouts is the same of timeouts.
+	MaxTimeouts = 3
 )
 
 const (
 	version1   = 1
 	version2   = 2 // version 1 and Passed
+	version3   = 3 // version 2 and what entries keep of a task's attempts
 	flagClean  = 1
+	flagStrict = 2
+	flagSince  = 4
 	kindRuns   = 'r'
 	kindBitmap = 'b'
 )
 
 // Metadata is what a commit says besides its offset L. The zero value is that of a partition that nobody has touched.
 type Metadata struct {
-	Clean   bool
+	Clean bool
+	// Strict says that the writer starts no task behind an unsettled one of its key, so that none has begun there.
+	Strict  bool
 	TopicID [16]byte
 	Node    string
 	// Reserved and Suspects are offsets, not distances; a value of L or less means none.
@@ -56,6 +65,13 @@ type Entry struct {
 	Attempt   int   // the last one that began, from 1
 	NotBefore int64 // Unix milliseconds; 0: at once
 	Alone     bool  // it was started with nothing beside it, so a death of its host is its own
+	// Kept says that attempts of the task were settled which its record doesn't know of. Then these count, not the record:
+	// the retries that are used up, the attempts that timed out (of more than MaxTimeouts nobody has to know), and when the
+	// first one failed, in Unix milliseconds, 0 where there was no room for it.
+	Kept        bool
+	Burnt       int
+	Timeouts    int
+	FirstFailed int64
 }
 
 // Set is a set of offsets in [L, L+Window): bit i of word i/64 stands for L+i. The zero value is empty.
@@ -84,15 +100,35 @@ func (s Set) Len() int {
 }
 
 // Encode writes the metadata of a commit at offset l. It drops what lies outside the window and entries beyond
-// MaxEntries, which the tracker never lets happen.
+// MaxEntries, which the tracker never lets happen. The times of the first failures are left out where they would make it
+// longer than MaxBytes: nothing depends on them.
 func (m *Metadata) Encode(l int64) string {
-	b := make([]byte, 0, 128)
+	kept := slices.ContainsFunc(m.Entries, func(e Entry) bool { return e.Kept })
+	b := m.append(make([]byte, 0, 128), l, kept, kept)
+	if kept && base64.RawURLEncoding.EncodedLen(len(b)) > MaxBytes {
+		b = m.append(b[:0], l, kept, false)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// append writes the bytes, as version 3 where entries keep something.
+func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 	b = append(b, version1, 0)
-	if m.Passed.Since > 0 {
+	counts := m.Passed.Since > 0 || kept
+	switch {
+	case kept:
+		b[0] = version3
+	case counts:
 		b[0] = version2
 	}
 	if m.Clean {
 		b[1] |= flagClean
+	}
+	if m.Strict {
+		b[1] |= flagStrict
+	}
+	if since {
+		b[1] |= flagSince
 	}
 	b = append(b, m.TopicID[:]...)
 	node := m.Node[:min(len(m.Node), MaxNode)]
@@ -100,8 +136,8 @@ func (m *Metadata) Encode(l int64) string {
 	b = append(b, node...)
 	b = binary.AppendUvarint(b, distance(l, m.Reserved))
 	b = binary.AppendUvarint(b, distance(l, m.Suspects))
-	if m.Passed.Since > 0 {
-		b = binary.AppendUvarint(b, uint64(m.Passed.Since))
+	if counts {
+		b = binary.AppendUvarint(b, uint64(max(m.Passed.Since, 0)))
 		b = binary.AppendUvarint(b, uint64(max(m.Passed.N, 0)))
 	}
 	entries := m.Entries[:min(len(m.Entries), MaxEntries)]
@@ -116,9 +152,23 @@ func (m *Metadata) Encode(l int64) string {
 		}
 		b = binary.AppendUvarint(b, a)
 		b = binary.AppendUvarint(b, uint64(max(e.NotBefore, 0)))
+		if kept {
+			b = e.append(b, since)
+		}
 	}
-	b = m.Settled.append(b)
-	return base64.RawURLEncoding.EncodeToString(b)
+	return m.Settled.append(b)
+}
+
+// append writes what an entry keeps: 0, or one more than the counts, then the time where times are written.
+func (e *Entry) append(b []byte, since bool) []byte {
+	if !e.Kept {
+		return append(b, 0)
+	}
+	b = binary.AppendUvarint(b, uint64(min(e.Burnt, MaxBurnt)<<2|min(e.Timeouts, MaxTimeouts))+1)
+	if since {
+		b = binary.AppendUvarint(b, uint64(max(e.FirstFailed, 0)))
+	}
+	return b
 }
 
 func distance(l, mark int64) uint64 { return uint64(min(max(mark-l, 0), Window)) }
@@ -192,18 +242,19 @@ func Decode(l int64, s string) (Metadata, error) {
 	}
 	d := decoder{b: b}
 	v := d.byte()
-	if v != version1 && v != version2 {
-		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d and %d", ErrFormat, v, version1, version2)
+	if v < version1 || v > version3 {
+		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrFormat, v, version1, version3)
 	}
-	m.Clean = d.byte()&flagClean != 0
+	flags := d.byte()
+	m.Clean, m.Strict = flags&flagClean != 0, flags&flagStrict != 0
 	copy(m.TopicID[:], d.bytes(16))
 	m.Node = string(d.bytes(d.upTo(MaxNode)))
 	m.Reserved = l + int64(d.upTo(Window))
 	m.Suspects = l + int64(d.upTo(Window))
-	if v == version2 {
+	if v >= version2 {
 		m.Passed = Count{Since: int64(d.upTo(1 << 62)), N: int64(d.upTo(1 << 62))}
 	}
-	m.Entries = d.entries(l)
+	m.Entries = d.entries(l, v == version3, flags&flagSince != 0)
 	m.Settled = d.set()
 	if d.failed {
 		return Metadata{}, fmt.Errorf("%w: damaged", ErrFormat)
@@ -253,7 +304,7 @@ func (d *decoder) upTo(limit uint64) uint64 {
 	return v
 }
 
-func (d *decoder) entries(l int64) []Entry {
+func (d *decoder) entries(l int64, kept, since bool) []Entry {
 	n := d.upTo(MaxEntries)
 	if n == 0 {
 		return nil
@@ -264,12 +315,28 @@ func (d *decoder) entries(l int64) []Entry {
 		step := d.upTo(Window)
 		at += int64(step)
 		a := d.upTo(MaxAttempt<<1 | 1)
-		es = append(es, Entry{Offset: at, Attempt: int(a >> 1), Alone: a&1 != 0, NotBefore: int64(d.upTo(1 << 62))})
+		e := Entry{Offset: at, Attempt: int(a >> 1), Alone: a&1 != 0, NotBefore: int64(d.upTo(1 << 62))}
+		if kept {
+			d.kept(&e, since)
+		}
+		es = append(es, e)
 		if i > 0 && step == 0 || at >= l+Window {
 			d.failed = true
 		}
 	}
 	return es
+}
+
+func (d *decoder) kept(e *Entry, since bool) {
+	counts := d.upTo(MaxBurnt<<2 | MaxTimeouts + 1)
+	if counts == 0 {
+		return
+	}
+	counts--
+	e.Kept, e.Burnt, e.Timeouts = true, int(counts>>2), int(counts&MaxTimeouts)
+	if since {
+		e.FirstFailed = int64(d.upTo(1 << 62))
+	}
 }
 
 func (d *decoder) set() Set {

@@ -35,8 +35,9 @@ const (
 
 // Orderings of an agent's tasks.
 const (
-	OrderingNone = "none" // tasks start as they come
-	OrderingKey  = "key"  // tasks of one key start in order and never overlap
+	OrderingNone   = "none"   // tasks start as they come
+	OrderingKey    = "key"    // tasks of one key start in order and never overlap; one that failed lets the next go on
+	OrderingStrict = "strict" // as key, and a key waits until its task is settled for good, retries included
 )
 
 // Agent is an agent's spec. Times are UTC; durations in Config and Process are seconds where the field says so.
@@ -89,7 +90,7 @@ type Config struct {
 	MaxRetries    int      `json:"max_retries"`     // after the first attempt. Defaults to 3
 	ReclaimIdleMS int64    `json:"reclaim_idle_ms"` // the limit of an attempt whose request_timeout is infinite. Defaults to 300000
 	DLQEnabled    bool     `json:"dlq_enabled"`     // Defaults to true
-	Ordering      string   `json:"ordering"`        // none or key. Defaults to key
+	Ordering      string   `json:"ordering"`        // none, key or strict. Defaults to key
 	Concurrency   int      `json:"concurrency"`     // attempts in flight per instance. Defaults to 16, 1 for runtime command
 	RetryDelays   []string `json:"retry_delays"`    // tiers, one an attempt, the last repeats. Defaults to 1s 5s 30s
 }

@@ -171,11 +171,13 @@ func (e *Engine) cancelIn(p *partition) (victims []*Attempt) {
 		return false
 	}
 	p.ready.remove(take)
+	p.holds.called.remove(take)
+	p.holds.waiting = slices.DeleteFunc(p.holds.waiting, take)
 	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p && take(s) })
 	for _, s := range drop {
 		e.withdraw(s)
 	}
-	for _, s := range slices.Concat(p.wants, p.tried) { // a transaction may be about to name them; then they are withdrawn
+	for _, s := range slices.Concat(p.wants, p.tried, p.holds.due) { // a transaction may be about to name them; then they are withdrawn
 		if s.cancel == nil {
 			s.cancel = e.cancelOf(s)
 		}
@@ -208,7 +210,9 @@ func (e *Engine) withdraw(s *slot) {
 	s.attempt.Number = max(s.begun, s.header.attempt-1)
 	e.endTrial(s)
 	e.settleUnrun(s, Result{Outcome: task.Cancelled, Message: s.cancel.Message})
-	e.release(s)
+	if !e.waits(s.part) {
+		e.release(s)
+	}
 	signal(e.wakeCommit)
 }
 

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -34,6 +33,7 @@ func (e *Engine) commitLoop(ctx context.Context) {
 		case <-e.wakeCommit:
 		case <-tidy.C:
 			kind = tidyUp
+			e.lookForCrowds(time.Now())
 		}
 		for {
 			settled, again := e.commit(ctx, kind)
@@ -72,6 +72,8 @@ type transaction struct {
 	owners []*slot
 	ended  []endedCancel
 	mixed  bool
+	done   []*slot      // of the batch: what is settled for good, and so nobody's any more
+	told   []Settlement // of the others
 }
 
 // part is what a transaction says of one partition.
@@ -80,7 +82,9 @@ type part struct {
 	reserved int64
 	tried    []*slot
 	wants    []*slot
+	due      []*slot
 	clean    bool
+	strict   bool
 }
 
 // commit runs one transaction. It says how many attempts it settled, and whether another one may be worth while at once.
@@ -91,7 +95,12 @@ func (e *Engine) commit(ctx context.Context, why purpose) (settled int, again bo
 	if t == nil {
 		return 0, false
 	}
-	e.address(ctx, t)
+	if !e.address(ctx, t) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.undo(t)
+		return 0, true
+	}
 	err := e.cfg.Pool.Commit(ctx, t.tx)
 	if err == nil {
 		e.committed(t)
@@ -138,8 +147,13 @@ func (e *Engine) left(of func(*slot) bool) (n int) {
 // settlements are those of a transaction that is committed: nobody else has its tasks any more.
 func (t *transaction) settlements() iter.Seq[Settlement] {
 	return func(yield func(Settlement) bool) {
-		for _, s := range t.batch {
-			if !yield(Settlement{Verdict: s.verdict, First: s.header.first()}) {
+		for _, s := range t.done {
+			if !yield(Settlement{Verdict: s.verdict, First: s.first()}) {
+				return
+			}
+		}
+		for _, s := range t.told {
+			if !yield(s) {
 				return
 			}
 		}
@@ -152,9 +166,20 @@ func (e *Engine) prepare(why purpose) *transaction {
 	defer e.mu.Unlock()
 	t := &transaction{tx: hop.Tx{Member: e.member, Generation: e.member.Generation()}}
 	t.batch, t.route, t.mixed = e.takeFinished(why)
-	for _, s := range t.batch {
-		s.part.settle(s, true)
+	t.done = t.batch
+	for i, s := range t.batch {
 		s.part.changed = true
+		if s.keeps == nil {
+			s.part.settle(s, true)
+			if len(t.told) > 0 {
+				t.done = append(t.done, s)
+			}
+			continue
+		}
+		if len(t.told) == 0 {
+			t.done = slices.Clone(t.batch[:i])
+		}
+		t.told = append(t.told, Settlement{Verdict: s.verdict, First: s.first()})
 	}
 	if len(t.batch) == 0 {
 		if t.route = offsetsOnly; why != handOver && !e.delivery.admits(offsetsOnly, time.Now()) {
@@ -164,7 +189,7 @@ func (e *Engine) prepare(why purpose) *transaction {
 	needed := len(t.batch) > 0
 	for _, p := range e.order {
 		tried, wants := p.nameable()
-		needed = needed || p.wanted >= 0 || len(tried)+len(wants) > 0
+		needed = needed || p.wanted >= 0 || len(tried)+len(wants)+len(p.holds.due) > 0
 	}
 	if !needed && why == groupCommit {
 		return nil
@@ -173,7 +198,7 @@ func (e *Engine) prepare(why purpose) *transaction {
 	for _, p := range e.order {
 		idle := why == handOver && len(p.inFlight) == 0 || why != groupCommit && p.live == 0 && len(p.pending) == 0
 		clean := idle && !p.inDoubt()
-		if p.changed || p.wanted >= 0 || len(p.wants)+len(p.tried) > 0 || p.unclean && clean {
+		if p.changed || p.wanted >= 0 || len(p.wants)+len(p.tried)+len(p.holds.due) > 0 || p.unclean && clean {
 			t.parts = append(t.parts, e.describe(t, p, clean))
 		}
 	}
@@ -190,6 +215,9 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 	kept := e.finished[:0:0]
 	routes, all := map[string]bool{}, true
 	published, bytes := 0, 0
+	for _, p := range e.order {
+		p.holds.crammed = 0
+	}
 	for i, s := range e.finished {
 		if len(batch)+published >= batchLimit || bytes >= batchBytes {
 			kept, all = append(kept, e.finished[i:]...), false
@@ -201,13 +229,18 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 			continue
 		}
 		if s.verdict.Settled == "" {
-			s.verdict = e.judge(s)
+			e.decide(s)
 		}
 		r := e.routeOf(s)
 		if len(e.delivery.waits) > 0 {
 			routes[r] = true
 		}
 		if why != handOver && !e.delivery.admits(r, now) || e.delivery.apart && len(batch) > 0 && r != route {
+			e.uncount(s)
+			kept = append(kept, s)
+			continue
+		}
+		if s.keeps != nil && !e.book(s) {
 			e.uncount(s)
 			kept = append(kept, s)
 			continue
@@ -230,8 +263,12 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 // describe writes a partition's position and metadata into the transaction.
 func (e *Engine) describe(t *transaction, p *partition, clean bool) part {
 	low, settled := p.tracker.Position()
-	m := offsets.Metadata{Clean: clean, TopicID: e.member.TopicID(), Node: e.cfg.Node, Settled: settled}
-	d := part{partition: p, clean: clean}
+	if p.live == 0 {
+		p.strict = e.strict()
+	}
+	p.told = p.told || p.strict
+	m := offsets.Metadata{Clean: clean, Strict: p.strict, TopicID: e.member.TopicID(), Node: e.cfg.Node, Settled: settled}
+	d := part{partition: p, clean: clean, strict: p.strict}
 	if p.suspects > low {
 		m.Suspects = p.suspects
 	}
@@ -243,74 +280,12 @@ func (e *Engine) describe(t *transaction, p *partition, clean bool) part {
 		d.reserved = reserveTo(low, p.reserved, max(p.highest, p.wanted), p.pace)
 		m.Reserved = d.reserved
 		d.tried, d.wants = p.nameable()
-		m.Entries = e.entries(p, slices.Concat(d.tried, d.wants))
+		d.due = p.holds.due
+		m.Entries = e.entries(p, slices.Concat(d.tried, d.wants, d.due))
 	}
 	p.changed = false // what changes from now on is for the next
 	t.tx.Offsets[p.id] = hop.Position{Offset: low, Metadata: m.Encode(low)}
 	return d
-}
-
-// entries names the attempts that the records don't tell: those that may start, and as far as there is room those that
-// an earlier owner has named and that wait.
-func (e *Engine) entries(p *partition, wants []*slot) []offsets.Entry {
-	var es []offsets.Entry
-	for _, s := range p.named {
-		if !p.tracker.Settled(s.offset()) {
-			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun, Alone: s.suspect() && s.solo && e.onTrial(s)})
-		}
-	}
-	for _, s := range wants {
-		if !p.tracker.Settled(s.offset()) {
-			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.number(), Alone: s.suspect() && s.solo && e.onTrial(s)})
-		}
-	}
-	for _, s := range e.suspects {
-		if s.part == p && s.solo && len(es) < offsets.MaxEntries && !p.tracker.Settled(s.offset()) {
-			es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun})
-		}
-	}
-	inherited := p.inheritedEntries()
-	es = append(es, inherited[:min(len(inherited), max(offsets.MaxEntries-len(es), 0))]...)
-	slices.SortFunc(es, byOffset)
-	return es
-}
-
-func byOffset(a, b offsets.Entry) int { return cmp.Compare(a.Offset, b.Offset) }
-
-func (e *Engine) onTrial(s *slot) bool {
-	_, ok := e.trial.members[s]
-	return ok
-}
-
-// handedOver names the attempts that were begun and cut short, for the next owner. What has no place among the entries
-// is covered by the mark: its attempt is the record's.
-func handedOver(begun []*slot, inherited []offsets.Entry, mark int64) ([]offsets.Entry, int64) {
-	es := slices.Clone(inherited)
-	for _, s := range begun {
-		es = append(es, offsets.Entry{Offset: s.offset(), Attempt: s.begun})
-	}
-	slices.SortFunc(es, byOffset)
-	if len(es) > offsets.MaxEntries {
-		mark = max(mark, es[len(es)-1].Offset+1)
-		es = es[:offsets.MaxEntries]
-	}
-	return es, mark
-}
-
-// begun gives the tasks of a partition that were begun and aren't settled.
-func (e *Engine) begun(p *partition) []*slot {
-	var all []*slot
-	for _, s := range p.named {
-		if !p.tracker.Settled(s.offset()) {
-			all = append(all, s)
-		}
-	}
-	for _, s := range slices.Concat(p.tried, p.wants, e.suspects, e.finished, p.ready.slots[p.ready.head:]) {
-		if s.part == p && s.begun > 0 && p.named[s.offset()] == nil && !p.tracker.Settled(s.offset()) {
-			all = append(all, s)
-		}
-	}
-	return all
 }
 
 // committed makes a transaction count.
@@ -319,22 +294,34 @@ func (e *Engine) committed(t *transaction) {
 	defer e.mu.Unlock()
 	for _, s := range t.batch {
 		e.uncount(s)
+		if s.keeps != nil {
+			e.retain(s)
+			continue
+		}
 		delete(s.part.named, s.offset())
 		s.part.live--
+		e.settledHold(s)
+		if !s.part.gone {
+			e.release(s)
+		}
 		e.endCancel(t, s)
 	}
 	for _, d := range t.parts {
 		p := d.partition
 		p.tracker.Advance()
 		p.unclean, p.closing = !d.clean, false
-		p.reserved = d.reserved
+		p.reserved, p.told = d.reserved, d.strict
 		if p.wanted < p.reserved {
 			p.wanted = -1
 		}
-		p.tried, p.wants = p.tried[len(d.tried):], p.wants[len(d.wants):]
-		for _, s := range slices.Concat(d.tried, d.wants) {
+		p.tried, p.wants, p.holds.due = p.tried[len(d.tried):], p.wants[len(d.wants):], p.holds.due[len(d.due):]
+		for _, s := range slices.Concat(d.tried, d.wants, d.due) {
 			e.nowNamed(s)
 		}
+		if d.clean {
+			e.unname(p)
+		}
+		e.releaseHeld(p)
 		e.refill(p)
 	}
 	if e.delivery.succeeded(t.route) {
@@ -344,34 +331,27 @@ func (e *Engine) committed(t *transaction) {
 	signal(e.wakeSchedule)
 }
 
-// nowNamed lets a task start that the metadata names.
-func (e *Engine) nowNamed(s *slot) {
-	s.part.named[s.offset()] = s
-	if s.cancel != nil {
-		e.withdraw(s)
-		return
-	}
-	if e.onTrial(s) {
-		e.trial.members[s] = true
-		return
-	}
-	s.state = ready
-	s.part.ready.push(s)
-}
-
-// rolledBack puts everything back as it was, less what the broker refused, which it resolves. It reports whether to try
-// again at once.
-func (e *Engine) rolledBack(t *transaction, err error) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// undo puts everything back as it was before a transaction.
+func (e *Engine) undo(t *transaction) {
 	for _, s := range t.batch {
-		s.part.settle(s, false)
+		if s.state == booked {
+			e.unbook(s)
+		} else {
+			s.part.settle(s, false)
+		}
 		e.uncount(s)
 	}
 	for _, d := range t.parts {
 		d.changed, d.closing = true, false
 	}
 	e.finished = append(slices.DeleteFunc(slices.Clone(t.batch), func(s *slot) bool { return s.part.gone }), e.finished...)
+}
+
+// rolledBack undoes a transaction, and resolves what the broker refused. It reports whether to try again at once.
+func (e *Engine) rolledBack(t *transaction, err error) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.undo(t)
 	var refused *hop.RecordsError
 	if errors.As(err, &refused) {
 		return e.resolve(t, refused)

@@ -95,6 +95,9 @@ func (d *delivery) endWaits(of func(route string) bool) (resolved bool) {
 func (e *Engine) routeOf(s *slot) string {
 	switch s.verdict.Settled {
 	case task.SettledRetry:
+		if s.keeps != nil {
+			return ""
+		}
 		return e.cfg.Names.Retry(s.verdict.Delay)
 	case task.SettledDLQ:
 		return e.dlq()
@@ -111,11 +114,15 @@ func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.cfg.Spec.Topic, e.cfg.S
 // judge decides a finished task.
 func (e *Engine) judge(s *slot) Verdict { return Judge(e.policy, s.tries(), s.result) }
 
-// address makes the records of a transaction, and the topics that they need.
-func (e *Engine) address(ctx context.Context, t *transaction) {
+// address makes the records of a transaction, and the topics that they need. It reports false where a task turns out to
+// keep its key that the transaction settles for good.
+func (e *Engine) address(ctx context.Context, t *transaction) bool {
 	asked := false // once a transaction: it may be for thousands of tasks
 	for _, s := range t.batch {
 		e.checkPublished(ctx, s)
+		if s.keeps != nil && s.state != booked {
+			return false
+		}
 		if s.verdict.Settled == task.SettledDLQ && !e.delivery.dlqReady && !asked {
 			asked = true
 			e.makeDLQ(ctx)
@@ -128,6 +135,7 @@ func (e *Engine) address(ctx context.Context, t *transaction) {
 	w := writer{names: e.cfg.Names, agent: e.spec, node: e.cfg.Node, outcomes: e.cfg.Names.Outcomes(), dlq: e.dlq()}
 	e.mu.Unlock()
 	t.tx.Records, t.owners = w.records(t.batch)
+	return true
 }
 
 // makeDLQ makes the dead-letter topic on first use. One that somebody else made needs no right to.
@@ -232,10 +240,10 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 		case r.Topic == e.cfg.Names.Outcomes() && errors.Is(err, kerr.MessageTooLarge) && s.result.Outcome == task.Completed:
 			s.result = Result{Outcome: task.Failed, Class: task.ClassResultTooLarge, Instance: s.result.Instance,
 				Message: fmt.Sprintf("the result has %d bytes, the topic %s takes no record of that size: return less, or a reference", len(s.result.Value), r.Topic)}
-			s.verdict = e.judge(s)
+			e.decide(s)
 		case s.verdict.Settled == task.SettledDone && r.Topic != e.cfg.Names.Outcomes():
 			s.result = unpublished(s.result, r.Topic, err)
-			s.verdict = e.judge(s)
+			e.decide(s)
 		case s.verdict.Settled == task.SettledRetry && r.Topic == e.routeOf(s) && errors.Is(err, kerr.MessageTooLarge):
 			s.verdict = s.verdict.dead(e.policy) // its tier won't ever take it
 		default:

@@ -54,7 +54,7 @@ type Config struct {
 
 // Alert asks for a person. The same Kind with Resolved takes it back.
 type Alert struct {
-	Kind     string // destination_unwritable, records_lost, kafka_denied
+	Kind     string // destination_unwritable, records_lost, kafka_denied, queue_held
 	Severity string // warning, critical
 	Message  string
 	Resolved bool
@@ -100,6 +100,8 @@ type Engine struct {
 	suspicion int
 	finished  []*slot
 	running   int
+	holders   int  // tasks that have failed and keep their keys
+	crowded   bool // an alert stands that a task holds up its partition
 	// unsettled counts the finished tasks that are worth not repeating and wait for the next transaction.
 	unsettled int
 	draining  bool
@@ -173,7 +175,11 @@ func (e *Engine) Failed() <-chan error { return e.failed }
 func (e *Engine) Update(a *spec.Agent) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	strict := e.strict()
 	e.spec, e.policy = a, NewPolicy(a, e.cfg.Tiers)
+	if strict && !e.strict() {
+		e.relax()
+	}
 }
 
 // Kick says that the Runner may have more slots.

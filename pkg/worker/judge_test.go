@@ -94,7 +94,7 @@ func TestInherit(t *testing.T) {
 		{"handed over: begun under an owner before", handed, 104, inheritance{begun: 1}},
 		{"handed over: not begun", handed, 109, inheritance{}},
 	} {
-		if got := inherit(&c.m, c.offset, 1); got != c.want {
+		if got := inherit(&c.m, c.offset, 1, false); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}
 	}

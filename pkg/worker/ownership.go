@@ -34,7 +34,7 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 			if old != nil {
 				victims = append(victims, e.abandon(old)...)
 			}
-			p = newPartition(a, e.suspicion)
+			p = newPartition(a, e.suspicion, e.strict())
 			e.member.Resume(p.id) // it may have been paused when it went
 		}
 		p.leaving, p.away = false, false
@@ -152,6 +152,7 @@ func (e *Engine) abandon(p *partition) []*Attempt {
 	})
 	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p })
 	maps.DeleteFunc(e.trial.members, func(s *slot, _ bool) bool { return s.part == p })
+	e.holders -= p.holds.count
 	p.leaving, p.away, p.gone = true, true, true
 	return victims
 }

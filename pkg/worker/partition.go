@@ -18,6 +18,7 @@ type partition struct {
 	inherited *offsets.Metadata // of the predecessor; nil once everything that it speaks of is admitted
 	pending   []*kgo.Record     // beyond the window
 	ready     queue
+	holds     holds            // tasks that have failed and keep their keys
 	wants     []*slot          // to be named in a commit's metadata before they start
 	tried     []*slot          // as wants, but on trial: all else waits for them
 	named     map[int64]*slot  // named in the metadata, at most offsets.MaxEntries
@@ -38,9 +39,12 @@ type partition struct {
 	gone      bool  // for good: its tasks are forgotten
 	closing   bool  // a clean commit is under way: nothing starts
 	paused    bool
+	strict    bool // the next commit says that no task behind an unsettled one of its key has begun
+	told      bool // a commit that may stand says so
+	crowd     crowd
 }
 
-func newPartition(a hop.Assignment, suspicion int) *partition {
+func newPartition(a hop.Assignment, suspicion int, strict bool) *partition {
 	m := a.Metadata
 	m.Reserved, m.Suspects = min(m.Reserved, a.LogEnd), min(m.Suspects, a.LogEnd) // what comes now is nobody's but ours
 	p := &partition{id: a.Partition, tracker: offsets.NewTracker(a.Offset, m.Settled), inherited: &m,
@@ -49,6 +53,8 @@ func newPartition(a hop.Assignment, suspicion int) *partition {
 	if !m.Clean {
 		p.suspects = max(p.suspects, m.Reserved)
 	}
+	p.told = m.Strict
+	p.strict = strict && (m.Strict || p.suspects <= a.Offset)
 	return p
 }
 
@@ -66,10 +72,19 @@ func (p *partition) settle(s *slot, settled bool) {
 	}
 }
 
-// nameable is who may be named next: room is kept for those on trial, since what is named may wait for their end.
+// nameable is who may be named next: room is kept for those on trial, since what is named may wait for their end. Tasks
+// that keep their keys have their place among the entries already.
 func (p *partition) nameable() (tried, wants []*slot) {
-	wants = p.wants[:min(len(p.wants), max(offsets.MaxEntries-trialSize-len(p.named), 0))]
-	return p.tried[:min(len(p.tried), offsets.MaxEntries-len(p.named)-len(wants))], wants
+	room := offsets.MaxEntries - p.taken()
+	wants = p.wants[:min(len(p.wants), max(room-trialSize, 0))]
+	room -= len(wants)
+	n := 0
+	for ; n < len(p.tried) && (room > 0 || p.tried[n].hold != nil); n++ {
+		if p.tried[n].hold == nil {
+			room--
+		}
+	}
+	return p.tried[:n], wants
 }
 
 // inDoubt reports whether the predecessor left tasks in doubt that haven't been read yet: so far only its own metadata
@@ -184,41 +199,53 @@ func (e *Engine) place(p *partition, r *kgo.Record, s *slot) bool {
 		e.settleUnrun(s, Result{Outcome: task.Rejected, Class: task.Class(s.header.errorClass), Message: string(s.header.errorMessage)})
 		return true
 	}
-	if p.inherited != nil {
-		if e.inherit(p, s) {
-			return true
-		}
+	var tail *slot
+	keyed := e.spec.Config.Ordering != spec.OrderingNone && r.Key != nil
+	if keyed {
+		s.key = hashKey(r.Key)
+		tail = p.tails[s.key]
 	}
-	if e.spec.Config.Ordering == spec.OrderingKey && r.Key != nil {
-		s.keyed, s.key = true, hashKey(r.Key)
-		if tail := p.tails[s.key]; tail != nil {
-			tail.next = s
-			p.tails[s.key] = s
-			return true
-		}
-		p.tails[s.key] = s
+	culprit := p.inherited != nil && e.inherit(p, s, tail != nil)
+	if culprit && (tail != nil || !e.strict()) {
+		e.settleCulprit(s)
+		return true
 	}
-	e.enqueue(s)
+	if keyed {
+		s.keyed, p.tails[s.key] = true, s
+	}
+	switch {
+	case tail != nil:
+		tail.next = s
+	case culprit:
+		e.settleCulprit(s)
+	default:
+		e.enqueue(s)
+	}
 	return true
 }
 
-// inherit applies the predecessor's metadata to a task; it reports whether that settles it.
-func (e *Engine) inherit(p *partition, s *slot) bool {
-	i := inherit(p.inherited, s.offset(), s.header.attempt)
+// inherit applies the predecessor's metadata to a task, behind another one of its key or not; it reports whether it has
+// killed its host.
+func (e *Engine) inherit(p *partition, s *slot, behind bool) (culprit bool) {
+	i := inherit(p.inherited, s.offset(), s.header.attempt, behind)
 	s.begun = i.begun
 	if i.suspect {
 		s.suspicion, s.solo = p.suspicion, i.solo
 	}
+	if i.kept != nil {
+		e.inheritHold(s, i.kept)
+	}
 	if s.offset() >= max(p.inherited.Reserved, p.inherited.Suspects) && s.offset() >= lastEntry(p.inherited) {
 		p.inherited = nil
 	}
-	if !i.culprit {
-		return false
-	}
+	return i.culprit
+}
+
+// settleCulprit settles the attempt in which a task killed its host.
+func (e *Engine) settleCulprit(s *slot) {
 	s.attempt.Number = s.begun
 	e.settleUnrun(s, Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: "the worker's process died while this task ran alone in it"})
 	e.clearSuspects()
-	return true
 }
 
 func lastEntry(m *offsets.Metadata) int64 {
@@ -236,13 +263,17 @@ func (e *Engine) settleUnrun(s *slot, r Result) {
 
 // enqueue puts a task whose key is free where it waits for its start.
 func (e *Engine) enqueue(s *slot) {
-	delete(s.part.named, s.offset())
+	if s.hold == nil {
+		delete(s.part.named, s.offset())
+	}
 	if len(e.cancels) > 0 && e.withdrawn(s) {
 		return
 	}
 	switch {
 	case s.suspect():
 		e.suspects = append(e.suspects, s)
+	case s.hold != nil:
+		e.park(s)
 	case s.named():
 		s.part.wants = append(s.part.wants, s)
 	default:

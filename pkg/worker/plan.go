@@ -25,15 +25,29 @@ type inheritance struct {
 	suspect bool // it may have killed its owner
 	solo    bool // it was on trial when its owner died: the next trial is its own
 	culprit bool // it did: it ran alone
+	// kept is the entry of a task whose failed attempts its record doesn't know of.
+	kept *offsets.Entry
 }
 
 // inherit reads the predecessor's metadata for one unsettled offset. recorded is the attempt that the task's record
-// says. A predecessor that ended cleanly leaves no suspects, only attempts that were cut short.
-func inherit(m *offsets.Metadata, offset int64, recorded int) inheritance {
-	for i := range m.Entries {
-		if e := &m.Entries[i]; e.Offset == offset {
-			return inheritance{begun: e.Attempt, suspect: !m.Clean, solo: !m.Clean, culprit: !m.Clean && e.Alone}
+// says; behind says that an unsettled task of the same key comes before it. A predecessor that ended cleanly leaves no
+// suspects, only attempts that were cut short. A task that waited for its next attempt was in nobody's way either.
+func inherit(m *offsets.Metadata, offset int64, recorded int, behind bool) (i inheritance) {
+	for n := range m.Entries {
+		e := &m.Entries[n]
+		if e.Offset != offset {
+			continue
 		}
+		if e.Kept {
+			i.kept = e
+		}
+		i.begun = e.Attempt
+		i.suspect = !m.Clean && e.NotBefore == 0
+		i.solo, i.culprit = i.suspect, i.suspect && e.Alone
+		return i
+	}
+	if behind && m.Strict {
+		return inheritance{}
 	}
 	if offset < m.Suspects || !m.Clean && offset < m.Reserved {
 		return inheritance{begun: recorded, suspect: !m.Clean}

@@ -36,7 +36,7 @@ func (e *Engine) checkPublished(ctx context.Context, s *slot) {
 		if !e.exists(ctx, r.Topic) {
 			e.mu.Lock()
 			s.result = unpublished(s.result, r.Topic, kerr.UnknownTopicOrPartition)
-			s.verdict = e.judge(s)
+			e.decide(s)
 			e.mu.Unlock()
 			return
 		}

@@ -53,7 +53,9 @@ func (w *writer) records(batch []*slot) (out []*kgo.Record, owners []*slot) {
 		w.outcome(s, ref, version, place)
 		switch s.verdict.Settled {
 		case task.SettledRetry:
-			w.add(s, w.retry(s))
+			if s.keeps == nil {
+				w.add(s, w.retry(s))
+			}
 			continue
 		case task.SettledDLQ:
 			w.add(s, w.deadLetter(s))
@@ -185,7 +187,11 @@ func (s *slot) appendTimes(b []byte) []byte {
 	} else {
 		b = strconv.AppendInt(b, s.attempt.Record.Timestamp.UnixMilli(), 10)
 	}
-	b = strconv.AppendInt(append(b, ' '), s.attempt.Record.Timestamp.UnixMilli(), 10)
+	dispatched := s.attempt.Record.Timestamp
+	if s.hold != nil && s.hold.due.After(dispatched) { // the attempt's own: when it might have started
+		dispatched = s.hold.due
+	}
+	b = strconv.AppendInt(append(b, ' '), dispatched.UnixMilli(), 10)
 	b = strconv.AppendInt(append(b, ' '), millis(s.attempt.started), 10)
 	return strconv.AppendInt(append(b, ' '), millis(s.ended), 10)
 }
@@ -255,13 +261,7 @@ var failureHeaders = []string{task.HeaderErrorClass, task.HeaderErrorMessage, ta
 // retry makes the record on the tier's topic.
 func (w *writer) retry(s *slot) *kgo.Record {
 	r := s.attempt.Record
-	burnt, timeouts := s.header.burnt, s.header.timeouts
-	if s.verdict.Burns {
-		burnt++
-	}
-	if s.verdict.Class == task.ClassTimeout {
-		timeouts++
-	}
+	burnt, timeouts := s.spent()
 	hs := w.failure(s, carried(r, append([]string{task.HeaderAttempt, task.HeaderBurnt, task.HeaderTimeouts}, failureHeaders...)...))
 	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempt, Value: w.int(s.attempt.Number + 1)}, kgo.RecordHeader{Key: task.HeaderBurnt, Value: w.int(burnt)})
 	if timeouts > 0 {

@@ -31,6 +31,8 @@ func (e *Engine) scheduleLoop(ctx context.Context) {
 		e.schedule()
 		if e.hasReady() {
 			t.Reset(tick)
+		} else if due, ok := e.nextDue(); ok {
+			t.Reset(time.Until(due))
 		}
 	}
 }
@@ -77,6 +79,9 @@ func (e *Engine) pick(n int) []*Attempt {
 	if e.underTrial(now) {
 		return e.pickSuspects(n, now)
 	}
+	if e.holders > 0 {
+		e.callDue(n, now)
+	}
 	n = min(n, n+e.running-e.unsettled)
 	var batch []*Attempt
 	blocked := false
@@ -103,8 +108,17 @@ func (e *Engine) pickFrom(p *partition, n int, now time.Time, batch *[]*Attempt)
 		return 0
 	}
 	for took < n {
-		s := p.ready.peek()
+		s := p.holds.called.peek()
 		if s == nil {
+			break
+		}
+		p.holds.called.pop()
+		*batch = append(*batch, e.start(s, now))
+		took++
+	}
+	for took < n {
+		s := p.ready.peek()
+		if s == nil || p.crammed() {
 			return took
 		}
 		if s.offset() >= p.reserved && !s.named() {
@@ -223,7 +237,9 @@ func (e *Engine) finish(s *slot, r Result) {
 			e.clearSuspects()
 		}
 		e.finished = append(e.finished, s)
-		e.release(s)
+		if !e.waits(p) {
+			e.release(s)
+		}
 		signal(e.wakeCommit)
 	}
 	if e.running == 0 || e.draining || p.leaving {

@@ -54,6 +54,9 @@ func workerProcess(node string) error {
 		if string(a.Record.Value) == os.Getenv("REEVE_TEST_POISON") {
 			os.Exit(3)
 		}
+		if os.Getenv("REEVE_TEST_STRICT") != "" {
+			return moody(a)
+		}
 		return worker.Result{Outcome: task.Completed, Value: []byte("1")}
 	})
 	e := worker.New(worker.Config{Pool: pool, Opts: opts, Names: names, Spec: sweepSpec(), Service: "test", Node: node, Runner: run, Tiers: tiers})
@@ -76,6 +79,9 @@ func sweepSpec() *spec.Agent {
 	if os.Getenv("REEVE_TEST_POISON") != "" {
 		a.Config.MaxRetries = 0
 	}
+	if os.Getenv("REEVE_TEST_STRICT") != "" {
+		a.Config.Ordering, a.Config.RetryDelays = spec.OrderingStrict, []string{"10ms", "30ms"}
+	}
 	return a
 }
 
@@ -85,6 +91,7 @@ type sweep struct {
 	seeds  string
 	names  topics.Names
 	starts string
+	keys   int
 	cl     *kgo.Client
 
 	mu      sync.Mutex
@@ -95,7 +102,7 @@ type sweep struct {
 
 func newSweep(t *testing.T) *sweep {
 	t.Helper()
-	s := &sweep{t: t, names: topics.Names{Prefix: fmt.Sprintf("sweep%d", time.Now().UnixNano()%1e9)}, starts: filepath.Join(t.TempDir(), "starts"), seen: map[string][]time.Time{}, headers: map[string]map[string]string{}}
+	s := &sweep{t: t, keys: 1000, names: topics.Names{Prefix: fmt.Sprintf("sweep%d", time.Now().UnixNano()%1e9)}, starts: filepath.Join(t.TempDir(), "starts"), seen: map[string][]time.Time{}, headers: map[string]map[string]string{}}
 	if s.seeds = os.Getenv("REEVE_TEST_KAFKA_BROKERS"); s.seeds == "" {
 		s.seeds = strings.Join(newBroker(t), ",")
 	}
@@ -154,7 +161,7 @@ func (s *sweep) publish(n int) {
 	defer cl.Close()
 	for i := range n {
 		o := task.Origin{Topic: "orders", Partition: 0, Offset: int64(i)}
-		cl.Produce(s.t.Context(), &kgo.Record{Key: []byte(strconv.Itoa(i % 1000)), Value: []byte(o.ID()), Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: o.AppendHeader(nil)}}}, nil)
+		cl.Produce(s.t.Context(), &kgo.Record{Key: []byte(strconv.Itoa(i % s.keys)), Value: []byte(o.ID()), Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: o.AppendHeader(nil)}}}, nil)
 	}
 	if err := cl.Flush(s.t.Context()); err != nil {
 		s.t.Fatal(err)

@@ -58,7 +58,9 @@ func (h *header) rejected() bool { return h.errorClass != nil && h.firstFailed =
 
 // first reports whether no attempt of the task was settled before: a retry says another attempt, a dead letter that came
 // back its redrives.
-func (h *header) first() bool { return h.attempt == 1 && number(h.redrives) == 0 }
+func (s *slot) first() bool {
+	return s.header.attempt == 1 && number(s.header.redrives) == 0 && s.hold == nil
+}
 
 func number(b []byte) int {
 	if len(b) == 1 && b[0] >= '0' && b[0] <= '9' {
@@ -79,6 +81,8 @@ const (
 	ready                  // may start
 	running                // with the Runner
 	finished               // its result waits for a transaction
+	booked                 // its retry is in the transaction under way, and it will keep its key
+	held                   // keeps its key until its next attempt is due
 	abandoned              // its partition is gone
 )
 
@@ -94,6 +98,8 @@ type slot struct {
 	sign    time.Time // of life: its start, or its last progress
 	told    time.Time // when somebody was last told of its progress
 	next    *slot     // the next task of the same key
+	hold    *hold     // of a task that has failed and keeps its key; nil before
+	keeps   *hold     // what hold will be if its verdict, a retry in place, is committed
 	key     uint64
 	begun   int // last attempt that may have begun; 0: none
 	// suspicion is that of the engine when this task fell under it; 0: never.
