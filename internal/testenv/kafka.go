@@ -43,9 +43,10 @@ func StartKafka(ctx context.Context, say Say) (*Server, error) {
 	return first(ctx, say, "Kafka", only, []provider{externalKafka(), apacheKafka(), fakeKafka()})
 }
 
-// StartApacheKafka starts an Apache Kafka that no other test uses, for tests that stop it or measure it.
-func StartApacheKafka(ctx context.Context, say Say) (*Server, error) {
-	return first(ctx, say, "Kafka", "apache", []provider{apacheKafka()})
+// StartApacheKafka starts an Apache Kafka that no other test uses, for tests that stop it, measure it or need settings
+// of their own, each as name=value.
+func StartApacheKafka(ctx context.Context, say Say, settings ...string) (*Server, error) {
+	return first(ctx, say, "Kafka", "apache", []provider{apacheKafka(settings...)})
 }
 
 // StartKfake starts a kfake that no other test uses.
@@ -91,7 +92,7 @@ func fakeKafka() provider {
 	}
 }
 
-func apacheKafka() provider {
+func apacheKafka(settings ...string) provider {
 	return provider{
 		name: "apache",
 		missing: func() string {
@@ -102,11 +103,11 @@ func apacheKafka() provider {
 			}
 			return ""
 		},
-		start: startApache,
+		start: func(ctx context.Context, say Say) (*Server, error) { return startApache(ctx, say, settings) },
 	}
 }
 
-func startApache(ctx context.Context, say Say) (*Server, error) {
+func startApache(ctx context.Context, say Say, more []string) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	jars, err := kafkaJars(ctx, say)
@@ -117,7 +118,7 @@ func startApache(ctx context.Context, say Say) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := runApache(ctx, dir, jars)
+	s, err := runApache(ctx, dir, jars, more)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -151,12 +152,12 @@ log.segment.delete.delay.ms=1000
 log.cleaner.dedupe.buffer.size=4194304
 `
 
-func runApache(ctx context.Context, dir, jars string) (*Server, error) {
+func runApache(ctx context.Context, dir, jars string, more []string) (*Server, error) {
 	addrs, err := FreeAddrs(2)
 	if err != nil {
 		return nil, err
 	}
-	return runKafka(ctx, dir, jars, addrs[0], fmt.Sprintf(settings, addrs[0], addrs[1], dir))
+	return runKafka(ctx, dir, jars, addrs[0], fmt.Sprintf(settings, addrs[0], addrs[1], dir)+strings.Join(more, "\n")+"\n")
 }
 
 func java(ctx context.Context, jars, class string, args ...string) *exec.Cmd {

@@ -54,6 +54,7 @@ type keeper struct {
 	// Only the goroutine of run touches these.
 	spec  *spec.Agent // that the engine follows
 	calls *worker.FuncRunner
+	said  string // why the group isn't joined, as it was last logged
 
 	overdue bool // an alert of it stands; the heartbeat's
 }
@@ -128,7 +129,7 @@ func (k *keeper) failed() <-chan error {
 
 // runnable reports whether the agent is to run. A nil spec is one that isn't registered.
 func runnable(a *spec.Agent) bool {
-	return a != nil && a.Phase == spec.Active && a.Runtime == spec.SDK
+	return a != nil && a.Phase == spec.Active && !a.Cleaning() && a.Runtime == spec.SDK
 }
 
 // converge takes the step from what runs to what is wanted.
@@ -176,9 +177,18 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 		}
 		return
 	}
-	if t := found[tasks]; t.Err != nil || len(t.Partitions) == 0 {
+	t := found[tasks]
+	if t.Err != nil || len(t.Partitions) == 0 {
 		return
 	}
+	if err := worker.Remembered(limited, run.client, k.runner.names, a, t.ID); err != nil {
+		if run.life.Err() == nil && err.Error() != k.said {
+			k.said = err.Error()
+			k.log.Warn("join the work group", slog.Any("error", err))
+		}
+		return
+	}
+	k.said = ""
 	o := k.runner.opts
 	calls := worker.NewFuncRunner(a.Config.Concurrency, k.counted(Func(k.handle, k.versioned(a), k.runner.names)))
 	e := worker.New(worker.Config{

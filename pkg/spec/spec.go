@@ -68,14 +68,46 @@ type Agent struct {
 	Generation   int64  `json:"generation"`           // grows with every change of this record
 	ResetNonce   int64  `json:"reset_nonce"`          // a change closes the circuits
 	RestartNonce int64  `json:"restart_nonce"`        // a change replaces the instances
-	CleanUp      bool   `json:"clean_up,omitempty"`   // with terminated: the group, the task topic and pending retries go too
-	DeleteDLQ    bool   `json:"delete_dlq,omitempty"` // with terminated: the DLQ goes too
+	CleanUp      bool   `json:"clean_up,omitempty"`   // the groups, the task topic and pending retries of a life that ended go, before anything else
+	DeleteDLQ    bool   `json:"delete_dlq,omitempty"` // and so does the DLQ
 	Cause        *Cause `json:"cause,omitempty"`      // with phase error: what happened
+
+	// CleanSince is the generation of the deletion that asked for CleanUp or DeleteDLQ last, and Cleaned says of a
+	// terminated agent that it is done; in any other phase the two are taken back then.
+	CleanSince int64 `json:"clean_since,omitempty"`
+	Cleaned    bool  `json:"cleaned,omitempty"`
+	// Life is the generation of the last deletion that took the groups along, 0 before the first: what is from before it
+	// isn't this agent's.
+	Life int64 `json:"life,omitempty"`
+	// RetryFloor gives by tier and partition the offset below which the retries on the tier's topic are from a life that
+	// ended: they are discarded when they fall due.
+	RetryFloor map[string][]int64 `json:"retry_floor,omitempty"`
+	Kept       Kept               `json:"kept,omitzero"`
+	// Revision grows with every change of this record that is none of the agent: Generation stays.
+	Revision int64 `json:"revision,omitempty"`
 
 	CreatedAt    time.Time  `json:"created_at"`
 	RegisteredAt time.Time  `json:"registered_at"`
 	UpdatedAt    time.Time  `json:"updated_at"`
 	TerminatedAt *time.Time `json:"terminated_at,omitempty"`
+}
+
+// Kept says of which topics, by their UUIDs, the registry keeps the positions of the agent's groups. Where such a group has
+// no position on Kafka, Kafka has forgotten it, and nobody joins before the registry has put it back.
+type Kept struct {
+	Topic string `json:"topic,omitempty"` // the user topic
+	Tasks string `json:"tasks,omitempty"` // the task topic
+}
+
+// Cleaning reports whether remains of a life that ended are still to be deleted: meanwhile nothing is routed or run.
+func (a *Agent) Cleaning() bool { return (a.CleanUp || a.DeleteDLQ) && !a.Cleaned }
+
+// Floor is the offset on a tier's topic below which retries are from a life of the agent that ended.
+func (a *Agent) Floor(tier string, partition int32) int64 {
+	if floors := a.RetryFloor[tier]; partition >= 0 && int(partition) < len(floors) {
+		return floors[partition]
+	}
+	return 0
 }
 
 // Cause is a typed error with its remedy.

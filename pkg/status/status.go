@@ -101,7 +101,16 @@ type AgentReport struct {
 	// Dispatched counts the agent's tasks, exactly, in heartbeats only: the partitions whose count has changed since the
 	// heartbeat before, and once a minute all that the node routes.
 	Dispatched []Dispatched `json:"dispatched,omitempty"`
-	Timestamp  float64      `json:"timestamp,omitempty"`
+	// Cleaned says of what is deleted of an agent's earlier life that it is gone; nil where there is nothing to say.
+	Cleaned   *Cleaned `json:"cleaned,omitempty"`
+	Timestamp float64  `json:"timestamp,omitempty"`
+}
+
+// Cleaned is a dispatcher's word that the remains are gone which a deletion asked for.
+type Cleaned struct {
+	Since int64 `json:"since"` // spec.Agent's CleanSince
+	// RetryFloor is spec.Agent's: retries below are from before.
+	RetryFloor map[string][]int64 `json:"retry_floor,omitempty"`
 }
 
 // Dispatched is how many tasks have been made of a partition of the user topic since a time, by all dispatchers together.

@@ -434,7 +434,7 @@ func TestReportsMoveAnAgentToErrorAndAResetBringsItBack(t *testing.T) {
 	if cause := a["cause"].(map[string]any); cause["error_type"] != "AgentCallbackNotFoundError" || cause["remediation"] != "define it" {
 		t.Errorf("%v", a)
 	}
-	if _, p := r.do("POST", "/v1/agents/orders/a/resume", ""); p["code"] != "illegal_transition" || fmt.Sprint(p["legal"]) != "[delete register reset restart]" {
+	if _, p := r.do("POST", "/v1/agents/orders/a/resume", ""); p["code"] != "illegal_transition" || fmt.Sprint(p["legal"]) != "[delete initialize register reset restart stop]" {
 		t.Errorf("%v", p)
 	}
 	r.waitFor("the instance", func() bool { return len(r.want(200, "GET", "/v1/instances", "")["items"].([]any)) == 1 })

@@ -16,6 +16,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
+	"github.com/reeve-run/reeve/services/registry/internal/positions"
 )
 
 const (
@@ -65,6 +66,7 @@ func (p *parts) lead(ctx context.Context) {
 	loops.Go(func() { again(ctx, log, "the relay", p.relay.Run) })
 	loops.Go(func() { again(ctx, log, "the history of tasks", p.outcomes.Run) })
 	loops.Go(func() { again(ctx, log, "the history of reports", p.reports.Run) })
+	loops.Go(func() { again(ctx, log, "the keeping of positions", p.keeper().Run) })
 	loops.Go(func() { every(ctx, judgeEvery, func() { p.judge(ctx) }) })
 	loops.Go(func() { every(ctx, tidyEvery, func() { p.tidy(ctx) }) })
 }
@@ -87,13 +89,32 @@ func every(ctx context.Context, interval time.Duration, work func()) {
 	}
 }
 
-// judge moves agents to error that no live worker can run.
+// keeper keeps the positions of all groups beside Kafka.
+func (p *parts) keeper() *positions.Keeper {
+	return &positions.Keeper{DB: p.db, Client: p.client, Opts: p.opts, Names: p.cfg.Kafka.Names(), Tiers: p.cfg.Kafka.RetryTiers, Logger: p.cfg.Logger,
+		Agents: func(ctx context.Context) ([]*spec.Agent, error) {
+			rows, err := p.store.List(ctx, agents.Filter{Limit: 100_000, Deleted: true})
+			out := make([]*spec.Agent, len(rows))
+			for i, r := range rows {
+				out[i] = r.Agent
+			}
+			return out, err
+		},
+		Mark: p.store.Kept}
+}
+
+// judge moves agents to error that no live worker can run, and notes what dispatchers have deleted.
 func (p *parts) judge(ctx context.Context) {
 	for ref, live := range p.fleet.View(time.Now()).Agents {
+		topic, name, _ := strings.Cut(ref, "/")
+		if c := live.Cleaned; c != nil {
+			if err := p.store.Cleaned(ctx, topic, name, c.Since, c.RetryFloor); err != nil {
+				p.cfg.Logger.Warn("that the remains of a deleted agent are gone could not be noted", slog.String("agent", ref), slog.Any("error", err))
+			}
+		}
 		if len(live.Problems) == 0 {
 			continue
 		}
-		topic, name, _ := strings.Cut(ref, "/")
 		row, err := p.store.Get(ctx, topic, name)
 		if err != nil || row.Phase != spec.Active {
 			continue // deleted meanwhile, or the database is away: the next look is soon
@@ -136,10 +157,16 @@ func (p *parts) trimOutcomes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	needed, err := positions.Needed(ctx, p.db)
+	if err != nil {
+		return err
+	}
 	below := map[int32]int64{}
 	for partition, o := range old[topic] {
-		if next, ok := projected[partition]; ok && o.Err == nil && o.Offset > 0 {
-			below[partition] = min(o.Offset, next)
+		next, read := projected[partition]
+		from, known := needed[partition]
+		if read && known && o.Err == nil && o.Offset > 0 {
+			below[partition] = min(o.Offset, next, from)
 		}
 	}
 	err = kafka.Trim(ctx, p.client, map[string]map[int32]int64{topic: below})

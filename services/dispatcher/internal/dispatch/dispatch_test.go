@@ -348,14 +348,6 @@ func TestUpkeepTrimsBehindCommittedOffsetsAndKeepsIdleGroups(t *testing.T) {
 	if o, _ := starts.Lookup(tasks, 1); o.Offset != 4 || trimmed[tasks][1] != 4 {
 		t.Errorf("the log starts at %d", o.Offset)
 	}
-	u.refresh(t.Context(), []*spec.Agent{a})
-	after, err := adm.FetchOffsets(t.Context(), work)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o, _ := after.Lookup(tasks, 1); o.At != 4 || o.Metadata != "m" {
-		t.Errorf("the refreshed offset is %+v", o)
-	}
 	room := NewRoom(2)
 	if err := look(t.Context(), adm, []queue{{tasks, work, room}, {"none", "none", NewRoom(1)}}); err != nil {
 		t.Error(err)

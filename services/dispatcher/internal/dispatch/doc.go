@@ -10,7 +10,7 @@
 //	Tier     the Rule of a retry tier: a record passes when it's due
 //	Purge    the Rule of a task topic that is to be deleted: every task left is settled as discarded
 //	Gauge    looks at the length of all task queues, many agents a request
-//	Upkeep   what one dispatcher does for all: trimming, keeping the offsets of idle groups from expiring
+//	Upkeep   what one dispatcher does for all: trimming, deleting what is left of deleted agents
 //	Reporter heartbeats, reports and alerts
 //
 // It keeps nothing that it couldn't lose: positions are in Kafka, desired state is in the control topic. Nothing is logged

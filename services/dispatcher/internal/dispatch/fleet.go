@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/kafka"
@@ -116,6 +118,29 @@ func (f *Fleet) deniedTier(delay time.Duration, err error) {
 		f.env.Names.Retry(delay), f.env.Names.RetryGroup(delay), err, kafka.Remedy(err)))
 }
 
+// awaitTier waits while Kafka has no position of a tier's group though the topic has held retries: it has forgotten it, and
+// moving on from the start would run again what has been moved since the topic was last trimmed.
+func (f *Fleet) awaitTier(ctx context.Context, group, topic string) {
+	told := false
+	for ctx.Err() == nil {
+		ends, err := f.env.admin().ListEndOffsets(ctx, topic)
+		used := false
+		ends.Each(func(end kadm.ListedOffset) { used = used || end.Err == nil && end.Offset > 0 })
+		if err == nil && !used {
+			return
+		}
+		forgotten, err := hop.Forgotten(ctx, f.env.Client, group, topic)
+		if err == nil && !forgotten {
+			return
+		}
+		if !told {
+			told = true
+			f.env.Logger.Warn("retries wait", slog.String("topic", topic), slog.Any("error", cmp.Or(err, error(&hop.ForgottenError{Group: group}))))
+		}
+		await(ctx, tryAgain, nil, nil)
+	}
+}
+
 // runTier moves a tier's due retries.
 func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	tier := &Tier{
@@ -132,6 +157,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	case <-f.ready:
 	}
 	group := f.env.Names.RetryGroup(delay)
+	f.awaitTier(ctx, group, f.env.Names.Retry(delay))
 	count := f.env.Metrics.moved(delay)
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node,
@@ -193,7 +219,7 @@ func (f *Fleet) Changed(key string, a *spec.Agent) {
 			f.env.Metrics.forget(r.Topic, r.AgentName)
 		}
 	case a != nil && f.ctx != nil:
-		k = newKeeper(f.env, a, f.fail)
+		k = newKeeper(f.env, a, f.upkeep.leads, f.fail)
 		f.keepers[key] = k
 		ctx := f.ctx
 		f.running.Go(func() { k.Run(ctx) })

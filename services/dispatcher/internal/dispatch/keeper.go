@@ -25,6 +25,7 @@ const leaveLimit = 10 * time.Second
 // Keeper converges one agent's routing to its spec.
 type Keeper struct {
 	env  *Environment
+	lead func() bool // whether this dispatcher does what one does for all
 	fail func(error) // ends the process
 	wake chan struct{}
 
@@ -41,9 +42,9 @@ type Keeper struct {
 	told    map[int32]offsets.Count // what the last heartbeats said
 }
 
-func newKeeper(env *Environment, a *spec.Agent, fail func(error)) *Keeper {
+func newKeeper(env *Environment, a *spec.Agent, lead func() bool, fail func(error)) *Keeper {
 	return &Keeper{
-		env: env, fail: fail, wake: make(chan struct{}, 1), room: NewRoom(a.Partitions), desired: a,
+		env: env, lead: lead, fail: fail, wake: make(chan struct{}, 1), room: NewRoom(a.Partitions), desired: a,
 		report: status.AgentReport{Topic: a.Topic, AgentName: a.Name, State: status.ReportStarting},
 	}
 }
@@ -89,21 +90,15 @@ func (k *Keeper) Spec() *spec.Agent {
 
 // Run converges until the context ends or the agent's record is deleted.
 func (k *Keeper) Run(ctx context.Context) {
-	cleaned := int64(-1) // the generation whose remains are deleted
 	for ctx.Err() == nil {
 		a := k.Spec()
 		switch {
 		case a == nil:
 			return
+		case a.Cleaning():
+			k.clean(ctx, a)
 		case a.Phase == spec.Active:
 			k.serve(ctx, a)
-		case a.Phase == spec.Terminated && (a.CleanUp || a.DeleteDLQ) && cleaned != a.Generation:
-			k.tell(a, status.ReportLeaving, nil)
-			if err := k.cleanUp(ctx, a); err != nil {
-				k.trouble(ctx, a, "delete what the agent leaves", err)
-				continue
-			}
-			cleaned = a.Generation
 		default:
 			k.tell(a, status.ReportIdle, nil)
 			k.wait(ctx, 0)
@@ -164,9 +159,25 @@ func (k *Keeper) serve(ctx context.Context, a *spec.Agent) {
 		return
 	}
 	k.allowed(a)
+	if forgotten, err := k.forgotten(ctx, a, id); err != nil || forgotten != nil {
+		k.trouble(ctx, a, "look up where the agent stands", errors.Join(err, forgotten))
+		return
+	}
 	if err := k.route(ctx, a, id); err != nil {
 		k.trouble(ctx, a, "route events", err)
 	}
+}
+
+// forgotten is an error where the agent's group had positions on the topic with this id, and Kafka has none any more.
+func (k *Keeper) forgotten(ctx context.Context, a *spec.Agent, id [16]byte) (forgotten, err error) {
+	if a.Kept.Topic == "" || a.Kept.Topic != topicIDText(id) {
+		return nil, nil
+	}
+	group := k.env.Names.Group(a.Topic, a.Name)
+	if yes, err := hop.Forgotten(ctx, k.env.Client, group, a.Topic); err != nil || !yes {
+		return nil, err
+	}
+	return &hop.ForgottenError{Group: group}, nil
 }
 
 // route is the agent's time as a member of its group.
@@ -285,7 +296,7 @@ func (k *Keeper) whileServing(ctx context.Context, a *spec.Agent, ended <-chan e
 		now, lane, changed := k.desired, k.lane, k.topicID == [16]byte{}
 		k.mu.Unlock()
 		switch {
-		case now == nil || now.Phase != spec.Active || now.Partitions != a.Partitions:
+		case now == nil || now.Phase != spec.Active || now.Cleaning() || now.Partitions != a.Partitions:
 			return errPhase
 		case changed:
 			return errTopicChanged

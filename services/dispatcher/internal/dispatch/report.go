@@ -12,7 +12,7 @@ import (
 // tell sets the report, and sends it at once where state or error changed.
 func (k *Keeper) tell(a *spec.Agent, state string, cause *spec.Cause) {
 	k.set(func(r *status.AgentReport) {
-		r.Generation, r.State, r.Error, r.TopicMissing = a.Generation, state, cause, false
+		r.Generation, r.State, r.Error, r.TopicMissing, r.Cleaned = a.Generation, state, cause, false, nil
 	})
 }
 
@@ -31,7 +31,7 @@ func (k *Keeper) set(change func(r *status.AgentReport)) {
 	change(&k.report)
 	after := k.report
 	k.mu.Unlock()
-	if before.State != after.State || before.Error != after.Error || before.TopicMissing != after.TopicMissing || before.Generation != after.Generation {
+	if before.State != after.State || before.Error != after.Error || before.TopicMissing != after.TopicMissing || before.Generation != after.Generation || before.Cleaned != after.Cleaned {
 		k.env.Reporter.Agent(k.Report())
 	}
 }

@@ -68,7 +68,7 @@ func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 	}
 	ref := route.Header(r, task.HeaderAgent)
 	a := t.agents(ref)
-	if a != nil && !(a.Phase == spec.Terminated && a.CleanUp) {
+	if a != nil && !t.orphaned(a, r) {
 		return route.Retry(t.names, a, &t.spread, r, now)
 	}
 	end := route.Ending{Outcome: task.Discarded, Settled: task.SettledDropped, Message: fmt.Sprintf("the agent %s was deleted", ref), Node: t.node}
@@ -78,6 +78,11 @@ func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 		return nil
 	}
 	return out
+}
+
+// orphaned reports whether a retry is from a life of its agent that ended and takes its retries along.
+func (t *Tier) orphaned(a *spec.Agent, r *kgo.Record) bool {
+	return a.CleanUp && (a.Phase == spec.Terminated || a.Cleaning()) || r.Offset < a.Floor(topics.Tier(t.delay), r.Partition)
 }
 
 // Refused sends a record whose task topic can't be written to the end of its own tier, so that the retries of other

@@ -15,12 +15,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/spec"
 )
 
-const (
-	trimInterval = time.Minute
-	// refreshInterval is how often the offsets of groups without members are committed again: brokers forget them after
-	// offsets.retention.minutes, a week by default.
-	refreshInterval = 24 * time.Hour
-)
+const trimInterval = time.Minute
 
 // upkeep is what one dispatcher does for all: the one that reads the first partition of the first retry tier. If two
 // do it for a moment, nothing bad comes of it.
@@ -49,7 +44,6 @@ func (u *upkeep) run(ctx context.Context, agents func() []*spec.Agent) {
 	tick := time.NewTicker(trimInterval)
 	defer tick.Stop()
 	trimmed := make(map[string]map[int32]int64)
-	var refreshed time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -60,10 +54,6 @@ func (u *upkeep) run(ctx context.Context, agents func() []*spec.Agent) {
 			continue
 		}
 		u.trim(ctx, agents(), trimmed)
-		if time.Since(refreshed) >= refreshInterval {
-			refreshed = time.Now()
-			u.refresh(ctx, agents())
-		}
 	}
 }
 
@@ -105,40 +95,6 @@ func committed(r kadm.FetchOffsetsResponse, topic string) map[int32]int64 {
 		}
 	}
 	return ps
-}
-
-// refresh commits the offsets of idle agents' groups as they stand. The coordinator refuses it for a group with members,
-// which needs no refreshing.
-func (u *upkeep) refresh(ctx context.Context, agents []*spec.Agent) {
-	adm := u.env.admin()
-	for _, a := range agents {
-		if a.Phase == spec.Active || a.Phase == spec.Terminated && a.CleanUp {
-			continue
-		}
-		for _, group := range []string{u.env.Names.Group(a.Topic, a.Name), u.env.Names.WorkGroup(a.Topic, a.Name)} {
-			if err := refreshGroup(ctx, adm, group); err != nil && ctx.Err() == nil {
-				u.env.Logger.Warn("keep the offsets of an idle group", slog.String("group", group), slog.Any("error", err))
-			}
-		}
-	}
-}
-
-func refreshGroup(ctx context.Context, adm *kadm.Client, group string) error {
-	fetched, err := adm.FetchOffsets(kadm.RequireStable(ctx), group)
-	if errors.Is(err, kerr.GroupIDNotFound) || err == nil && len(fetched) == 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	resps, err := adm.CommitOffsets(ctx, group, fetched.Offsets())
-	if err == nil {
-		err = resps.Error()
-	}
-	if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.IllegalGeneration) {
-		return nil // it has members
-	}
-	return err
 }
 
 // idlePositions gives the committed positions of agents that nobody routes, by topic/name. Only one dispatcher reports

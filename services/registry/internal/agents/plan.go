@@ -92,6 +92,13 @@ func create(before *spec.Agent, w Wanted, newID func() string, now time.Time) (C
 	if before != nil {
 		a.Generation = before.Generation + 1
 		a.ResetNonce, a.RestartNonce = before.ResetNonce+1, before.RestartNonce+1
+		a.Revision, a.Life, a.RetryFloor, a.CleanSince = before.Revision, before.Life, before.RetryFloor, before.CleanSince
+		if before.Cleaning() {
+			a.CleanUp, a.DeleteDLQ = before.CleanUp, before.DeleteDLQ // before this life begins
+		}
+		if !before.CleanUp {
+			a.Kept = before.Kept
+		}
 		if !before.CleanUp && !w.HasPartitions {
 			a.Partitions = before.Partitions
 		}
@@ -238,11 +245,35 @@ func restart(a *spec.Agent, now time.Time) (after *spec.Agent, changed bool, err
 	return moved(a, to, now, func(b *spec.Agent) { b.RestartNonce++; b.ResetNonce++; b.Cause = nil }), true, nil
 }
 
-// terminate decides a deletion; one of an agent that is gone changes nothing.
+// terminate decides a deletion; one of an agent that is gone changes nothing. What an earlier deletion asked for and isn't
+// done yet is still to be done.
 func terminate(a *spec.Agent, o DeleteOptions, now time.Time) *spec.Agent {
 	return moved(a, spec.Terminated, now, func(b *spec.Agent) {
-		b.Hold, b.Cause, b.CleanUp, b.DeleteDLQ, b.TerminatedAt = false, nil, o.Group, o.DLQ, &now
+		b.Hold, b.Cause, b.TerminatedAt, b.Cleaned = false, nil, &now, false
+		b.CleanUp, b.DeleteDLQ = o.Group || a.Cleaning() && a.CleanUp, o.DLQ || a.Cleaning() && a.DeleteDLQ
+		if o.Group {
+			b.Life, b.Kept = b.Generation, spec.Kept{}
+		}
+		if o.Group || o.DLQ {
+			b.CleanSince = b.Generation
+		}
 	})
+}
+
+// cleaned decides what a dispatcher's word does that the remains are gone which the deletion of a generation asked for.
+func cleaned(a *spec.Agent, since int64, floor map[string][]int64) bool {
+	if !a.Cleaning() || a.CleanSince != since {
+		return false
+	}
+	if a.CleanUp {
+		a.RetryFloor = floor
+	}
+	if a.Phase == spec.Terminated {
+		a.Cleaned = true
+	} else {
+		a.CleanUp, a.DeleteDLQ = false, false
+	}
+	return true
 }
 
 // fail decides what the fleet's report does: it moves the agent to error only if it is about the record as it is now.

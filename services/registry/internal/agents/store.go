@@ -190,6 +190,44 @@ func (s *Store) DeleteTopic(ctx context.Context, topic string, o DeleteOptions, 
 	return gone, err
 }
 
+// Kept notes of which topics an agent's positions are kept, if the agent is still the one that was looked at.
+func (s *Store) Kept(ctx context.Context, seen *spec.Agent, kept spec.Kept) error {
+	return s.revise(ctx, seen.Topic, seen.Name, func(a *spec.Agent) bool {
+		if a.Life != seen.Life || a.Kept == kept {
+			return false
+		}
+		a.Kept = kept
+		return true
+	})
+}
+
+// Cleaned notes that the remains are gone which the deletion of a generation asked for. floor is spec.Agent's RetryFloor.
+func (s *Store) Cleaned(ctx context.Context, topic, name string, since int64, floor map[string][]int64) error {
+	return s.revise(ctx, topic, name, func(a *spec.Agent) bool { return cleaned(a, since, floor) })
+}
+
+// revise changes what is the installation's in an agent's record: its generation and its history stay.
+func (s *Store) revise(ctx context.Context, topic, name string, change func(a *spec.Agent) bool) error {
+	return s.transact(ctx, false, func(tx *tx) error {
+		a, err := tx.lock(ctx, topic, name)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil || !change(a) {
+			return err
+		}
+		a.Revision++
+		record, err := json.Marshal(a)
+		if err != nil {
+			return fmt.Errorf("encode agent %s: %w", a.Ref(), err)
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE agents SET record = $3 WHERE topic = $1 AND name = $2`, topic, name, record); err != nil {
+			return fmt.Errorf("store agent %s: %w", a.Ref(), err)
+		}
+		return tx.publish(ctx, a, record)
+	})
+}
+
 func (s *Store) move(ctx context.Context, topic, name string, verb Verb, m Match, by Actor,
 	decide func(a *spec.Agent, now time.Time) (*spec.Agent, bool, error),
 ) (after *spec.Agent, changed bool, err error) {
@@ -324,7 +362,12 @@ func (t *tx) put(ctx context.Context, before, a *spec.Agent, action string, by A
 	if err != nil {
 		return fmt.Errorf("store history of agent %s: %w", a.Ref(), err)
 	}
-	if _, err = t.ExecContext(ctx, `INSERT INTO outbox (key, value) VALUES ($1, $2)`, a.Key(), string(record)); err != nil {
+	return t.publish(ctx, a, record)
+}
+
+// publish writes an agent's record to the outbox.
+func (t *tx) publish(ctx context.Context, a *spec.Agent, record []byte) error {
+	if _, err := t.ExecContext(ctx, `INSERT INTO outbox (key, value) VALUES ($1, $2)`, a.Key(), string(record)); err != nil {
 		return fmt.Errorf("store outbox row of agent %s: %w", a.Ref(), err)
 	}
 	t.published = true

@@ -3,6 +3,7 @@ package agents
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -145,8 +146,56 @@ func TestDeletedIsGoneAndMayComeBack(t *testing.T) {
 		t.Errorf("a resume of a deleted agent: %v", err)
 	}
 	changes, err := apply(t, s, ApplyOptions{}, entry)
-	if err != nil || changes[0].Action != Created || changes[0].After.Generation != 3 || changes[0].After.CleanUp || changes[0].After.TerminatedAt != nil {
-		t.Errorf("%+v, %v", changes[0].After, err)
+	if a := changes[0].After; err != nil || changes[0].Action != Created || a.Generation != 3 || !a.Cleaning() || a.Life != 2 || a.TerminatedAt != nil {
+		t.Errorf("what the deletion asked for is still to be done before the new life begins: %+v, %v", a, err)
+	}
+	if err := s.Cleaned(t.Context(), "t", "n", 2, map[string][]int64{"1s": {5, 0}}); err != nil {
+		t.Fatal(err)
+	}
+	row, err := s.Get(t.Context(), "t", "n")
+	if err != nil || row.Cleaning() || row.CleanUp || row.Generation != 3 || row.Revision != 1 || row.Floor("1s", 0) != 5 || row.Floor("5s", 0) != 0 || row.Floor("1s", 2) != 0 {
+		t.Errorf("%+v, %v", row.Agent, err)
+	}
+}
+
+func TestWhatADeletionAskedForIsDoneOnceAndByItsGeneration(t *testing.T) {
+	for name, c := range map[string]struct {
+		before spec.Agent
+		since  int64
+		done   bool
+		after  spec.Agent
+	}{
+		"of a deleted agent it stays known": {spec.Agent{Phase: spec.Terminated, CleanUp: true, CleanSince: 4}, 4, true, spec.Agent{Phase: spec.Terminated, CleanUp: true, CleanSince: 4, Cleaned: true}},
+		"of one that came back it is over":  {spec.Agent{Phase: spec.Active, CleanUp: true, DeleteDLQ: true, CleanSince: 4}, 4, true, spec.Agent{Phase: spec.Active, CleanSince: 4}},
+		"an earlier deletion's doesn't count": {spec.Agent{Phase: spec.Terminated, CleanUp: true, CleanSince: 6}, 4, false,
+			spec.Agent{Phase: spec.Terminated, CleanUp: true, CleanSince: 6}},
+		"it isn't done twice": {spec.Agent{Phase: spec.Terminated, CleanUp: true, CleanSince: 4, Cleaned: true}, 4, false,
+			spec.Agent{Phase: spec.Terminated, CleanUp: true, CleanSince: 4, Cleaned: true}},
+	} {
+		a := c.before
+		if done := cleaned(&a, c.since, nil); done != c.done || !reflect.DeepEqual(a, c.after) {
+			t.Errorf("%s: %v, %+v", name, done, a)
+		}
+	}
+}
+
+func TestADeletionTakesOverWhatAnEarlierOneAskedFor(t *testing.T) {
+	pending := &spec.Agent{Phase: spec.Active, Generation: 6, CleanUp: true, CleanSince: 5, Life: 5}
+	simple := terminate(pending, DeleteOptions{}, time.Unix(1, 0))
+	if !simple.CleanUp || simple.CleanSince != 5 || simple.Life != 5 || !simple.Cleaning() {
+		t.Errorf("%+v", simple)
+	}
+	kept := terminate(&spec.Agent{Phase: spec.Active, Generation: 6, Kept: spec.Kept{Topic: "u"}}, DeleteOptions{}, time.Unix(1, 0))
+	if kept.Cleaning() || kept.Kept.Topic != "u" || kept.Life != 0 {
+		t.Errorf("a simple deletion keeps the positions: %+v", kept)
+	}
+	again, err := create(kept, Wanted{Spec: &spec.Agent{Topic: "t", Name: "n"}}, func() string { return "id" }, time.Unix(2, 0))
+	if err != nil || again.After.Kept.Topic != "u" || again.After.Cleaning() {
+		t.Errorf("%+v, %v", again.After, err)
+	}
+	whole := terminate(kept, DeleteOptions{Group: true, DLQ: true}, time.Unix(1, 0))
+	if whole.Kept != (spec.Kept{}) || whole.Life != whole.Generation || whole.CleanSince != whole.Generation {
+		t.Errorf("%+v", whole)
 	}
 }
 

@@ -96,6 +96,7 @@ type Agent struct {
 	Lag                *int64 // events of the user topic that aren't routed; nil where nobody knows
 	TopicMissing       bool
 	Problems           []Problem
+	Cleaned            *status.Cleaned // what a dispatcher has deleted of an earlier life
 
 	votes     []vote
 	running   int64  // attempts in flight
@@ -169,6 +170,9 @@ func (a *Agent) add(n *node, r status.AgentReport) {
 }
 
 func (a *Agent) addDispatcher(n *node, r status.AgentReport) {
+	if c := r.Cleaned; c != nil && (a.Cleaned == nil || a.Cleaned.Since < c.Since) {
+		a.Cleaned = c
+	}
 	switch {
 	case r.Lag == nil:
 	case r.State != status.ReportServing:

@@ -160,12 +160,12 @@ func (r *Relay) wanted(ctx context.Context) (map[string]string, []int64, error) 
 	return out, overtaken, nil
 }
 
-// compare lists what is to be published: records whose generation differs from the published one, and tombstones for
+// compare lists what is to be published: records whose generation or revision differs from the published one, and tombstones for
 // agents that the database doesn't know.
 func compare(wanted map[string]string, published map[string][]byte) []message {
 	var out []message
 	for key, record := range wanted {
-		var have, want struct{ Generation int64 }
+		var have, want struct{ Generation, Revision int64 }
 		old, ok := published[key]
 		if ok && json.Unmarshal(old, &have) == nil && json.Unmarshal([]byte(record), &want) == nil && have == want {
 			continue

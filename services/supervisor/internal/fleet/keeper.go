@@ -197,8 +197,12 @@ func (k *Keeper) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if t := found[name]; t.Err != nil || len(t.Partitions) == 0 {
+	t := found[name]
+	if t.Err != nil || len(t.Partitions) == 0 {
 		return nil // looked for again before long
+	}
+	if err := worker.Remembered(ctx, k.env.Client, k.env.Names, k.spec, t.ID); err != nil {
+		return err
 	}
 	e := worker.New(worker.Config{
 		Pool: k.env.Pool, Opts: k.env.Opts, Names: k.env.Names, Spec: k.spec, Service: k.env.Service, Node: k.env.Node, Runner: k.pool,

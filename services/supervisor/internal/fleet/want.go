@@ -10,7 +10,7 @@ import (
 
 // runnable reports whether a supervisor is to run an agent. A nil spec is one that was deleted.
 func runnable(a *spec.Agent) bool {
-	return a != nil && a.Phase == spec.Active && a.Runtime != spec.SDK
+	return a != nil && a.Phase == spec.Active && !a.Cleaning() && a.Runtime != spec.SDK
 }
 
 // recast reports whether a changed spec needs other processes.
