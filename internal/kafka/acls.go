@@ -120,7 +120,7 @@ func (i Installation) registry(users []string) []Right {
 		prefixed(topic(s, i.below("dlq."), "shows dead letters", Read)),
 		{Service: s, Resource: OnGroup, Name: i.below(""), Prefixed: true, Operations: []string{Read}, Why: "shows the agents' groups and positions, and puts back those that Kafka has forgotten"},
 		{Service: s, Resource: OnTxnID, Name: i.Names.TransactionalID(s, "relay", 0), Operations: []string{Write}, Why: "publishes in order, fenced"},
-	}, ofUser(s, users, "publishes events, and shows them", Read, Write)...)
+	}, ofUser(s, users, "publishes events, shows them, and says when they expire", Read, Write, DescribeConfigs)...)
 }
 
 func (i Installation) dispatcher(users []string) []Right {

@@ -488,6 +488,9 @@ type Agent struct {
 	Dir         string            `json:"dir,omitempty,omitzero"`
 	Env         map[string]string `json:"env,omitempty,omitzero"`
 
+	// ExpiresAt When the retention of the user topic (retention.ms) removes it at the earliest; absent where it never does.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
 	// Generation Grows with every change.
 	Generation int64 `json:"generation"`
 
@@ -500,10 +503,19 @@ type Agent struct {
 	Instances int `json:"instances"`
 
 	// Lag Events of the user topic that are not routed yet; absent where nobody knows.
-	Lag        *int64 `json:"lag,omitempty"`
-	Name       string `json:"name"`
-	Partitions int32  `json:"partitions"`
-	Phase      Phase  `json:"phase"`
+	Lag *int64 `json:"lag,omitempty"`
+
+	// Lost What retention removed before the agent had consumed it, the latest first; of one agent only, at most 100.
+	Lost []LostRange `json:"lost,omitempty,omitzero"`
+	Name string      `json:"name"`
+
+	// OldestWaitingAt The timestamp of the oldest event that is not routed, up to 10 s ago; absent where none waits.
+	OldestWaitingAt *time.Time `json:"oldest_waiting_at,omitempty"`
+
+	// Overtaken Offsets that retention has removed and that the agent has not passed yet.
+	Overtaken  int64 `json:"overtaken,omitempty,omitzero"`
+	Partitions int32 `json:"partitions"`
+	Phase      Phase `json:"phase"`
 
 	// Pool Instances over the whole fleet; min and max are equal in this version.
 	Pool AgentPool `json:"pool"`
@@ -978,6 +990,19 @@ type LogLine struct {
 	Id       int64  `json:"id"`
 	Instance string `json:"instance"`
 	Line     string `json:"line"`
+}
+
+// LostRange defines model for LostRange.
+type LostRange struct {
+	// At When it was found.
+	At time.Time `json:"at"`
+
+	// First The first offset; absent where nobody knows it.
+	First *int64 `json:"first,omitempty"`
+
+	// Last The last offset.
+	Last      int64 `json:"last"`
+	Partition int32 `json:"partition"`
 }
 
 // Move defines model for Move.

@@ -251,7 +251,10 @@ func (m *Member) skipTo(ctx context.Context, p int32) {
 	}
 	from := int64(-1)
 	if at, ok := m.cl.CommittedOffsets()[m.cfg.Topic][p]; ok {
-		from = at.Offset
+		from = at.Offset // as the client knows it: as of the assignment
+	}
+	if at, ok := m.cl.UncommittedOffsets()[m.cfg.Topic][p]; ok {
+		from = at.Offset // behind what was polled, which isn't lost
 	}
 	if from < start.Offset {
 		m.cfg.Handler.Overtaken(p, from, start.Offset)

@@ -13,6 +13,7 @@ const (
 	EventNode        = "node_heartbeat"
 	EventAgent       = "agent_report"
 	EventLog         = "agent_log"
+	EventLost        = "events_lost"
 	EventCommand     = "command_result"
 	EventProgress    = "task_progress"
 )
@@ -119,6 +120,18 @@ type Dispatched struct {
 	Partition int32 `json:"partition"`
 	Since     int64 `json:"since"` // Unix milliseconds: when the count began
 	N         int64 `json:"n"`
+}
+
+// Lost says that the retention of an agent's topic removed events before they were consumed.
+type Lost struct {
+	Event     string  `json:"event"` // events_lost
+	Topic     string  `json:"topic"`
+	AgentName string  `json:"agent_name"`
+	TopicID   string  `json:"topic_id"` // the topic's UUID
+	Partition int32   `json:"partition"`
+	From      int64   `json:"from"` // the first offset; -1 where it isn't known
+	To        int64   `json:"to"`   // the first offset that is still there
+	Timestamp float64 `json:"timestamp"`
 }
 
 // LogLine is a line of an agent's stderr, rate-limited.

@@ -22,6 +22,7 @@ import (
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/internal/postgres"
 	"github.com/reeve-run/reeve/migrations"
+	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/bus"
 	"github.com/reeve-run/reeve/services/registry/internal/commands"
@@ -31,6 +32,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/projection"
 	"github.com/reeve-run/reeve/services/registry/internal/relay"
 	"github.com/reeve-run/reeve/services/registry/internal/rest"
+	"github.com/reeve-run/reeve/services/registry/internal/retention"
 	"github.com/reeve-run/reeve/services/registry/internal/settings"
 )
 
@@ -112,6 +114,7 @@ type parts struct {
 	lease  *leader.Lease
 	fleet  *fleet.Fleet
 	pulse  *pulse
+	watch  *retention.Watch
 	tasks  *history.Store
 	rights *kafka.Tolerance
 
@@ -126,6 +129,8 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers}, p.relay.Kick)
 	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node, Logger: log}
 	p.pulse = newPulse(p)
+	p.watch = &retention.Watch{Client: cl, Opts: opts, Names: names, Leads: p.lease.Held, Raise: fleet.Store{DB: db}.Raise, Logger: log,
+		Agents: func(ctx context.Context) ([]*spec.Agent, error) { return p.agents(ctx, agents.Filter{}) }}
 	p.outcomes = &projection.Projection{Name: "outcomes", Topic: names.Outcomes(), DB: db, Client: cl, Opts: opts, Target: history.NewProjector(db, log), Logger: log}
 	p.reports = &projection.Projection{Name: "status", Topic: names.Status(), DB: db, Client: cl, Opts: opts, Target: fleet.Store{DB: db}, Logger: log}
 	requests, err := bus.New(opts, names, a.cfg.CreateTopics)
@@ -147,10 +152,11 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	caughtUp := make(chan struct{})
 	loops.Go(func() { p.follow(ctx, caughtUp) })
 	loops.Go(func() { p.pulse.run(ctx) })
+	loops.Go(func() { p.watch.Run(ctx) })
 	loops.Go(func() { p.lease.Run(ctx, p.lead) })
 
 	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Commands: desk, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
-		Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
+		Outlook: p.watch.Of, Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
 	served := make(chan error, 1)
 	loops.Go(func() { served <- httpx.ServeListener(ctx, l, server.Handler()) })
 	select {

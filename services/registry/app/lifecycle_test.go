@@ -1,11 +1,19 @@
 package app_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
 )
 
 const inactive = `{"topic":"orders","name":"a","runtime":"python","callback":"callback:handle","activate":false}`
@@ -73,5 +81,87 @@ func TestAStopForAnOlderETagIsRefused(t *testing.T) {
 	r.want(400, "POST", "/v1/agents/orders/a/start?reason="+fmt.Sprintf("%0501d", 1), "")
 	if c := r.want(200, "POST", "/v1/agents", agent); c["action"] != "resume" {
 		t.Errorf("registering starts a stopped agent: %v", c)
+	}
+}
+
+func TestWhatRetentionWillRemoveIsToldBefore(t *testing.T) {
+	r := start(t, configuration(t))
+	r.want(201, "POST", "/v1/agents", agent)
+	cl, err := kgo.NewClient(append(r.opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	week := 7 * 24 * time.Hour
+	value := strconv.FormatInt(week.Milliseconds(), 10)
+	if _, err := adm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "retention.ms", Value: &value}}, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	var at kadm.Offsets
+	at.AddOffset("orders", 0, 1, -1)
+	if err := adm.CommitAllOffsets(t.Context(), r.cfg.Kafka.Names().Group("orders", "a"), at); err != nil {
+		t.Fatal(err)
+	}
+	oldest := time.Now().Add(-week * 9 / 10).UTC().Truncate(time.Second)
+	err = cl.ProduceSync(t.Context(), &kgo.Record{Topic: "orders", Value: []byte("passed"), Timestamp: oldest.Add(-time.Hour)},
+		&kgo.Record{Topic: "orders", Value: []byte("oldest"), Timestamp: oldest}, &kgo.Record{Topic: "orders", Value: []byte("later"), Timestamp: time.Now()}).FirstErr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor("the outlook", func() bool { return r.want(200, "GET", "/v1/agents/orders/a", "")["expires_at"] != nil })
+	if a := r.want(200, "GET", "/v1/agents/orders/a", ""); a["oldest_waiting_at"] != oldest.Format(time.RFC3339) || a["expires_at"] != oldest.Add(week).Format(time.RFC3339) {
+		t.Errorf("%v %v", a["oldest_waiting_at"], a["expires_at"])
+	}
+	alerts := func() (out []any) {
+		_, h := r.do("GET", "/health", "")
+		all, _ := h["alerts"].([]any)
+		for _, a := range all {
+			if a.(map[string]any)["kind"] == "retention_near" {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
+	r.waitFor("the alert", func() bool { return len(alerts()) == 1 })
+	at.AddOffset("orders", 0, 3, -1)
+	if err := adm.CommitAllOffsets(t.Context(), r.cfg.Kafka.Names().Group("orders", "a"), at); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor("its end", func() bool {
+		return len(alerts()) == 0 && r.want(200, "GET", "/v1/agents/orders/a", "")["expires_at"] == nil
+	})
+}
+
+func TestWhatRetentionTookIsInTheAgentsHistoryOnce(t *testing.T) {
+	r := start(t, configuration(t))
+	r.want(201, "POST", "/v1/agents", agent)
+	lost := func(first, next int64) *kgo.Record {
+		value, err := json.Marshal(status.Lost{Event: status.EventLost, Topic: "orders", AgentName: "a", TopicID: "u", Partition: 2, From: first, To: next, Timestamp: 1.7e9})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &kgo.Record{Topic: r.cfg.Kafka.Names().Status(), Key: []byte("orders/a"), Value: value}
+	}
+	r.produce(lost(10, 25), lost(10, 25), lost(40, 40))
+	r.waitFor("the range", func() bool { return r.want(200, "GET", "/v1/agents/orders/a", "")["lost"] != nil })
+	r.produce(lost(10, 25), lost(-1, 60))
+	r.waitFor("the second", func() bool { return len(r.want(200, "GET", "/v1/agents/orders/a", "")["lost"].([]any)) == 2 })
+	for _, l := range r.want(200, "GET", "/v1/agents/orders/a", "")["lost"].([]any) {
+		if l := l.(map[string]any); l["partition"] != 2.0 || l["last"] != 24.0 && l["last"] != 59.0 || l["last"] == 24.0 && l["first"] != 10.0 || l["last"] == 59.0 && l["first"] != nil {
+			t.Errorf("%v", l)
+		}
+	}
+	said := 0
+	for _, m := range r.want(200, "GET", "/v1/agents/orders/a/history", "")["items"].([]any) {
+		if m := m.(map[string]any); m["action"] == "events_lost" {
+			said++
+			if m["phase"] != "active" || m["generation"] != 1.0 || !strings.Contains(m["reason"].(string), "of partition 2") {
+				t.Errorf("%v", m)
+			}
+		}
+	}
+	if said != 2 {
+		t.Errorf("%d lines of the history tell of a loss", said)
 	}
 }

@@ -92,15 +92,19 @@ func every(ctx context.Context, interval time.Duration, work func()) {
 // keeper keeps the positions of all groups beside Kafka.
 func (p *parts) keeper() *positions.Keeper {
 	return &positions.Keeper{DB: p.db, Client: p.client, Opts: p.opts, Names: p.cfg.Kafka.Names(), Tiers: p.cfg.Kafka.RetryTiers, Logger: p.cfg.Logger,
-		Agents: func(ctx context.Context) ([]*spec.Agent, error) {
-			rows, err := p.store.List(ctx, agents.Filter{Limit: 100_000, Deleted: true})
-			out := make([]*spec.Agent, len(rows))
-			for i, r := range rows {
-				out[i] = r.Agent
-			}
-			return out, err
-		},
-		Mark: p.store.Kept}
+		Agents: func(ctx context.Context) ([]*spec.Agent, error) { return p.agents(ctx, agents.Filter{Deleted: true}) },
+		Mark:   p.store.Kept}
+}
+
+// agents lists all agents that a filter selects.
+func (p *parts) agents(ctx context.Context, f agents.Filter) ([]*spec.Agent, error) {
+	f.Limit = 100_000
+	rows, err := p.store.List(ctx, f)
+	out := make([]*spec.Agent, len(rows))
+	for i, r := range rows {
+		out[i] = r.Agent
+	}
+	return out, err
 }
 
 // judge moves agents to error that no live worker can run, and notes what dispatchers have deleted.

@@ -185,8 +185,11 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 	room := k.roomFor(a)
 	lane := &Lane{
 		names: k.env.Names, agent: a, node: k.env.Node, room: room, logger: k.env.Logger,
-		mend:     func(ctx context.Context) error { return k.taskTopic(ctx, a) },
-		alert:    func(kind, message string) { k.env.Reporter.Alert(a.Topic, a.Name, kind, message) },
+		mend:  func(ctx context.Context) error { return k.taskTopic(ctx, a) },
+		alert: func(kind, message string) { k.env.Reporter.Alert(a.Topic, a.Name, kind, message) },
+		lost: func(p int32, from, to int64) {
+			k.env.Reporter.Send(a.Ref(), status.Lost{Event: status.EventLost, Topic: a.Topic, AgentName: a.Name, TopicID: topicIDText(id), Partition: p, From: from, To: to, Timestamp: status.Seconds(time.Now())})
+		},
 		assigned: make(map[int32]bool), refused: make(map[recordID]refusal),
 	}
 	lane.Follow(a)

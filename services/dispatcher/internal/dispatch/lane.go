@@ -39,6 +39,7 @@ type Lane struct {
 	// mend makes the task topic fit after a refusal; alert tells people.
 	mend   func(ctx context.Context) error
 	alert  func(kind, message string)
+	lost   func(p int32, from, to int64) // records what retention took
 	logger *slog.Logger
 
 	places []int32 // scratch of Take
@@ -172,9 +173,10 @@ func aboutTheRecord(err error) bool {
 	return false
 }
 
-// Overtaken alerts people to the exact range.
+// Overtaken alerts people to the exact range, and has it recorded.
 func (l *Lane) Overtaken(p int32, from, to int64) {
 	l.alert("records_lost", lostRange(l.agent.Topic, p, from, to))
+	l.lost(p, from, to)
 }
 
 // Assigned learns the topic's id, which is part of a task's origin.

@@ -127,13 +127,17 @@ func (c *command) describe(a client.Agent) {
 	}
 	c.facts("Agent", a.Topic+"/"+a.Name, "Description", description, "Phase", phase(a), "Version", a.Version, "Tags", strings.Join(a.Tags, ", "),
 		"Runtime", a.Runtime, "Runs", runs(a), "Directory", a.Dir, "Workers", number(a.Workers), "Instances", number(a.Instances),
-		"Running", number(a.Running), "Waiting", number(a.Waiting), "Lag", maybe(a.Lag), "Attention", missing,
+		"Running", number(a.Running), "Waiting", number(a.Waiting), "Lag", maybe(a.Lag), "Oldest waiting", moment(a.OldestWaitingAt), "Expires", moment(a.ExpiresAt),
+		"Removed by retention", orNone(a.Overtaken), "Attention", missing,
 		"Retries", fmt.Sprintf("%d, after %s", a.Config.MaxRetries, strings.Join(a.Config.RetryDelays, ", ")),
 		"Ordering", a.Config.Ordering, "Concurrency", number(a.Config.Concurrency), "Partitions", number(a.Partitions),
 		"Registered", moment(&a.RegisteredAt), "Generation", number(a.Generation), "Terminated", moment(a.TerminatedAt))
 	if c.wide() {
 		c.facts("Id", a.Id, "Type", a.Type, "Dead letters kept", yesNo(a.Config.DLQEnabled), "Request timeout", seconds(a.Process.RequestTimeout),
 			"Restart policy", a.Process.RestartPolicy, "Environment", strings.Join(sorted(a.Env), ", "), "Created", moment(&a.CreatedAt), "Updated", moment(&a.UpdatedAt))
+	}
+	for _, l := range a.Lost {
+		c.facts("Lost", lostRange(l))
 	}
 	if a.Cause != nil {
 		c.facts("Error", a.Cause.Type+": "+a.Cause.Message, "Remedy", a.Cause.Remediation)
@@ -146,6 +150,22 @@ func (c *command) describe(a client.Agent) {
 		}
 		c.facts("On "+p.Node, line, "Remedy", remedy)
 	}
+}
+
+// orNone is a number, or "" for 0.
+func orNone(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return number(n)
+}
+
+// lostRange says what retention removed before it was consumed.
+func lostRange(l client.LostRange) string {
+	if l.First == nil {
+		return fmt.Sprintf("partition %d, up to offset %d, found %s", l.Partition, l.Last, moment(&l.At))
+	}
+	return fmt.Sprintf("%d events, partition %d, offsets %d to %d, found %s", l.Last-*l.First+1, l.Partition, *l.First, l.Last, moment(&l.At))
 }
 
 // destruction are the flags of what deletes.

@@ -39,6 +39,7 @@ type batch struct {
 	alerts  map[string]status.Alert
 	counts  counts // of all heartbeats
 	lines   []status.LogLine
+	lost    []status.Lost
 }
 
 // Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
@@ -103,6 +104,11 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 	if err := storeDispatched(ctx, tx, b.counts); err != nil {
 		return fmt.Errorf("store counts of dispatched tasks: %w", err)
 	}
+	for _, l := range b.lost {
+		if err := storeLost(ctx, tx, l); err != nil {
+			return fmt.Errorf("store lost events of %s/%s: %w", l.Topic, l.AgentName, err)
+		}
+	}
 	if err := storeLines(ctx, tx, b.lines); err != nil {
 		return fmt.Errorf("store lines of agents' logs: %w", err)
 	}
@@ -131,6 +137,11 @@ func collect(records []*kgo.Record) batch {
 			keep(value, b.alerts, func(a status.Alert) string {
 				return strings.Join([]string{a.Topic, a.AgentName, a.Kind, a.Subject}, "\x00")
 			})
+		case status.EventLost:
+			var l status.Lost
+			if json.Unmarshal(value, &l) == nil && l.From < l.To {
+				b.lost = append(b.lost, l)
+			}
 		case status.EventLog:
 			var l status.LogLine
 			if json.Unmarshal(value, &l) == nil {
@@ -268,12 +279,13 @@ func (s Store) Missing(ctx context.Context, live View) ([]Node, error) {
 	return out, nil
 }
 
-// Prune forgets instances and nodes that weren't heard of for a day, the alerts of agents that are deleted, and lines of
+// Prune forgets instances and nodes that weren't heard of for a day, alerts of a loss that is a day old, the alerts of agents that are deleted, and lines of
 // logs that there is no room for.
 func (s Store) Prune(ctx context.Context, now time.Time) error {
 	for _, statement := range []string{
 		`DELETE FROM instances WHERE updated_at < $1`,
 		`DELETE FROM nodes WHERE last_seen_at < $1`,
+		`DELETE FROM alerts WHERE kind = 'records_lost' AND updated_at < $1`, // what was lost stays in the agent's history
 		`DELETE FROM alerts a USING agents g WHERE g.topic = a.topic AND g.name = a.name AND g.phase = 'terminated' AND a.updated_at < $1`,
 	} {
 		if _, err := s.DB.ExecContext(ctx, statement, now.Add(-keepReports)); err != nil {

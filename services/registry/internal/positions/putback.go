@@ -112,12 +112,19 @@ func (b *back) group(ctx context.Context, s seen) error {
 	return nil
 }
 
-// copyOf is what is kept of a group; a partition that isn't, of a group without a copy, stands at its log's start.
+// copyOf is what is kept of a group; a partition that isn't, of a group without a copy, stands at its log's start. What was
+// trimmed from a topic of Reeve's own was done with.
 func (k *Keeper) copyOf(s seen, bounds map[int32]peek.Bounds) map[int32]position {
-	if c := k.kept[s.name]; c != nil && c.topicID == s.topicID && c.life == s.life() {
-		return maps.Clone(c.at)
-	}
 	at := map[int32]position{}
+	if c := k.kept[s.name]; c != nil && c.topicID == s.topicID && c.life == s.life() {
+		for p, from := range c.at {
+			if start := bounds[p].Start; from.Next < start && (s.agent == nil || s.work) {
+				from = position{start, moved(from, start)}
+			}
+			at[p] = from
+		}
+		return at
+	}
 	for p, b := range bounds {
 		at[p] = position{Next: b.Start}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/services/registry/internal/peek"
 )
 
 var topicID = [16]byte{1, 2, 3}
@@ -151,6 +152,20 @@ func TestForgottenIsWhatHadAPositionOnThisVeryTopic(t *testing.T) {
 		if got := c.s.forgotten(c.old); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
+	}
+}
+
+func TestWhatWasTrimmedFromATaskTopicIsNotCalledLost(t *testing.T) {
+	from := at(10, offsets.Metadata{Node: "s0", Reserved: 20})
+	k := Keeper{kept: map[string]*copied{"g": {topicID: "A", at: map[int32]position{0: from, 1: from}}}}
+	s := seen{group: group{name: "g", agent: agentOf(0, "", "A"), work: true}, topicID: "A"}
+	got := k.copyOf(s, map[int32]peek.Bounds{0: {Start: 15, End: 15}, 1: {Start: 3, End: 40}})
+	if m := decoded(t, got[0]); got[0].Next != 15 || m.Node != "s0" || m.Reserved != 20 || got[1] != from {
+		t.Errorf("%+v", got)
+	}
+	s.work = false
+	if got = k.copyOf(s, map[int32]peek.Bounds{0: {Start: 15, End: 15}}); got[0] != from {
+		t.Errorf("what retention took from a user topic is lost, and the position says %+v", got[0])
 	}
 }
 

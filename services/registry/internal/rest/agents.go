@@ -43,7 +43,9 @@ func (s *Server) ListAgents(ctx context.Context, r api.ListAgentsRequestObject) 
 	}
 	for _, row := range rows {
 		of := all[row.Ref()]
-		out.Items = append(out.Items, agentOf(row, live.Agents[row.Ref()], &of))
+		a := agentOf(row, live.Agents[row.Ref()], &of)
+		s.outlook(&a)
+		out.Items = append(out.Items, a)
 	}
 	return out, nil
 }
@@ -67,7 +69,26 @@ func (s *Server) oneAgent(ctx context.Context, topic, name string) (api.Agent, e
 		return api.Agent{}, err
 	}
 	of := all[row.Ref()]
-	return agentOf(row, s.live(row.Ref()), &of), nil
+	a := agentOf(row, s.live(row.Ref()), &of)
+	s.outlook(&a)
+	lost, err := s.Reports.LostOf(ctx, topic, name)
+	if err != nil {
+		return api.Agent{}, err
+	}
+	for _, l := range lost {
+		r := api.LostRange{Partition: l.Partition, Last: l.Next - 1, At: l.At.UTC()}
+		if l.First >= 0 {
+			r.First = &l.First
+		}
+		a.Lost = append(a.Lost, r)
+	}
+	return a, nil
+}
+
+// outlook adds what retention will do to the events that wait.
+func (s *Server) outlook(a *api.Agent) {
+	o := s.Outlook(a.Topic + "/" + a.Name)
+	a.OldestWaitingAt, a.ExpiresAt, a.Overtaken = utc(o.OldestAt), utc(o.ExpiresAt), o.Gone
 }
 
 // RegisterAgent registers what the body says.

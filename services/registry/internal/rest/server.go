@@ -31,6 +31,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
+	"github.com/reeve-run/reeve/services/registry/internal/retention"
 	"github.com/reeve-run/reeve/services/registry/internal/settings"
 )
 
@@ -51,6 +52,8 @@ type Server struct {
 	Commands *commands.Desk
 	Names    topics.Names
 	Node     string // the registry's own
+	// Outlook says what retention will do to the events that wait for an agent, by topic/name.
+	Outlook  func(ref string) retention.Outlook
 	Health   func(ctx context.Context) (health.Inputs, health.Report)
 	Ready    func() error
 	Gatherer prometheus.Gatherer
