@@ -30,6 +30,7 @@ const (
 	version1   = 1
 	version2   = 2 // version 1 and Passed
 	version3   = 3 // version 2 and what entries keep of a task's attempts
+	version4   = 4 // version 2 with Far in place of Settled
 	flagClean  = 1
 	flagStrict = 2
 	flagSince  = 4
@@ -50,6 +51,9 @@ type Metadata struct {
 	Passed   Count
 	Entries  []Entry // ascending by offset, all in [L, L+Window)
 	Settled  Set     // relative to L
+	// Far is what is settled of a topic that isn't worked through in order, however far beyond L: of dead letters. It takes
+	// the place of Settled, and may make the metadata too long; see Fits.
+	Far Runs
 }
 
 // Count is how many records were passed on since a time. It rides with the commits that pass them on, so it is exact, and
@@ -114,8 +118,11 @@ func (m *Metadata) Encode(l int64) string {
 // append writes the bytes, as version 3 where entries keep something.
 func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 	b = append(b, version1, 0)
-	counts := m.Passed.Since > 0 || kept
+	far := len(m.Far) > 0 && !kept // of dead letters no attempts are kept
+	counts := m.Passed.Since > 0 || kept || far
 	switch {
+	case far:
+		b[0] = version4
 	case kept:
 		b[0] = version3
 	case counts:
@@ -156,8 +163,14 @@ func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 			b = e.append(b, since)
 		}
 	}
+	if far {
+		return m.Far.append(b, l)
+	}
 	return m.Settled.append(b)
 }
+
+// Fits reports whether Kafka takes an encoded Metadata. All do but those whose Far is scattered over very much.
+func Fits(encoded string) bool { return len(encoded) <= MaxBytes }
 
 // append writes what an entry keeps: 0, or one more than the counts, then the time where times are written.
 func (e *Entry) append(b []byte, since bool) []byte {
@@ -242,8 +255,8 @@ func Decode(l int64, s string) (Metadata, error) {
 	}
 	d := decoder{b: b}
 	v := d.byte()
-	if v < version1 || v > version3 {
-		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrFormat, v, version1, version3)
+	if v < version1 || v > version4 {
+		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrFormat, v, version1, version4)
 	}
 	flags := d.byte()
 	m.Clean, m.Strict = flags&flagClean != 0, flags&flagStrict != 0
@@ -255,7 +268,11 @@ func Decode(l int64, s string) (Metadata, error) {
 		m.Passed = Count{Since: int64(d.upTo(1 << 62)), N: int64(d.upTo(1 << 62))}
 	}
 	m.Entries = d.entries(l, v == version3, flags&flagSince != 0)
-	m.Settled = d.set()
+	if v == version4 {
+		m.Far = d.runs(l)
+	} else {
+		m.Settled = d.set()
+	}
 	if d.failed {
 		return Metadata{}, fmt.Errorf("%w: damaged", ErrFormat)
 	}
@@ -376,6 +393,7 @@ func (d *decoder) set() Set {
 
 // From is what metadata written for a commit at l says of the part from a later offset on.
 func (m Metadata) From(l, offset int64) Metadata {
+	m.Far = m.Far.from(offset)
 	settled := m.Settled
 	m.Settled, m.Entries = nil, slices.DeleteFunc(slices.Clone(m.Entries), func(e Entry) bool { return e.Offset < offset })
 	for i := offset - l; i < int64(len(settled))*64; i++ {
