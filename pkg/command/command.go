@@ -35,6 +35,10 @@ const (
 	Cancel Verb = "cancel"
 	// Retry runs a task at once that waits for a retry, or opens the next round of a finished one: Task, Round.
 	Retry Verb = "retry"
+	// Redrive sends dead letters to their agent once more: Task or Dead.All or Dead.Fingerprint.
+	Redrive Verb = "redrive"
+	// Purge deletes dead letters: the same.
+	Purge Verb = "purge"
 	// Done says that the command with its ID is carried out. It is no command, and no Handler gets it.
 	Done Verb = "done"
 )
@@ -42,7 +46,7 @@ const (
 // known reports whether a verb is one that this version knows.
 func known(v Verb) bool {
 	switch v {
-	case Cancel, Retry, Done:
+	case Cancel, Retry, Redrive, Purge, Done:
 		return true
 	}
 	return false
@@ -58,7 +62,9 @@ type Command struct {
 	// where that is known.
 	Task string `json:"task,omitempty"`
 	// Round is that of the task: how often it was redriven. A task in a later round isn't meant.
-	Round   int       `json:"round,omitempty"`
+	Round int `json:"round,omitempty"`
+	// Dead says which dead letters are meant, in place of Task or beside it.
+	Dead    *Dead     `json:"dead,omitempty"`
 	Actor   string    `json:"actor"` // who asks
 	Reason  string    `json:"reason,omitempty"`
 	At      time.Time `json:"at"`
@@ -81,6 +87,38 @@ func (c Command) Check() error {
 		return errors.New("it doesn't say from when to when it counts")
 	case c.Expires.Sub(c.At) > MaxLife:
 		return fmt.Errorf("it is to live for %s, which is more than %s", c.Expires.Sub(c.At), MaxLife)
+	case c.Verb == Redrive || c.Verb == Purge:
+		return c.checkDead()
+	}
+	return nil
+}
+
+// Dead says which dead letters of an agent a command means.
+type Dead struct {
+	// All of them, or those with this fingerprint of their failure, or that of the command's Task.
+	All         bool   `json:"all,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// Ends are the ends of the dead-letter topic's partitions when it was asked for, and TopicID is the topic's UUID, as
+	// Kafka's tools write it. What has come later isn't meant, so the command may be carried out any number of times.
+	Ends    map[int32]int64 `json:"ends"`
+	TopicID string          `json:"topic_id,omitempty"`
+	// Force redrives also tasks that have come back dead too often.
+	Force bool `json:"force,omitempty"`
+}
+
+// checkDead reports why it isn't clear which dead letters are meant.
+func (c Command) checkDead() error {
+	if c.Dead == nil || len(c.Dead.Ends) == 0 {
+		return errors.New("it doesn't say which dead letters had come by then")
+	}
+	n := 0
+	for _, given := range []bool{c.Task != "", c.Dead.Fingerprint != "", c.Dead.All} {
+		if given {
+			n++
+		}
+	}
+	if n != 1 {
+		return fmt.Errorf("it names dead letters in %d ways of task, fingerprint and all: one is needed", n)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,42 @@ func TestACommandIsReadAsItWasWritten(t *testing.T) {
 	}
 	if got, err := Decode(r); err != nil || got != c {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestACommandAboutDeadLettersSaysWhichOnce(t *testing.T) {
+	ends := map[int32]int64{0: 7}
+	for _, c := range []struct {
+		task string
+		dead *Dead
+		says string
+	}{
+		{"", &Dead{All: true, Ends: ends}, ""},
+		{"", &Dead{Fingerprint: "f", Ends: ends, Force: true}, ""},
+		{"orders/0/1", &Dead{Ends: ends}, ""},
+		{"orders/0/1", &Dead{All: true, Ends: ends}, "in 2 ways"},
+		{"", &Dead{Ends: ends}, "in 0 ways"},
+		{"", &Dead{All: true}, "had come by then"},
+		{"orders/0/1", nil, "had come by then"},
+	} {
+		for _, verb := range []Verb{Redrive, Purge} {
+			x := cancelOf("1", time.Now(), time.Minute)
+			x.Verb, x.Task, x.Dead = verb, c.task, c.dead
+			r, err := x.Record(topics.Names{})
+			if c.says != "" {
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%+v: %v, want %q", c, err, c.says)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%+v: %v", c, err)
+				continue
+			}
+			if got, err := Decode(r); err != nil || !maps.Equal(got.Dead.Ends, ends) || got.Dead.Force != c.dead.Force {
+				t.Errorf("%+v, %v", got, err)
+			}
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	EventLost        = "events_lost"
 	EventCommand     = "command_result"
 	EventProgress    = "task_progress"
+	EventDLQOrder    = "dlq_order"
 )
 
 // StateChange says that an instance changed its state. Timestamp is float Unix seconds, in all records.
@@ -180,6 +181,35 @@ const (
 	CommandAccepted = "accepted"
 	CommandDone     = "done"
 	CommandRefused  = "refused"
+)
+
+// DLQOrder says how far a redrive or a purge of an agent's dead letters has come: at its beginning, a few times a second while
+// it goes on, and at its end.
+type DLQOrder struct {
+	Event     string `json:"event"` // dlq_order
+	Topic     string `json:"topic"`
+	AgentName string `json:"agent_name"`
+	ID        string `json:"id"`   // the command's
+	Verb      string `json:"verb"` // redrive, purge
+	// State is waiting (it can't go on now; Reason says why), running, or for good: done, stopped (by itself, where tasks
+	// came back dead; Reason says which), refused (nothing was done).
+	State     string  `json:"state"`
+	Reason    string  `json:"reason,omitempty"`
+	Moved     int64   `json:"moved"`     // dead letters that were redriven or purged
+	Completed int64   `json:"completed"` // of the redriven tasks
+	CameBack  int64   `json:"came_back"` // dead once more
+	Kept      int64   `json:"kept"`      // left where they are, because others of their failure came back, or nobody takes them
+	Guarded   int64   `json:"guarded"`   // left, because they came back too often before
+	Timestamp float64 `json:"timestamp"`
+}
+
+// States of DLQOrder.
+const (
+	OrderWaiting = "waiting"
+	OrderRunning = "running"
+	OrderDone    = "done"
+	OrderStopped = "stopped"
+	OrderRefused = "refused"
 )
 
 // States of AgentReport.
