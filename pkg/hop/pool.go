@@ -35,6 +35,9 @@ func PartitionOf(what []byte) int32 {
 	return -2 - int32(h.Sum32()>>2)
 }
 
+// Among is the partition that PartitionOf of something comes to where the topic has n.
+func Among(partition int32, n int) int32 { return int32(int(-2-partition) % n) }
+
 // PoolConfig configures a Pool. Service and Node are required.
 type PoolConfig struct {
 	Opts          []kgo.Opt
@@ -416,7 +419,7 @@ func (t *topicPartitioner) Partition(r *kgo.Record, n int) int {
 	case r.Partition >= 0:
 		return int(r.Partition) // beyond the topic's partitions kgo fails the record
 	case r.Partition != AnyPartition:
-		return int(-2-r.Partition) % n
+		return int(Among(r.Partition, n))
 	}
 	return t.keyed.Partition(r, n)
 }

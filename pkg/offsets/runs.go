@@ -47,19 +47,6 @@ func (rs Runs) Add(from, to int64) Runs {
 	return append(out, rs[j:]...)
 }
 
-// Within counts the offsets of [from, to) that are in the runs.
-func (rs Runs) Within(from, to int64) int64 {
-	var n int64
-	for _, r := range rs {
-		n += max(0, min(r.To, to)-max(r.From, from))
-	}
-	return n
-}
-
-// Settle is what a commit at l with runs beyond it says once a range is settled too: where it is committed, and what is
-// settled beyond that.
-func (rs Runs) Settle(l, from, to int64) (int64, Runs) { return rs.Add(from, to).above(l) }
-
 // above cuts off what lies below l, and moves l behind the range that it lies in.
 func (rs Runs) above(l int64) (int64, Runs) {
 	for len(rs) > 0 && rs[0].From <= l {

@@ -13,15 +13,15 @@ func TestRunsAgreeWithASetOfOffsets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		low := rapid.Int64Range(0, 50).Draw(t, "low")
 		model := map[int64]bool{}
-		var rs Runs
+		l := Ledger{Low: low}
 		at := low
 		for range rapid.IntRange(0, 30).Draw(t, "steps") {
 			from := at + rapid.Int64Range(0, 80).Draw(t, "from")
 			to := from + rapid.Int64Range(0, 6).Draw(t, "length")
-			before := slices.Clone(rs)
-			next, settled := rs.Settle(at, from, to)
-			if !slices.Equal(before, rs) {
-				t.Fatalf("what was before has changed: %v, %v", before, rs)
+			before := slices.Clone(l.Settled)
+			next := l.Settle(from, to)
+			if !slices.Equal(before, l.Settled) {
+				t.Fatalf("what was before has changed: %v, %v", before, l.Settled)
 			}
 			for o := from; o < to; o++ {
 				model[o] = true
@@ -29,26 +29,27 @@ func TestRunsAgreeWithASetOfOffsets(t *testing.T) {
 			for model[at] {
 				at++
 			}
-			if next != at {
-				t.Fatalf("committed at %d, want %d", next, at)
+			if next.Low != at {
+				t.Fatalf("committed at %d, want %d", next.Low, at)
 			}
-			rs = settled
+			l = next
 		}
+		rs := l.Settled
 		var n int64
 		for o := at; o < low+300; o++ {
-			if rs.Has(o) != model[o] {
+			if l.Open(o) == model[o] {
 				t.Fatalf("%d of %v: %v", o, rs, model[o])
 			}
-			if model[o] {
+			if !model[o] {
 				n++
 			}
 		}
-		if rs.Within(at, low+300) != n {
-			t.Fatalf("%v counts %d, want %d", rs, rs.Within(at, low+300), n)
+		if l.Within(low, low+300) != n || l.Within(at, low+300) != n {
+			t.Fatalf("%v has %d open, want %d", rs, l.Within(low, low+300), n)
 		}
 		m := Metadata{Node: "n", Far: rs}
 		got, err := Decode(at, m.Encode(at))
-		if err != nil || !slices.Equal(got.Far, rs) {
+		if err != nil || !slices.Equal(got.Far, rs) || LedgerAt(at, got).Low != at {
 			t.Fatalf("%v became %v, %v", rs, got.Far, err)
 		}
 		cut := got.From(at, at+40)

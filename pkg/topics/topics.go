@@ -66,6 +66,12 @@ func (n Names) WorkGroup(topic, agent string) string {
 // RetryGroup is the group that dispatchers join on a retry tier's topic.
 func (n Names) RetryGroup(tier time.Duration) string { return n.Retry(tier) }
 
+// DLQGroup is the group whose committed offset says which of an agent's dead letters are still open. No topic and no agent
+// has a slash in its name, so it is nobody else's.
+func (n Names) DLQGroup(topic, agent string) string {
+	return n.prefix() + ".dlq/" + topic + "/" + agent
+}
+
 // NodeGroup is the group that holds a node's name, with that node as its only member. No topic and no agent has a slash in
 // its name, so it is nobody else's.
 func (n Names) NodeGroup(service, node string) string {

@@ -69,6 +69,34 @@ func TestRoomIsTheBoundLessWhatIsUnsettledAndRouted(t *testing.T) {
 	}
 }
 
+func TestAPlaceIsUsedUntilTheNextLook(t *testing.T) {
+	r := NewRoom(2)
+	for range Bound {
+		if p, ok := r.Place(1); p != 1 || !ok {
+			t.Fatal("no place on partition 1")
+		}
+	}
+	if _, ok := r.Place(1); ok {
+		t.Error("the bound isn't kept")
+	}
+	if _, ok := r.Reserve(1); ok {
+		t.Error("the lane doesn't count it")
+	}
+	for range 10 {
+		if p, ok := r.Place(-1); p != 0 || !ok {
+			t.Errorf("what may go anywhere went to %d, %v", p, ok)
+		}
+	}
+	r.Ended(false)
+	if _, ok := r.Place(1); ok {
+		t.Error("the end of another's transaction gave it back")
+	}
+	r.Look()([]int64{0, 0})
+	if _, ok := r.Place(1); !ok {
+		t.Error("a look doesn't count")
+	}
+}
+
 // A small transaction touches one task partition, a large one all of them evenly.
 func TestRecordsThatMayGoAnywhereAreSpreadByTransactions(t *testing.T) {
 	for _, batch := range []int{1, 10, 500} {

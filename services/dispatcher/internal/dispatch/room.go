@@ -15,6 +15,7 @@ type Room struct {
 	seen      []int64 // of routed, when the last look began
 	next      int     // the partition of records that may go anywhere
 	streak    int     // records that went there one after the other
+	spread    uint32  // partitions that Place has gone round
 	full      bool    // a place was asked for in vain since the last look
 	brisk     bool    // the last look found that many tasks had been settled
 	looked    bool
@@ -63,17 +64,42 @@ func (r *Room) Reserve(want int32) (p int32, ok bool) {
 	return int32(r.next), ok
 }
 
+// Place takes a place for a record that somebody else than the lane writes, as Reserve has it. It counts as used until the
+// next look, whether the record is written or not.
+func (r *Room) Place(want int32) (p int32, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for range r.routed {
+		p = want
+		if want < 0 {
+			p = int32(r.spread % uint32(len(r.routed)))
+			r.spread++
+		}
+		if r.free(int(p)) {
+			r.routed[p]++
+			return p, true
+		}
+		if want >= 0 {
+			break
+		}
+	}
+	r.full = true
+	return p, false
+}
+
 // turn gives the next partition its turn.
 func (r *Room) turn() { r.next, r.streak = (r.next+1)%len(r.routed), 0 }
 
 func (r *Room) take(p int) bool {
-	if r.unsettled[p]+r.reserved[p]+r.routed[p]-r.seen[p] >= Bound {
+	if !r.free(p) {
 		r.full = true
 		return false
 	}
 	r.reserved[p]++
 	return true
 }
+
+func (r *Room) free(p int) bool { return r.unsettled[p]+r.reserved[p]+r.routed[p]-r.seen[p] < Bound }
 
 // Ended says what became of the reserved places: used by a transaction that was committed, or free again.
 func (r *Room) Ended(committed bool) {

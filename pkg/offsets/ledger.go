@@ -1,0 +1,35 @@
+package offsets
+
+// Ledger is what is settled of a partition that is worked through in any order, such as dead letters that people redrive and
+// purge as they like: everything below Low, and the runs beyond it. It is a value: settling gives another one.
+type Ledger struct {
+	Low     int64
+	Settled Runs
+}
+
+// LedgerAt is the ledger that a commit says.
+func LedgerAt(at int64, m Metadata) Ledger {
+	low, settled := m.Far.above(at)
+	return Ledger{low, settled}
+}
+
+// Open reports whether what stands at an offset isn't settled.
+func (l Ledger) Open(offset int64) bool { return offset >= l.Low && !l.Settled.Has(offset) }
+
+// Settle settles [from, to).
+func (l Ledger) Settle(from, to int64) Ledger {
+	low, settled := l.Settled.Add(max(from, l.Low), to).above(l.Low)
+	return Ledger{low, settled}
+}
+
+// Within counts the offsets of [from, to) that are open.
+func (l Ledger) Within(from, to int64) int64 {
+	if from = max(from, l.Low); from >= to {
+		return 0
+	}
+	n := to - from
+	for _, r := range l.Settled {
+		n -= max(0, min(r.To, to)-max(r.From, from))
+	}
+	return n
+}
