@@ -129,10 +129,10 @@ func (i Installation) dispatcher(users []string) []Right {
 		topic(s, i.Names.Control(), "follows the agents' desired state", Read),
 		topic(s, i.Names.Commands(), "carries out what people ask, and notes that it is done", Read, Write),
 		topic(s, i.Names.Status(), "reports, and finds who took over its name", Read, Write, Create),
-		topic(s, i.Names.Outcomes(), "settles what never ran", Write, DescribeConfigs, Create),
+		topic(s, i.Names.Outcomes(), "settles what never ran, and sees what becomes of redriven tasks", Read, Write, DescribeConfigs, Create),
 		prefixed(topic(s, i.below("retry."), "moves due retries, and trims behind them", Read, Delete, DescribeConfigs, Create, AlterConfigs)),
 		prefixed(topic(s, i.below("tasks."), "routes events, trims behind settled tasks, discards those of deleted agents", Read, Write, Delete, DescribeConfigs, Create, AlterConfigs)),
-		prefixed(topic(s, i.below("dlq."), "deletes it with the agent where that is asked for", Delete)),
+		prefixed(topic(s, i.below("dlq."), "redrives and purges dead letters, and deletes them with the agent where that is asked for", Read, Delete)),
 		{Service: s, Resource: OnGroup, Name: i.below(""), Prefixed: true, Operations: []string{Read, Delete}, Why: "consumes in the agents' groups, and deletes those of deleted agents"},
 		{Service: s, Resource: OnTxnID, Name: i.transactional(s), Prefixed: true, Operations: []string{Write}, Why: "moves events in transactions"},
 	}, ofUser(s, users, "consumes events", Read, DescribeConfigs)...)

@@ -45,7 +45,7 @@ func (i Installation) Topics() []Planned {
 		{Topic: ControlTopic(i.Names), WrittenBy: []string{config.Registry}, ReadBy: []string{config.Registry, config.Dispatcher, config.Supervisor, Worker}, CreatedBy: []string{config.Registry}},
 		{Topic: CommandsTopic(i.Names), WrittenBy: []string{config.Registry, config.Dispatcher}, ReadBy: []string{config.Dispatcher, config.Supervisor, Worker}, CreatedBy: []string{config.Registry}},
 		{Topic: StatusTopic(i.Names), WrittenBy: []string{config.Dispatcher, config.Supervisor, Worker}, ReadBy: []string{config.Registry}, CreatedBy: []string{config.Registry, config.Dispatcher, config.Supervisor}},
-		{Topic: OutcomesTopic(i.Names), WrittenBy: []string{config.Supervisor, Worker, config.Dispatcher}, ReadBy: []string{config.Registry}, CreatedBy: []string{config.Registry, config.Dispatcher, config.Supervisor}},
+		{Topic: OutcomesTopic(i.Names), WrittenBy: []string{config.Supervisor, Worker, config.Dispatcher}, ReadBy: []string{config.Registry, config.Dispatcher}, CreatedBy: []string{config.Registry, config.Dispatcher, config.Supervisor}},
 	}
 	for _, t := range RetryTopics(i.Names, i.Tiers) {
 		t.Configs[maxMessageBytes] = strconv.Itoa(DerivedMaxBytes(source))
@@ -54,7 +54,7 @@ func (i Installation) Topics() []Planned {
 	for _, a := range i.Agents {
 		out = append(out, Planned{Topic: TasksTopic(i.Names, a, source), Agent: a.Ref(), WrittenBy: []string{config.Dispatcher}, ReadBy: workersOf(a), CreatedBy: []string{config.Dispatcher}})
 		if a.Config.DLQEnabled {
-			out = append(out, Planned{Topic: DLQTopic(i.Names, a, source), Agent: a.Ref(), WrittenBy: workersOf(a), ReadBy: []string{config.Registry}, CreatedBy: workersOf(a)})
+			out = append(out, Planned{Topic: DLQTopic(i.Names, a, source), Agent: a.Ref(), WrittenBy: workersOf(a), ReadBy: []string{config.Registry, config.Dispatcher}, CreatedBy: workersOf(a)})
 		}
 	}
 	return out

@@ -1,8 +1,41 @@
 package dispatch
 
-import "github.com/reeve-run/reeve/pkg/command"
+import (
+	"context"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/services/dispatcher/internal/redrive"
+)
 
 // handlers are the commands that a dispatcher carries out, by verb.
 func (f *Fleet) handlers() map[command.Verb]command.Handler {
-	return map[command.Verb]command.Handler{}
+	return map[command.Verb]command.Handler{
+		command.Redrive: f.dead.Order,
+		command.Purge:   f.dead.Order,
+	}
+}
+
+// deadLetters makes what carries out orders about dead letters.
+func (f *Fleet) deadLetters() *redrive.Desks {
+	env := f.env
+	return redrive.NewDesks(redrive.Config{
+		Opts: env.Opts, Client: env.Client, Pool: env.Pool, Names: env.Names, Service: env.Service, Node: env.Node, Logger: env.Logger,
+		Agent: f.spec, Mend: f.mendTaskTopic, Leads: f.upkeep.leads,
+		Finished: func(id string) bool { return f.commands.Finished(id) },
+		Place: func(ref string, want int32) (int32, bool) {
+			k := f.keeper(ref)
+			if k == nil {
+				return 0, false
+			}
+			return k.Room().Place(want)
+		},
+		Report: func(o status.DLQOrder) { env.Reporter.Send(o.Topic+"/"+o.AgentName, o) },
+		Trim: func(ctx context.Context, topic string, below map[int32]int64) error {
+			err := kafka.Trim(ctx, env.Client, map[string]map[int32]int64{topic: below})
+			return env.Rights.Accept("delete redriven and purged dead letters from "+topic, "they are hidden, and stay until somebody grants Delete on it", err)
+		},
+		Fail: func(error) { f.fail(env.replaced(context.Background())) },
+	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/services/dispatcher/internal/redrive"
 )
 
 const (
@@ -35,6 +36,7 @@ type Fleet struct {
 	env      *Environment
 	upkeep   *upkeep
 	commands *command.Follower
+	dead     *redrive.Desks
 	ready    chan struct{}
 	fatal    chan error // the first counts
 
@@ -48,6 +50,7 @@ type Fleet struct {
 func NewFleet(env *Environment) *Fleet {
 	f := &Fleet{env: env, upkeep: newUpkeep(env), ready: make(chan struct{}), fatal: make(chan error, 1),
 		keepers: make(map[string]*Keeper)}
+	f.dead = f.deadLetters()
 	f.commands = command.NewFollower(command.Config{Opts: env.Opts, Names: env.Names, Handlers: f.handlers(), Logger: env.Logger})
 	return f
 }
@@ -83,6 +86,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 			f.fail(err)
 		}
 	})
+	parts.Go(func() { f.dead.Run(ctx) })
 	parts.Go(func() { f.looks(ctx) })
 	parts.Go(func() { f.heartbeats(ctx) })
 	parts.Go(func() { f.upkeep.run(ctx, f.specs) })

@@ -1,0 +1,446 @@
+package app
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// morgue is an agent's dead letters with all that is around them: somebody asks for redrives, and somebody runs the tasks.
+type morgue struct {
+	*world
+	a      *spec.Agent
+	dlq    string
+	manual *kgo.Client
+	states *reader
+
+	mu      sync.Mutex
+	runs    map[string]int // by value: how often the task was seen
+	failing func(value string) bool
+	gate    chan struct{} // where not nil, the worker goes on behind the first gateAt tasks once it is closed
+}
+
+const gateAt = 600
+
+func newMorgue(w *world, letters int) *morgue {
+	w.t.Helper()
+	a := agent("orders", "bill")
+	m := &morgue{world: w, a: a, dlq: w.names.DLQ("orders", "bill"), runs: map[string]int{}, failing: func(string) bool { return false }}
+	w.create(kafka.Topic{Name: "orders", Partitions: 1}, kafka.DLQTopic(w.names, a, kafka.DefaultMaxBytes), kafka.CommandsTopic(w.names), kafka.OutcomesTopic(w.names), kafka.StatusTopic(w.names), kafka.TasksTopic(w.names, a, kafka.DefaultMaxBytes))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.cfg.Kafka.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(cl.Close)
+	m.manual = cl
+	m.states = w.read(w.names.Status())
+	m.bury(0, letters)
+	w.desire(a)
+	return m
+}
+
+// failure is that of an event: three different ones.
+func failure(n int) string { return fmt.Sprintf("failure %c of %d", 'a'+n%3, n) }
+
+// bury dead-letters events, each in a transaction of its own: a marker stands behind each.
+func (m *morgue) bury(from, to int) {
+	m.t.Helper()
+	txn, err := kgo.NewClient(kgo.SeedBrokers(m.cfg.Kafka.Brokers...), kgo.TransactionalID("grave"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer txn.Close()
+	const chunk = 7
+	for ; from < to; from += chunk {
+		if err := txn.BeginTransaction(); err != nil {
+			m.t.Fatal(err)
+		}
+		for n := from; n < min(from+chunk, to); n++ {
+			txn.Produce(m.t.Context(), m.letter(n, 0), nil)
+		}
+		if err := txn.Flush(m.t.Context()); err != nil {
+			m.t.Fatal(err)
+		}
+		if err := txn.EndTransaction(m.t.Context(), kgo.TryCommit); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+func print(n int) string { return fmt.Sprintf("print-%c", 'a'+n%3) }
+
+func (m *morgue) letter(n, redrives int) *kgo.Record {
+	r := &kgo.Record{Topic: m.dlq, Key: fmt.Appendf(nil, "k%d", n%7), Value: fmt.Appendf(nil, `{"n":%d}`, n)}
+	for _, h := range [][2]string{{"mine", "\xff"}, {task.HeaderAgent, "orders/bill"}, {task.HeaderOrigin, fmt.Sprintf("orders/0/%d/u", n)}, {task.HeaderEvent, "17 e"},
+		{task.HeaderErrorClass, "network"}, {task.HeaderErrorMessage, failure(n)}, {task.HeaderErrorFingerprint, print(n)}, {task.HeaderAttempts, "4"},
+		{task.HeaderRedrives, fmt.Sprint(redrives)}} {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+	}
+	return r
+}
+
+// ask orders something of all dead letters that there are now.
+func (m *morgue) ask(id string, verb command.Verb, change func(*command.Command)) command.Command {
+	m.t.Helper()
+	ends, err := m.adm.ListCommittedOffsets(m.t.Context(), m.dlq)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	topics, err := m.adm.ListTopics(m.t.Context(), m.dlq)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	topicID := topics[m.dlq].ID
+	c := command.Command{ID: id, Verb: verb, Topic: "orders", Agent: "bill", Actor: "ann", At: time.Now(), Expires: time.Now().Add(time.Hour),
+		Dead: &command.Dead{Ends: map[int32]int64{0: ends[m.dlq][0].Offset}, TopicID: base64.RawURLEncoding.EncodeToString(topicID[:])}}
+	change(&c)
+	m.send(c)
+	return c
+}
+
+func (m *morgue) send(c command.Command) {
+	m.t.Helper()
+	r, err := c.Record(m.names)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.produce(r)
+}
+
+func all(c *command.Command) { c.Dead.All = true }
+
+// report waits until an order is in a state.
+func (m *morgue) report(id string, states ...string) status.DLQOrder {
+	m.t.Helper()
+	for began := time.Now(); ; {
+		for _, r := range m.states.next(1) {
+			if time.Since(began) > 40*time.Second {
+				m.t.Fatalf("waited in vain for the order %s to be %v", id, states)
+			}
+			var o status.DLQOrder
+			if json.Unmarshal(r.Value, &o) == nil && o.Event == status.EventDLQOrder && o.ID == id {
+				for _, s := range states {
+					if o.State == s {
+						return o
+					}
+				}
+			}
+		}
+	}
+}
+
+// run is a worker that settles what comes, until stop is called.
+func (m *morgue) run() (stop func()) {
+	tasks := m.read(m.names.Tasks("orders", "bill"))
+	ctx, cancel := context.WithCancel(m.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		for ctx.Err() == nil {
+			var outs []*kgo.Record
+			tasks.cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { outs = append(outs, m.settle(r)...) })
+			m.mu.Lock()
+			gate, n := m.gate, len(m.runs)
+			m.mu.Unlock()
+			if gate != nil && n >= gateAt {
+				select {
+				case <-gate:
+				case <-ctx.Done():
+				}
+			}
+			if len(outs) > 0 {
+				_ = m.manual.ProduceSync(context.Background(), outs...)
+			}
+		}
+	})
+	stop = func() { cancel(); running.Wait() }
+	m.t.Cleanup(stop)
+	return stop
+}
+
+func (m *morgue) settle(r *kgo.Record) []*kgo.Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.runs[string(r.Value)]++
+	dead := m.failing(string(r.Value))
+	out := &kgo.Record{Topic: m.names.Outcomes(), Partition: hop.Among(hop.PartitionOf([]byte("orders/bill")), 8)}
+	add := func(key, value string) {
+		out.Headers = append(out.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
+	}
+	for _, h := range []string{task.HeaderAgent, task.HeaderOrigin, task.HeaderRedrives} {
+		add(h, route.Header(r, h))
+	}
+	add(task.HeaderFinal, "true")
+	if !dead {
+		add(task.HeaderSettled, "done")
+		return []*kgo.Record{out}
+	}
+	var v struct{ N int }
+	_ = json.Unmarshal(r.Value, &v)
+	add(task.HeaderSettled, "dlq")
+	add(task.HeaderErrorClass, "network")
+	add(task.HeaderErrorMessage, failure(v.N))
+	return []*kgo.Record{out, m.letter(v.N, route.Redrives(r))}
+}
+
+// open gives the values of the dead letters that aren't settled.
+func (m *morgue) open() []string {
+	m.t.Helper()
+	ledger := m.ledger()
+	starts, err := m.adm.ListStartOffsets(m.t.Context(), m.dlq)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	ends, err := m.adm.ListEndOffsets(m.t.Context(), m.dlq)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	from, to := max(starts[m.dlq][0].Offset, ledger.Low), ends[m.dlq][0].Offset
+	if from >= to {
+		return nil
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(m.cfg.Kafka.Brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{m.dlq: {0: kgo.NewOffset().At(from)}}))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer cl.Close()
+	var out []string
+	for from < to {
+		cl.PollFetches(m.t.Context()).EachRecord(func(r *kgo.Record) {
+			from = r.Offset + 1
+			if !r.Attrs.IsControl() && ledger.Open(r.Offset) {
+				out = append(out, string(r.Value))
+			}
+		})
+	}
+	return out
+}
+
+func (m *morgue) ledger() offsets.Ledger {
+	m.t.Helper()
+	os, err := m.adm.FetchOffsets(kadm.RequireStable(m.t.Context()), m.names.DLQGroup("orders", "bill"))
+	if err != nil {
+		return offsets.Ledger{}
+	}
+	o, ok := os.Lookup(m.dlq, 0)
+	if !ok {
+		return offsets.Ledger{}
+	}
+	md, err := offsets.Decode(o.At, o.Metadata)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return offsets.LedgerAt(o.At, md)
+}
+
+// times checks how often the tasks of events were run.
+func (m *morgue) times(from, to int, want func(n int) int) {
+	m.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for n := from; n < to; n++ {
+		if got := m.runs[fmt.Sprintf(`{"n":%d}`, n)]; got != want(n) {
+			m.t.Errorf("event %d was run %d times, want %d", n, got, want(n))
+		}
+	}
+}
+
+func TestDeadLettersAreRedrivenOneByFingerprintAndAll(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 30)
+	w.start()
+	m.run()
+	m.ask("one", command.Redrive, func(c *command.Command) { c.Task = "orders/0/7" })
+	if o := m.report("one", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 1 || o.Completed != 1 {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 29 {
+		t.Errorf("%d are left", len(got))
+	}
+	first := m.ask("print", command.Redrive, func(c *command.Command) { c.Dead.Fingerprint = "print-b" })
+	if o := m.report("print", status.OrderDone); o.Moved != 9 || o.Completed != 9 { // 1 4 7 … 28, without the 7
+		t.Errorf("%+v", o)
+	}
+	m.times(0, 30, func(n int) int {
+		if n%3 == 1 {
+			return 1
+		}
+		return 0
+	})
+	again := first // two clicks
+	again.ID = "click"
+	m.send(again)
+	if o := m.report("click", status.OrderDone); o.Moved != 0 {
+		t.Errorf("%+v", o)
+	}
+	m.ask("all", command.Redrive, all)
+	if o := m.report("all", status.OrderDone); o.Moved != 20 || o.Completed != 20 {
+		t.Errorf("%+v", o)
+	}
+	m.times(0, 30, func(int) int { return 1 })
+	if got := m.open(); len(got) != 0 {
+		t.Errorf("%v are left", got)
+	}
+	w.until("Kafka's tools show no lag", func() bool { return w.lag(w.names.DLQGroup("orders", "bill"), m.dlq) == 0 })
+	w.until("what is redriven is deleted", func() bool {
+		starts, err := w.adm.ListStartOffsets(t.Context(), m.dlq)
+		return err == nil && starts[m.dlq][0].Offset >= 30
+	})
+}
+
+func TestARedriveStopsByItselfWhereTasksComeBackAsTheyWere(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 60)
+	m.failing = func(value string) bool {
+		var v struct{ N int }
+		_ = json.Unmarshal([]byte(value), &v)
+		return v.N%3 == 2
+	}
+	w.start()
+	m.run()
+	m.ask("1", command.Redrive, all)
+	o := m.report("1", status.OrderDone, status.OrderStopped)
+	if o.State != status.OrderStopped || o.Moved != 45 || o.Completed != 40 || o.CameBack != 5 || o.Kept != 15 || !strings.Contains(o.Reason, "5 of 5 redriven tasks came back dead with the failure that they had (network: failure c of") {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 20 {
+		t.Errorf("%d are left", len(got))
+	}
+	m.mu.Lock()
+	m.failing = func(string) bool { return false } // mended
+	m.mu.Unlock()
+	m.ask("2", command.Redrive, all)
+	if o = m.report("2", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 20 || o.Completed != 20 {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 0 {
+		t.Errorf("%d are left", len(got))
+	}
+}
+
+func TestWhatCameBackTooOftenIsRedrivenByForceOnly(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 3)
+	w.start()
+	m.run()
+	w.produce(m.letter(3, 5), m.letter(4, 4))
+	m.ask("1", command.Redrive, all)
+	if o := m.report("1", status.OrderDone); o.Moved != 4 || o.Guarded != 1 {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 1 || got[0] != `{"n":3}` {
+		t.Errorf("%v", got)
+	}
+	m.ask("2", command.Redrive, func(c *command.Command) { c.Dead.All, c.Dead.Force = true, true })
+	if o := m.report("2", status.OrderDone); o.Moved != 1 {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestARedriveWaitsWhileTheAgentIsPaused(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 10)
+	m.a.Phase, m.a.Generation = spec.Paused, 2
+	w.desire(m.a)
+	w.start()
+	m.run()
+	m.ask("1", command.Redrive, all)
+	if o := m.report("1", status.OrderWaiting); !strings.Contains(o.Reason, "paused") {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 10 {
+		t.Errorf("%d are left", len(got))
+	}
+	m.a.Phase, m.a.Generation = spec.Active, 3
+	w.desire(m.a)
+	if o := m.report("1", status.OrderDone); o.Moved != 10 {
+		t.Errorf("%+v", o)
+	}
+	m.a.Phase, m.a.Generation = spec.Terminated, 4
+	w.desire(m.a)
+	m.ask("2", command.Redrive, all)
+	if o := m.report("2", status.OrderRefused); !strings.Contains(o.Reason, "register it again") {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestAPurgeDeletesWhatItNamesAndNothingThatCameLater(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 30)
+	c := m.ask("1", command.Purge, func(c *command.Command) { c.Dead.Fingerprint = "print-a" })
+	m.bury(30, 33) // before anybody carries it out
+	w.start()
+	if o := m.report("1", status.OrderDone); o.Moved != 10 {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 23 {
+		t.Errorf("%d are left", len(got))
+	}
+	m.ask("2", command.Purge, all)
+	if o := m.report("2", status.OrderDone); o.Moved != 23 {
+		t.Errorf("%+v", o)
+	}
+	m.bury(33, 35)
+	if got := m.open(); len(got) != 2 {
+		t.Errorf("%d are left", len(got))
+	}
+	if _, err := w.adm.DeleteTopics(t.Context(), m.dlq); err != nil {
+		t.Fatal(err)
+	}
+	w.create(kafka.DLQTopic(w.names, m.a, kafka.DefaultMaxBytes))
+	m.bury(35, 38)
+	c.ID = "3" // as if it came once more: its dead letters were those of another topic
+	m.send(c)
+	if o := m.report("3", status.OrderDone); o.Moved != 0 {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 3 {
+		t.Errorf("%d are left", len(got))
+	}
+}
+
+func TestARestartGoesOnWithARedrive(t *testing.T) {
+	w := newWorld(t)
+	const letters = 3000
+	m := newMorgue(w, letters)
+	m.gate = make(chan struct{})
+	stop := w.start()
+	m.run()
+	m.ask("1", command.Redrive, all)
+	w.until("it is under way", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.runs) >= gateAt })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	left := len(m.open())
+	if left == 0 || left > letters-gateAt {
+		t.Errorf("%d are left", left)
+	}
+	w.start()
+	m.report("1", status.OrderRunning)
+	close(m.gate)
+	if o := m.report("1", status.OrderDone); int(o.Moved) != left {
+		t.Errorf("%+v of %d that were left", o, left)
+	}
+	w.until("all are run", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.runs) == letters })
+	if got := m.open(); len(got) != 0 {
+		t.Errorf("%d are left", len(got))
+	}
+	m.times(0, letters, func(int) int { return 1 })
+}

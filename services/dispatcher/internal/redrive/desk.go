@@ -1,0 +1,283 @@
+package redrive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
+)
+
+// desk works on one agent's orders. As long as it has any it is the static member of the agent's dead-letter group.
+type desk struct {
+	all         *Desks
+	cfg         *Config
+	ref         string
+	topic       string // of the dead letters
+	agent, name string // the agent's topic and name
+	log         *slog.Logger
+	woken       chan struct{}
+
+	// txn is held from the choice of a batch to the end of its transaction: a partition is given back only between.
+	txn sync.Mutex
+
+	mu      sync.Mutex
+	member  *hop.Member
+	polling sync.WaitGroup
+	stop    context.CancelFunc // of polling
+	ledgers map[int32]offsets.Ledger
+	version int   // of ledgers: other owners may have settled more
+	denied  error // what Kafka doesn't let the member do
+}
+
+func newDesk(all *Desks, ref string) *desk {
+	d := &desk{all: all, cfg: &all.cfg, ref: ref, woken: make(chan struct{}, 1), ledgers: map[int32]offsets.Ledger{}}
+	d.agent, d.name = cut(ref)
+	d.topic = d.cfg.Names.DLQ(d.agent, d.name)
+	d.log = d.cfg.Logger.With(slog.String("agent", ref))
+	return d
+}
+
+// run works on orders until there are none for a while, or the context ends.
+func (d *desk) run(ctx context.Context) {
+	defer d.leave(ctx)
+	var pause time.Duration
+	for last := time.Now(); ctx.Err() == nil && time.Since(last) < idle; {
+		c, ok := d.all.head(d.ref)
+		if !ok {
+			await(ctx, look, d.woken)
+			if d.currentMember() == nil {
+				return
+			}
+			continue
+		}
+		r := &run{desk: d, order: c, paces: map[string]*Pace{}, examples: map[string]string{}, underway: map[string]redriven{}}
+		for pause = look; ctx.Err() == nil; pause = min(2*pause, 8*look) {
+			err := r.carryOut(ctx)
+			if err == nil {
+				d.all.done(d.ref)
+				break
+			}
+			if errors.Is(err, hop.ErrReplaced) {
+				d.cfg.Fail(err)
+				return
+			}
+			if ctx.Err() == nil && !errors.Is(err, errMoved) {
+				d.log.Warn("an order about dead letters is gone on with", slog.String("order", c.ID), slog.Any("error", err))
+				r.say(stateWaiting, err.Error())
+			}
+			await(ctx, pause, nil)
+		}
+		last = time.Now()
+	}
+}
+
+func cut(ref string) (topic, name string) {
+	for i := range ref {
+		if ref[i] == '/' {
+			return ref[:i], ref[i+1:]
+		}
+	}
+	return ref, ""
+}
+
+// errMoved says that the partitions have moved, or somebody else has settled dead letters: what was read is out of date.
+var errMoved = errors.New("the dead-letter group has moved on")
+
+// exists gives the id of the dead-letter topic and its partitions; there are none where it doesn't exist.
+func (d *desk) exists(ctx context.Context) (id kadm.TopicID, partitions []int32, err error) {
+	found, err := kadm.NewClient(d.cfg.Client).ListTopics(ctx, d.topic)
+	if err != nil {
+		return id, nil, fmt.Errorf("look up topic %s: %w", d.topic, err)
+	}
+	t := found[d.topic]
+	if errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
+		return id, nil, nil
+	}
+	if t.Err != nil {
+		return id, nil, fmt.Errorf("look up topic %s: %w", d.topic, t.Err)
+	}
+	return t.ID, t.Partitions.Numbers(), nil
+}
+
+func (d *desk) currentMember() *hop.Member {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.member
+}
+
+// join joins the group and waits until it owns all partitions. It gives what is settled of them, and the version of that.
+func (d *desk) join(ctx context.Context, partitions []int32) (map[int32]offsets.Ledger, int, error) {
+	if err := d.begin(); err != nil {
+		return nil, 0, err
+	}
+	for ctx.Err() == nil {
+		d.mu.Lock()
+		ledgers, version, denied := maps.Clone(d.ledgers), d.version, d.denied
+		d.mu.Unlock()
+		if len(ledgers) >= len(partitions) {
+			return ledgers, version, nil
+		}
+		if denied != nil {
+			return nil, 0, fmt.Errorf("join the group %s of %s: %w", d.cfg.Names.DLQGroup(d.agent, d.name), d.topic, denied)
+		}
+		await(ctx, look, d.woken)
+	}
+	return nil, 0, ctx.Err()
+}
+
+// begin makes the member, unless there is one.
+func (d *desk) begin() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.member != nil {
+		return nil
+	}
+	// The first assignment may come before the member is known here; it waits for the lock.
+	m, err := hop.NewMember(hop.MemberConfig{
+		Opts: d.cfg.Opts, Names: d.cfg.Names, Group: d.cfg.Names.DLQGroup(d.agent, d.name), Topic: d.topic,
+		Service: d.cfg.Service, Node: d.cfg.Node, Handler: d, Logger: d.log,
+		Denied: func(err error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.denied = err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	d.member = m
+	ctx, cancel := context.WithCancel(context.Background()) // leave ends it
+	d.stop = cancel
+	d.polling.Go(func() { d.poll(ctx, m) })
+	return nil
+}
+
+// poll learns that the member was replaced. Dead letters are read beside it: its own partitions are paused.
+func (d *desk) poll(ctx context.Context, m *hop.Member) {
+	for ctx.Err() == nil {
+		_, err := m.Poll(ctx, 1)
+		if err == nil {
+			m.AllowRebalance()
+			continue
+		}
+		if ctx.Err() == nil {
+			if errors.Is(err, hop.ErrReplaced) {
+				d.cfg.Fail(err)
+			}
+			d.log.Warn("the membership of the dead-letter group has ended", slog.Any("error", err))
+		}
+		return
+	}
+}
+
+// leave gives the group back, with everything marked as handed over. The membership stays where the process ends, so that a
+// restart needn't wait for it.
+func (d *desk) leave(ctx context.Context) {
+	m := d.currentMember()
+	if m == nil {
+		return
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
+	defer cancel()
+	d.handOver(limited)
+	d.stop()
+	d.polling.Wait()
+	if err := m.Leave(limited); err != nil {
+		d.log.Warn("leave the dead-letter group", slog.Any("error", err))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.member = nil
+}
+
+// handOver commits what is settled once more, marked clean: nothing of this process is under way for it.
+func (d *desk) handOver(ctx context.Context) {
+	d.txn.Lock()
+	defer d.txn.Unlock()
+	if err := d.commit(ctx, nil, nil, -1, true); err != nil && !errors.Is(err, errMoved) {
+		d.log.Debug("mark dead letters clean", slog.Any("error", err))
+	}
+}
+
+// commit settles dead letters, and produces what they become, in one transaction. With a version of -1 it takes the ledgers
+// as they are; else they have to be of that version. after has what changes. txn is held.
+func (d *desk) commit(ctx context.Context, records []*kgo.Record, after map[int32]offsets.Ledger, version int, clean bool) error {
+	d.mu.Lock()
+	m := d.member
+	if m == nil || len(d.ledgers) == 0 || version >= 0 && version != d.version {
+		d.mu.Unlock()
+		return errMoved
+	}
+	generation := m.Generation()
+	id := m.TopicID()
+	next := maps.Clone(d.ledgers)
+	maps.Copy(next, after)
+	if after == nil {
+		after = next
+	}
+	before := d.version
+	d.mu.Unlock()
+	tx := hop.Tx{Member: m, Generation: generation, Records: records, Offsets: map[int32]hop.Position{}}
+	for p, l := range after {
+		tx.Offsets[p], _ = positionOf(l, d.cfg.Node, id, clean)
+	}
+	// It outlives a stop: it is short, and its outcome should be known.
+	if err := d.cfg.Pool.Commit(context.WithoutCancel(ctx), tx); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.version == before {
+		d.ledgers = next
+	}
+	return nil
+}
+
+// positionOf is the commit that says a ledger; fits is false where Kafka wouldn't take it.
+func positionOf(l offsets.Ledger, node string, topicID [16]byte, clean bool) (p hop.Position, fits bool) {
+	m := offsets.Metadata{Clean: clean, TopicID: topicID, Node: node, Far: l.Settled}
+	p = hop.Position{Offset: l.Low, Metadata: m.Encode(l.Low)}
+	return p, offsets.Fits(p.Metadata)
+}
+
+// Assigned takes over what is settled.
+func (d *desk) Assigned(_ context.Context, as []hop.Assignment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range as {
+		d.ledgers[a.Partition] = offsets.LedgerAt(a.Offset, a.Metadata)
+		d.member.Pause(a.Partition)
+	}
+	d.version++
+	signal(d.woken)
+}
+
+// Revoked waits for the transaction under way, then gives partitions back.
+func (d *desk) Revoked(ctx context.Context, ps []int32) {
+	d.handOver(ctx)
+	d.Lost(ps)
+}
+
+// Lost lets go of partitions. A transaction under way is fenced by its generation.
+func (d *desk) Lost(ps []int32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range ps {
+		delete(d.ledgers, p)
+	}
+	d.version++
+	signal(d.woken)
+}
+
+// Overtaken doesn't matter: what is gone from the topic needn't be settled.
+func (d *desk) Overtaken(int32, int64, int64) {}

@@ -1,0 +1,202 @@
+package redrive
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+const (
+	// look is how often a wait looks whether what it waits for has come.
+	look = 250 * time.Millisecond
+	// idle is how long a desk without orders stays in the group: to join takes seconds.
+	idle = 30 * time.Second
+	// leaveLimit bounds how long leaving a group may take.
+	leaveLimit = 10 * time.Second
+)
+
+// Config configures Desks. All fields are required.
+type Config struct {
+	Opts          []kgo.Opt // of further clients
+	Client        *kgo.Client
+	Pool          *hop.Pool
+	Names         topics.Names
+	Service, Node string
+	// Agent is an agent's spec by topic/name, or nil.
+	Agent func(ref string) *spec.Agent
+	// Place takes a place on a task partition of the agent; on any where it is negative.
+	Place func(ref string, partition int32) (p int32, ok bool)
+	// Mend makes the agent's task topic take what it has refused.
+	Mend func(ctx context.Context, ref string) error
+	// Leads reports whether this dispatcher works on orders. If two do for a moment the group lets one of them.
+	Leads func() bool
+	// Finished reports whether an order is known to be carried out.
+	Finished func(id string) bool
+	// Report says how far an order has come. It must not block.
+	Report func(status.DLQOrder)
+	// Trim deletes what is settled from the beginning of a dead-letter topic.
+	Trim func(ctx context.Context, topic string, below map[int32]int64) error
+	// Fail ends the process.
+	Fail   func(error)
+	Logger *slog.Logger
+}
+
+// Desks takes orders, from any goroutine, and works on them while this dispatcher leads.
+type Desks struct {
+	cfg  Config
+	wake chan struct{}
+
+	mu      sync.Mutex
+	pending map[string][]command.Command // by topic/name, in the order in which they came
+}
+
+// NewDesks does nothing before Run.
+func NewDesks(cfg Config) *Desks {
+	return &Desks{cfg: cfg, wake: make(chan struct{}, 1), pending: map[string][]command.Command{}}
+}
+
+// Order takes an order. It doesn't block.
+func (d *Desks) Order(c command.Command) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, other := range d.pending[c.Ref()] {
+		if other.ID == c.ID {
+			return
+		}
+	}
+	d.pending[c.Ref()] = append(d.pending[c.Ref()], c)
+	signal(d.wake)
+}
+
+// Run works on orders until the context ends.
+func (d *Desks) Run(ctx context.Context) {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	var team team
+	for ctx.Err() == nil {
+		if d.cfg.Leads() {
+			for _, ref := range d.asked() {
+				team.employ(ctx, ref, func(ctx context.Context) { newDesk(d, ref).run(ctx) })
+			}
+		} else {
+			team.dismiss()
+		}
+		select {
+		case <-ctx.Done():
+		case <-d.wake:
+		case <-tick.C:
+		}
+	}
+	team.dismiss()
+}
+
+// asked gives the agents that have orders.
+func (d *Desks) asked() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var refs []string
+	for ref := range d.pending {
+		refs = append(refs, ref)
+	}
+	return refs
+}
+
+// head is the order that is next for an agent; one that is carried out already is dropped.
+func (d *Desks) head(ref string) (command.Command, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.pending[ref]) > 0 {
+		c := d.pending[ref][0]
+		if !d.cfg.Finished(c.ID) {
+			return c, true
+		}
+		d.drop(ref)
+	}
+	delete(d.pending, ref)
+	return command.Command{}, false
+}
+
+// done drops the order at the head.
+func (d *Desks) done(ref string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.drop(ref)
+}
+
+func (d *Desks) drop(ref string) {
+	if d.pending[ref] = d.pending[ref][1:]; len(d.pending[ref]) == 0 {
+		delete(d.pending, ref)
+	}
+}
+
+// waiting reports whether others wait behind the order at the head.
+func (d *Desks) waiting(ref string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.pending[ref]) > 1
+}
+
+// team is the desks that are at work. Only the goroutine of Run uses it, but for what a desk says at its end.
+type team struct {
+	mu      sync.Mutex
+	at      map[string]context.CancelFunc
+	working sync.WaitGroup
+}
+
+// employ starts a desk, unless the agent has one.
+func (t *team) employ(ctx context.Context, ref string, work func(ctx context.Context)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.at[ref] != nil {
+		return
+	}
+	if t.at == nil {
+		t.at = map[string]context.CancelFunc{}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	t.at[ref] = cancel
+	t.working.Go(func() {
+		defer cancel()
+		work(ctx)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.at, ref)
+	})
+}
+
+// dismiss ends all and waits for them.
+func (t *team) dismiss() {
+	t.mu.Lock()
+	for _, cancel := range t.at {
+		cancel()
+	}
+	t.mu.Unlock()
+	t.working.Wait()
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// await waits for a time, a signal or the end.
+func await(ctx context.Context, d time.Duration, woken <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-woken:
+	}
+}

@@ -1,0 +1,101 @@
+package redrive
+
+import (
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/worker"
+)
+
+// letter is an open dead letter.
+type letter struct {
+	record *kgo.Record
+	// from is where what it settles begins: no open dead letter stands in [from, its offset).
+	from   int64
+	cause  string // tells like failures from unlike ones, also over the agent's versions
+	origin task.Origin
+
+	place    int32 // its task partition, once it has one
+	refusals int   // how often that refused it
+}
+
+// read reads a record of a dead-letter topic. One that Reeve didn't write has no origin, and can be purged only.
+func read(r *kgo.Record, from int64) *letter {
+	l := &letter{record: r, from: from, cause: causeOf(r)}
+	if o, err := task.ParseOrigin(route.Header(r, task.HeaderOrigin)); err == nil {
+		l.origin = o
+	}
+	return l
+}
+
+// causeOf is the fingerprint of a record's failure without the agent's version: a mended version that fails as before has
+// mended nothing.
+func causeOf(r *kgo.Record) string {
+	return worker.Fingerprint(task.Class(route.Header(r, task.HeaderErrorClass)), route.Header(r, task.HeaderErrorMessage), "")
+}
+
+func (l *letter) size() int { return len(l.record.Key) + len(l.record.Value) + 500 }
+
+// Choice is what an order means for a dead letter.
+type Choice int
+
+// The choices.
+const (
+	Leave   Choice = iota // it isn't meant
+	Take                  // it is
+	Guarded               // it is, but has come back too often
+	Foreign               // it is, but it is no task
+)
+
+// Choose decides what an order means for an open dead letter that stands below its ends.
+func Choose(c command.Command, r *kgo.Record) Choice {
+	origin, err := task.ParseOrigin(route.Header(r, task.HeaderOrigin))
+	switch {
+	case c.Task != "":
+		if want, bad := task.ParseOrigin(c.Task); bad != nil || err != nil || !sameTask(want, origin) {
+			return Leave
+		}
+		return Take // who names a task means it
+	case c.Dead.Fingerprint != "" && route.Header(r, task.HeaderErrorFingerprint) != c.Dead.Fingerprint:
+		return Leave
+	case c.Verb == command.Purge:
+		return Take
+	case err != nil || route.Header(r, task.HeaderAgent) != c.Ref():
+		return Foreign
+	case route.Redrives(r) >= MaxRedrives && !c.Dead.Force:
+		return Guarded
+	}
+	return Take
+}
+
+// sameTask compares origins; the topic's UUID counts where both have it.
+func sameTask(a, b task.Origin) bool {
+	if a.TopicID == "" || b.TopicID == "" {
+		a.TopicID, b.TopicID = "", ""
+	}
+	return a == b
+}
+
+// endOf reads how a redriven task ended from its outcome: cause is that of its dead letter. ok is false for what doesn't
+// finish it.
+func endOf(r *kgo.Record, cause string) (how end, ok bool) {
+	if route.Header(r, task.HeaderFinal) != "true" {
+		return 0, false
+	}
+	switch task.Settled(route.Header(r, task.HeaderSettled)) {
+	case task.SettledDone:
+		return completed, true
+	case task.SettledDropped:
+		return gone, true
+	}
+	if causeOf(r) == cause {
+		return same, true
+	}
+	return other, true
+}
+
+var errFull = errors.New("what is redriven or purged of the dead letters is scattered over so many places that Kafka's commit can't hold more: redrive or purge the older ones first")
