@@ -18,6 +18,8 @@ const Infinite = time.Duration(math.MaxInt64)
 const (
 	OrderingKey  = spec.OrderingKey  // tasks of one key start in order and never overlap
 	OrderingNone = spec.OrderingNone // tasks start as they come
+	// OrderingStrict is OrderingKey, and a key waits until its task is settled for good, its retries included.
+	OrderingStrict = spec.OrderingStrict
 )
 
 // Agent is a consumer of a topic with the function that runs its tasks. Topic and Handler are required. The zero value of
@@ -39,7 +41,7 @@ type Agent struct {
 
 	// Concurrency is how many tasks run at a time in each program that runs the agent. Defaults to 16.
 	Concurrency int
-	// Ordering is OrderingKey or OrderingNone. Defaults to OrderingKey.
+	// Ordering is OrderingKey, OrderingStrict or OrderingNone. Defaults to OrderingKey.
 	Ordering string
 	// RequestTimeout bounds an attempt: its context ends then. Defaults to 120 s; Infinite leaves ReclaimIdle.
 	RequestTimeout time.Duration
@@ -53,6 +55,8 @@ type Agent struct {
 	// RetryDelays are the waits before them, the last repeats; they must be retry tiers of the installation. Defaults to
 	// 1s 5s 30s.
 	RetryDelays []time.Duration
+	// Backoff makes the delays instead: give one of the two.
+	Backoff *Backoff
 	// DLQEnabled keeps what can't succeed in the agent's dead-letter topic: new(false) for no. Defaults to true.
 	DLQEnabled *bool
 	// Partitions of the task topic, fixed at the first registration: no more programs than that share the work. Defaults
@@ -61,6 +65,14 @@ type Agent struct {
 	// Inactive registers the agent without starting it: a new one is in phase created until somebody initializes and starts
 	// it, one that is there stays in its phase. Defaults to false.
 	Inactive bool
+}
+
+// Backoff are delays that grow: each is Factor times the one before. Base and Max must be retry tiers of the
+// installation; what lies between is rounded up to one.
+type Backoff struct {
+	Base   time.Duration // before the first retry
+	Factor float64       // Defaults to 2
+	Max    time.Duration // which repeats. Defaults to the longest tier
 }
 
 // entry is the agent as people write it in agents.yaml, which is what a registry takes.
@@ -90,6 +102,12 @@ func (a Agent) entry() json.RawMessage {
 			delays[i] = topics.Tier(d)
 		}
 		config["retry_delays"] = delays
+	}
+	if b := a.Backoff; b != nil {
+		backoff := map[string]any{"base": b.Base.String()}
+		give(backoff, "factor", b.Factor, b.Factor != 0)
+		give(backoff, "max", b.Max.String(), b.Max != 0)
+		config["backoff"] = backoff
 	}
 	give(process, "request_timeout", seconds(a.RequestTimeout), a.RequestTimeout != 0)
 	give(process, "drain_timeout", seconds(a.DrainTimeout), a.DrainTimeout != 0)

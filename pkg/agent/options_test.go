@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,10 @@ func TestAnAgentsSpec(t *testing.T) {
 	if c := s.Config; c.Concurrency != 3 || c.Ordering != "none" || c.ReclaimIdleMS != 60_000 || c.MaxRetries != 0 || c.DLQEnabled || c.RetryDelays[0] != "5s" {
 		t.Errorf("%+v", c)
 	}
+	s, err = agent.Agent{Topic: "orders", Ordering: agent.OrderingStrict, Backoff: &agent.Backoff{Base: time.Second, Factor: 5, Max: 5 * time.Second}}.Spec(topics.Names{}, topics.DefaultTiers())
+	if err != nil || s.Config.Ordering != spec.OrderingStrict || !slices.Equal(s.Config.RetryDelays, []string{"1s", "5s"}) {
+		t.Errorf("%+v, %v", s, err)
+	}
 	s, err = agent.Agent{Topic: "orders", Name: "hello"}.Spec(topics.Names{}, topics.DefaultTiers())
 	if err != nil || s.Config.MaxRetries != 3 || !s.Config.DLQEnabled || s.Version != "1.0.0" || s.Config.Concurrency != 16 || s.Process != spec.NewProcess() {
 		t.Errorf("%+v, %v", s, err)
@@ -64,7 +69,8 @@ func TestAnAgentThatCantBeIsRefusedByName(t *testing.T) {
 		"7s is no retry tier":            {Topic: "orders", RetryDelays: []time.Duration{7 * time.Second}, Handler: h},
 		"config.max_retries -1":          {Topic: "orders", MaxRetries: new(-1), Handler: h},
 		"config.concurrency -1 is out":   {Topic: "orders", Concurrency: -1, Handler: h},
-		`config.ordering "strict"`:       {Topic: "orders", Ordering: "strict", Handler: h},
+		`config.ordering "sorted"`:       {Topic: "orders", Ordering: "sorted", Handler: h},
+		"config.backoff.base 2s is no":   {Topic: "orders", Backoff: &agent.Backoff{Base: 2 * time.Second}, Handler: h},
 		"characters, Kafka takes":        {Topic: "orders", Name: strings.Repeat("x", 240), Handler: h},
 		"process.request_timeout must":   {Topic: "orders", RequestTimeout: -1, Handler: h},
 		"partitions 5000 is out of":      {Topic: "orders", Partitions: 5000, Handler: h},

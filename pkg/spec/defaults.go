@@ -70,7 +70,8 @@ type Fault struct {
 	Message string // what is wrong and what to do
 }
 
-// Check lists what is wrong with a spec whose defaults are filled in. Tiers are the installation's retry tiers.
+// Check lists what is wrong with a spec whose defaults are filled in, and makes retry_delays of a backoff. Tiers are the
+// installation's retry tiers, ascending; where they aren't known (nil), delays are read and not compared.
 func (a *Agent) Check(tiers []time.Duration) []Fault {
 	var fs []Fault
 	add := func(field, format string, args ...any) { fs = append(fs, Fault{field, fmt.Sprintf(format, args...)}) }
@@ -134,30 +135,37 @@ func (a *Agent) checkSDK(add adder) {
 	}
 }
 
-func (c Config) check(tiers []time.Duration, add adder) {
+func (c *Config) check(tiers []time.Duration, add adder) {
 	if c.MaxRetries < 0 || c.MaxRetries > 1000 {
 		add("config.max_retries", "%d is out of range: give 0 to 1000", c.MaxRetries)
 	}
 	if c.ReclaimIdleMS < 1 {
 		add("config.reclaim_idle_ms", "%d is out of range: give at least 1", c.ReclaimIdleMS)
 	}
-	if c.Ordering != OrderingNone && c.Ordering != OrderingKey {
-		add("config.ordering", "%q is not available: use key or none", c.Ordering)
+	if !slices.Contains([]string{OrderingNone, OrderingKey, OrderingStrict}, c.Ordering) {
+		add("config.ordering", "%q is unknown: use none, key or strict", c.Ordering)
 	}
 	if c.Concurrency < 1 || c.Concurrency > 10_000 {
 		add("config.concurrency", "%d is out of range: give 1 to 10000", c.Concurrency)
 	}
-	if len(c.RetryDelays) == 0 {
-		add("config.retry_delays", "is empty: give at least one of %s", tierList(tiers))
+	if c.backoff(tiers, add); c.Backoff == nil && len(c.RetryDelays) == 0 {
+		add("config.retry_delays", "is empty: give at least one delay%s", oneOf(tiers))
 	}
 	for _, s := range c.RetryDelays {
 		d, err := time.ParseDuration(s)
 		if err != nil {
 			add("config.retry_delays", "%q is no duration: write 5s, 30s, 5m", s)
-		} else if !slices.Contains(tiers, d) {
-			add("config.retry_delays", "%s is no retry tier of this installation: use %s", s, tierList(tiers))
+		} else if tiers != nil && !slices.Contains(tiers, d) {
+			add("config.retry_delays", "%s", noTier(s, d, tiers))
 		}
 	}
+}
+
+func oneOf(tiers []time.Duration) string {
+	if tiers == nil {
+		return ""
+	}
+	return " of " + tierList(tiers)
 }
 
 func (p Process) check(add adder) {
@@ -178,14 +186,6 @@ func (p Process) check(add adder) {
 	if p.MaxRestartAttempts < 0 {
 		add("process.max_restart_attempts", "%d is out of range: give at least 0", p.MaxRestartAttempts)
 	}
-}
-
-func tierList(tiers []time.Duration) string {
-	s := make([]string, len(tiers))
-	for i, t := range tiers {
-		s[i] = t.String()
-	}
-	return strings.Join(s, ", ")
 }
 
 // Escapes reports, by its text alone, whether a path leads out of the directory it is relative to.

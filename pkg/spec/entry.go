@@ -183,8 +183,16 @@ func (e *entry) parts() {
 	var given map[string]bool
 	if e.config != nil {
 		c := &a.Config
+		var backoff json.RawMessage
 		e.object("config", e.config, &given, "config", map[string]any{"max_retries": &c.MaxRetries, "reclaim_idle_ms": &c.ReclaimIdleMS,
-			"dlq_enabled": &c.DLQEnabled, "ordering": &c.Ordering, "concurrency": &c.Concurrency, "retry_delays": &c.RetryDelays}, "backoff")
+			"dlq_enabled": &c.DLQEnabled, "ordering": &c.Ordering, "concurrency": &c.Concurrency, "retry_delays": &c.RetryDelays, "backoff": &backoff})
+		if backoff != nil {
+			c.Backoff = &Backoff{Factor: 2}
+			e.object("config.backoff", backoff, &map[string]bool{}, "backoff", map[string]any{"base": &c.Backoff.Base, "factor": &c.Backoff.Factor, "max": &c.Backoff.Max})
+			if !given["retry_delays"] {
+				c.RetryDelays = nil // they are made of it
+			}
+		}
 	}
 	if e.process != nil {
 		e.processPart()

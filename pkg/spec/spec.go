@@ -119,12 +119,13 @@ type Cause struct {
 
 // Config is how an agent's tasks are delivered and retried.
 type Config struct {
-	MaxRetries    int      `json:"max_retries"`     // after the first attempt. Defaults to 3
-	ReclaimIdleMS int64    `json:"reclaim_idle_ms"` // the limit of an attempt whose request_timeout is infinite. Defaults to 300000
-	DLQEnabled    bool     `json:"dlq_enabled"`     // Defaults to true
-	Ordering      string   `json:"ordering"`        // none, key or strict. Defaults to key
-	Concurrency   int      `json:"concurrency"`     // attempts in flight per instance. Defaults to 16, 1 for runtime command
-	RetryDelays   []string `json:"retry_delays"`    // tiers, one an attempt, the last repeats. Defaults to 1s 5s 30s
+	MaxRetries    int      `json:"max_retries"`       // after the first attempt. Defaults to 3
+	ReclaimIdleMS int64    `json:"reclaim_idle_ms"`   // the limit of an attempt whose request_timeout is infinite. Defaults to 300000
+	DLQEnabled    bool     `json:"dlq_enabled"`       // Defaults to true
+	Ordering      string   `json:"ordering"`          // none, key or strict. Defaults to key
+	Concurrency   int      `json:"concurrency"`       // attempts in flight per instance. Defaults to 16, 1 for runtime command
+	RetryDelays   []string `json:"retry_delays"`      // tiers, one an attempt, the last repeats. Defaults to 1s 5s 30s
+	Backoff       *Backoff `json:"backoff,omitempty"` // what RetryDelays were made of; nil where they were given
 }
 
 // Delays parses RetryDelays, which has been validated at registration; what doesn't parse is left out.

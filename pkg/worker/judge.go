@@ -38,7 +38,7 @@ type Verdict struct {
 	Settled task.Settled
 	Class   task.Class    // empty when completed
 	Derived bool          // the class was guessed from the message
-	Delay   time.Duration // with SettledRetry: the tier
+	Delay   time.Duration // with SettledRetry: the tier, or how long the task keeps its key (ordering strict)
 	Burns   bool          // with SettledRetry: a retry is used up
 }
 
@@ -66,7 +66,7 @@ func Judge(p Policy, t Tries, r Result) Verdict {
 	case task.ClassInvalidInput, task.ClassIncompatibleTask, task.ClassPermanent, task.ClassResultTooLarge:
 		return v.dead(p)
 	case task.ClassRateLimited:
-		v.Delay = tierFor(p.Tiers, max(r.RetryAfter, p.delay(t.Number-1)))
+		v.Delay = tierFor(p.Tiers, p.rateLimited(t, r))
 		return v
 	case task.ClassResource:
 		if !derived { // a guess must not let a task go round for ever
@@ -95,6 +95,12 @@ func (p Policy) delay(n int) time.Duration {
 		return p.Tiers[0]
 	}
 	return p.Delays[min(max(n, 0), len(p.Delays)-1)]
+}
+
+// rateLimited is how long a task waits that was rate limited: as long as the agent asked, at least a delay of its own and
+// no longer than the longest tier.
+func (p Policy) rateLimited(t Tries, r Result) time.Duration {
+	return min(max(r.RetryAfter, p.delay(t.Number-1)), p.Tiers[len(p.Tiers)-1])
 }
 
 // tierFor is the shortest tier that is at least d, or the longest.

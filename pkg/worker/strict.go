@@ -55,6 +55,9 @@ func (e *Engine) decide(s *slot) {
 	if ended.IsZero() { // it died with its host
 		ended = time.Now()
 	}
+	if s.verdict.Class == task.ClassRateLimited { // no topic has to have the delay: it is as long as it was asked for
+		s.verdict.Delay = e.policy.rateLimited(s.tries(), s.result)
+	}
 	s.keeps = &hold{attempt: s.attempt.Number, due: ended.Add(s.verdict.Delay)}
 	switch {
 	case s.hold != nil:

@@ -117,6 +117,19 @@ func TestTheWholePathOfAnEvent(t *testing.T) {
 	}
 }
 
+// Nothing waits for its retries in the kit, neither does a key of a strict agent.
+func TestAStrictAgentsRetriesAreDueAtOnce(t *testing.T) {
+	reeve := agenttest.Start(t)
+	strict := copier
+	strict.Ordering = agent.OrderingStrict
+	reeve.Run(strict)
+	bad := reeve.PublishRecord(&kgo.Record{Topic: "numbers", Key: []byte("k"), Value: []byte("-1")})
+	reeve.PublishRecord(&kgo.Record{Topic: "numbers", Key: []byte("k"), Value: []byte("2")}).Outcome("copier")
+	if got := bad.Attempts("copier"); len(got) != 4 || got[3].Settled != task.SettledDLQ || got[3].Attempt != 4 || got[0].Settled != task.SettledRetry {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestARunnerOfOnesOwnIsTestedByItsOptions(t *testing.T) {
 	reeve := agenttest.Start(t)
 	ctx, stop := context.WithCancel(t.Context())

@@ -82,6 +82,9 @@ func (g *registry) register(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnprocessableEntity, "invalid_agent", faults[0].Field+": "+faults[0].Message)
 		return
 	}
+	if wanted.Config.Ordering == spec.OrderingStrict {
+		wanted.Config.RetryDelays = []string{"1ms"} // its worker waits itself
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before := g.agents[wanted.Ref()]

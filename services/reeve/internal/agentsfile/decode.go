@@ -80,6 +80,16 @@ func integer(set func(*entry, int64)) setter {
 	}
 }
 
+func number(set func(*entry, float64)) setter {
+	return func(d *decoder, e *entry, what string, n ast.Node) bool {
+		f, ok := d.number(what, n)
+		if ok {
+			set(e, f)
+		}
+		return ok
+	}
+}
+
 func boolean(set func(*entry, bool)) setter {
 	return func(d *decoder, e *entry, what string, n ast.Node) bool {
 		b, ok := d.boolean(what, n)
@@ -144,10 +154,27 @@ func configKeys() map[string]setter {
 		"max_retries":     integer(func(e *entry, i int64) { e.onConfig(func(c *spec.Config) { c.MaxRetries = int(i) }) }),
 		"reclaim_idle_ms": integer(func(e *entry, i int64) { e.onConfig(func(c *spec.Config) { c.ReclaimIdleMS = i }) }),
 		"dlq_enabled":     boolean(func(e *entry, b bool) { e.onConfig(func(c *spec.Config) { c.DLQEnabled = b }) }),
-		"ordering":        ordering,
+		"ordering":        text(func(e *entry, s string) { e.onConfig(func(c *spec.Config) { c.Ordering = s }) }),
 		"concurrency":     integer(func(e *entry, i int64) { e.onConfig(func(c *spec.Config) { c.Concurrency = int(i) }) }),
 		"retry_delays":    texts(func(e *entry, l []string) { e.onConfig(func(c *spec.Config) { c.RetryDelays = l }) }),
+		"backoff":         backoff,
 	}
+}
+
+// backoff reads the mapping that retry_delays are made of, where they aren't given.
+func backoff(d *decoder, e *entry, what string, n ast.Node) bool {
+	b := &spec.Backoff{Factor: 2}
+	e.onConfig(func(c *spec.Config) {
+		c.Backoff = b
+		if !e.has("config.retry_delays") {
+			c.RetryDelays = nil
+		}
+	})
+	return d.mapping(e, what, what, n, map[string]setter{
+		"base":   text(func(_ *entry, s string) { b.Base = spec.Delay(s) }),
+		"factor": number(func(_ *entry, f float64) { b.Factor = f }),
+		"max":    text(func(_ *entry, s string) { b.Max = spec.Delay(s) }),
+	})
 }
 
 func processKeys() map[string]setter {
@@ -242,17 +269,6 @@ func environment(d *decoder, e *entry, what string, n ast.Node) bool {
 		}
 		e.agent.Env[p.key] = s
 	}
-	return ok
-}
-
-// ordering refuses strict here, by name: the registry would do so as well, but without the line.
-func ordering(d *decoder, e *entry, what string, n ast.Node) bool {
-	s, ok := d.text(what, n)
-	if ok && s == "strict" {
-		d.faults.at(n.GetToken(), "config.ordering: strict is not available in this version: use key or none")
-		return false
-	}
-	e.onConfig(func(c *spec.Config) { c.Ordering = s })
 	return ok
 }
 

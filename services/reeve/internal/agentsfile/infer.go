@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -292,11 +291,7 @@ func (d *decoder) source(e *entry, module string) []byte {
 
 // check runs the same check as the registry, so that its faults come with a line.
 func (d *decoder) check(e *entry) {
-	tiers := d.options.Tiers
-	if tiers == nil {
-		tiers = writtenTiers(e.agent.Config.RetryDelays)
-	}
-	for _, f := range e.agent.Check(tiers) {
+	for _, f := range e.agent.Check(d.options.Tiers) {
 		if e.broken && followsFromOthers(e, f.Field) {
 			continue
 		}
@@ -316,17 +311,6 @@ func (d *decoder) placeOf(e *entry, field string) string {
 		}
 	}
 	return field
-}
-
-// writtenTiers takes every delay of the file for a tier where the installation's aren't known.
-func writtenTiers(delays []string) []time.Duration {
-	var tiers []time.Duration
-	for _, s := range delays {
-		if t, err := time.ParseDuration(s); err == nil {
-			tiers = append(tiers, t)
-		}
-	}
-	return tiers
 }
 
 // followsFromOthers reports whether a field may be wrong only because another one couldn't be read.

@@ -10,7 +10,7 @@ import (
 var later = map[string][]string{
 	"": {"resources", "coordination", "init_args", "capabilities", "filter", "labels", "start", "rate", "state",
 		"env_from", "profile", "canary", "accepts", "history", "store_results", "on_incompatible"},
-	"config":  {"backoff"},
+	"config":  {},
 	"process": {},
 	"pool":    {},
 }

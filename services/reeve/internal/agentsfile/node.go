@@ -140,6 +140,21 @@ func (d *decoder) integer(what string, n ast.Node) (int64, bool) {
 	}
 }
 
+func (d *decoder) number(what string, n ast.Node) (float64, bool) {
+	switch n := d.unwrap(n).(type) {
+	case *ast.IntegerNode:
+		i, ok := d.integer(what, n)
+		return float64(i), ok
+	case *ast.FloatNode:
+		return n.Value, true
+	case nil:
+		return 0, false
+	default:
+		d.faults.at(n.GetToken(), "%s must be a number, it is %s", what, kind(n))
+		return 0, false
+	}
+}
+
 // seconds reads a number of seconds, or infinity.
 func (d *decoder) seconds(what string, n ast.Node) (spec.Seconds, bool) {
 	switch n := d.unwrap(n).(type) {

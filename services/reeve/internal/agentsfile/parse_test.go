@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,43 @@ func TestAFullEntryIsReadKeyByKey(t *testing.T) {
 		Pool: spec.Pool{Min: 3, Max: 3}, Partitions: 12}
 	if diff := cmp.Diff([]Listed{{Agent: want}}, agents); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestABackoffIsReadForTheRegistryToMakeDelaysOf(t *testing.T) {
+	const file = `
+agents:
+  - topic: a
+    command: x
+    config: {ordering: strict, backoff: {base: 1, factor: 5, max: 5s}}
+`
+	for _, known := range [][]time.Duration{nil, tiers} {
+		agents, err := Parse("agents.yaml", []byte(file), Options{Tiers: known})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := agents[0].Agent.Config
+		if want := (spec.Backoff{Base: "1", Factor: 5, Max: "5s"}); c.Ordering != spec.OrderingStrict || c.Backoff == nil || *c.Backoff != want || len(c.RetryDelays) != 0 != (known != nil) {
+			t.Errorf("with the tiers %v: %+v, back-off %+v", known, c, c.Backoff)
+		}
+		entry, err := Entry(agents[0].Agent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, faults := spec.ParseEntry(entry)
+		if faults = append(faults, a.Check(tiers)...); len(faults) > 0 || !slices.Equal(a.Config.RetryDelays, []string{"1s", "5s"}) {
+			t.Errorf("the registry makes of it %v, %v", a.Config.RetryDelays, faults)
+		}
+	}
+	for config, want := range map[string]string{
+		"{backoff: {base: 2s}}":            "agents.yaml:5:24: config.backoff.base: 2s is no retry tier of this installation, the nearest are 1s and 5s",
+		"{backoff: {base: 1s, fctor: 3}}":  "agents.yaml:5:34: config.backoff.fctor is no key, did you mean factor?",
+		"{backoff: {base: 1s, factor: x}}": `agents.yaml:5:42: config.backoff.factor must be a number, it is the text "x"`,
+	} {
+		text := strings.Replace(file, "{ordering: strict, backoff: {base: 1, factor: 5, max: 5s}}", config, 1)
+		if _, err := Parse("agents.yaml", []byte(text), Options{Tiers: tiers}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", config, err, want)
+		}
 	}
 }
 
