@@ -33,6 +33,12 @@ const (
 	// HeaderBurnt counts the attempts that used up a retry before this one; absent means 0. A repeat after a
 	// crash of its host or a drain has a higher attempt and the same count.
 	HeaderBurnt = "reeve-burnt"
+	// HeaderBurntAt has when the attempts ended that used up those retries, in Unix milliseconds, parted by spaces: the last
+	// ones, where there are many. What was burnt in an outage of the agent is given back.
+	HeaderBurntAt = "reeve-burnt-at"
+	// HeaderSpared is "<outages> <since>": in how many outages of its agent the task failed without a retry being burnt for
+	// it, and when the last of them began, in Unix milliseconds. Absent means none.
+	HeaderSpared = "reeve-spared"
 	// HeaderTimeouts counts the attempts that timed out before this one; absent means 0.
 	HeaderTimeouts = "reeve-timeouts"
 

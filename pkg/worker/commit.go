@@ -214,7 +214,7 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 	now := time.Now()
 	kept := e.finished[:0:0]
 	routes, all := map[string]bool{}, true
-	published, bytes := 0, 0
+	published, bytes, held := 0, 0, 0
 	for _, p := range e.order {
 		p.holds.crammed = 0
 	}
@@ -230,6 +230,12 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 		}
 		if s.verdict.Settled == "" {
 			e.decide(s)
+			if why != handOver && e.waitsForRule(s, held, now) {
+				s.verdict, s.keeps = Verdict{}, nil
+				e.uncount(s)
+				kept, all, held = append(kept, s), false, held+1
+				continue
+			}
 		}
 		r := e.routeOf(s)
 		if len(e.delivery.waits) > 0 {
@@ -253,7 +259,7 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 		published += len(s.published())
 		bytes += s.bytes()
 	}
-	e.finished = kept
+	e.finished, e.outage.held = kept, held
 	if all && e.delivery.endWaits(func(r string) bool { return r != offsetsOnly && !routes[r] && (r != "" || len(routes) == 0) }) {
 		e.resolved("what waited for its destination is another worker's")
 	}
@@ -294,6 +300,10 @@ func (e *Engine) committed(t *transaction) {
 	defer e.mu.Unlock()
 	for _, s := range t.batch {
 		e.uncount(s)
+		if len(s.published()) > 0 {
+			e.weigh(s, s.result)
+		}
+		e.endProbe(s)
 		if s.keeps != nil {
 			e.retain(s)
 			continue
@@ -340,6 +350,9 @@ func (e *Engine) undo(t *transaction) {
 			s.part.settle(s, false)
 		}
 		e.uncount(s)
+		if s.part.gone {
+			e.endProbe(s)
+		}
 	}
 	for _, d := range t.parts {
 		d.changed, d.closing = true, false

@@ -111,9 +111,6 @@ func (e *Engine) routeOf(s *slot) string {
 
 func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.cfg.Spec.Topic, e.cfg.Spec.Name) }
 
-// judge decides a finished task.
-func (e *Engine) judge(s *slot) Verdict { return Judge(e.policy, s.tries(), s.result) }
-
 // address makes the records of a transaction, and the topics that they need. It reports false where a task turns out to
 // keep its key that the transaction settles for good.
 func (e *Engine) address(ctx context.Context, t *transaction) bool {
@@ -243,6 +240,7 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 			e.decide(s)
 		case s.verdict.Settled == task.SettledDone && r.Topic != e.cfg.Names.Outcomes():
 			s.result = unpublished(s.result, r.Topic, err)
+			e.weigh(s, s.result)
 			e.decide(s)
 		case s.verdict.Settled == task.SettledRetry && r.Topic == e.routeOf(s) && errors.Is(err, kerr.MessageTooLarge):
 			s.verdict = s.verdict.dead(e.policy) // its tier won't ever take it

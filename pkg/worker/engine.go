@@ -54,10 +54,12 @@ type Config struct {
 
 // Alert asks for a person. The same Kind with Resolved takes it back.
 type Alert struct {
-	Kind     string // destination_unwritable, records_lost, kafka_denied, queue_held
+	Kind     string // destination_unwritable, records_lost, kafka_denied, queue_held, outage
 	Severity string // warning, critical
 	Message  string
 	Resolved bool
+	// Since is when its cause began; zero: now.
+	Since time.Time
 }
 
 const (
@@ -109,6 +111,8 @@ type Engine struct {
 	joined    bool // the group has told this worker of its partitions, perhaps none
 	delivery  delivery
 	cancels   map[string]*Cancellation // tasks that are to end, by id
+	outage    outage
+	sought    []*slot // probes that were picked out of their turn
 }
 
 // New makes an engine. Start starts it.
@@ -180,6 +184,8 @@ func (e *Engine) Update(a *spec.Agent) {
 	if strict && !e.strict() {
 		e.relax()
 	}
+	e.outage.hurry(time.Now())
+	signal(e.wakeSchedule)
 }
 
 // Kick says that the Runner may have more slots.
@@ -194,13 +200,15 @@ type Figures struct {
 	Overdue int
 	// Joined says that the group counts this worker, and has confirmed it recently enough that its work may start.
 	Joined bool
+	// Outage is the one that stands; nil: none.
+	Outage *Outage
 }
 
 // Figures counts.
 func (e *Engine) Figures() Figures {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	f := Figures{Partitions: len(e.parts) + len(e.lost), Running: e.running, Joined: e.joined && e.member.HasLease()}
+	f := Figures{Partitions: len(e.parts) + len(e.lost), Running: e.running, Joined: e.joined && e.member.HasLease(), Outage: e.outage.figures()}
 	now := time.Now()
 	for _, p := range e.order {
 		f.Held += p.live + len(p.pending)
@@ -255,6 +263,7 @@ func (e *Engine) drain(ctx context.Context) {
 		e.spent = left
 		e.mu.Unlock()
 	}
+	e.endOutage()
 	e.cancel() // the loops end; what is settled is committed below
 	e.done.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)

@@ -82,7 +82,7 @@ func (e *Engine) entryAt(s *slot, attempt int) offsets.Entry {
 	en := offsets.Entry{Offset: s.offset(), Attempt: attempt, Alone: s.suspect() && s.solo && e.onTrial(s)}
 	switch {
 	case s.state == booked:
-		burnt, timeouts := s.spent()
+		burnt, timeouts := s.account.burnt, s.account.timeouts
 		s.keeps.keptBy(s, burnt, timeouts, &en)
 	case s.hold != nil:
 		s.hold.keptBy(s, s.header.burnt, s.header.timeouts, &en)
@@ -143,6 +143,9 @@ func (e *Engine) nowNamed(s *slot) {
 	case s.hold != nil:
 		s.state = ready
 		s.part.holds.called.push(s)
+	case s.sought:
+		s.state = ready
+		s.part.ready.pushFront(s)
 	default:
 		s.state = ready
 		s.part.ready.push(s)

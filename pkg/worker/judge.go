@@ -30,6 +30,8 @@ type Tries struct {
 	Number   int // of the attempt that ended
 	Burnt    int // retries used up before it
 	Timeouts int // attempts before it that timed out
+	// Outage says that nothing of the agent succeeded while the attempt ran: its failure tells nothing of the task.
+	Outage bool
 }
 
 // Verdict is what becomes of an attempt and its task.
@@ -73,6 +75,10 @@ func Judge(p Policy, t Tries, r Result) Verdict {
 			v.Delay = p.delay(t.Number - 1)
 			return v
 		}
+	}
+	if t.Outage {
+		v.Delay = p.Tiers[0] // it waits at its worker anyway
+		return v
 	}
 	if t.Burnt >= p.MaxRetries {
 		return v.dead(p)
@@ -152,6 +158,9 @@ var variable = regexp.MustCompile(`[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}|0x[0
 
 // Fingerprint tells like errors from unlike ones: class, message with its numbers and ids blanked out, version.
 func Fingerprint(c task.Class, message, version string) string {
-	sum := sha256.Sum256([]byte(string(c) + "\x00" + variable.ReplaceAllString(message, "#") + "\x00" + version))
+	sum := sha256.Sum256([]byte(string(c) + "\x00" + normalise(message) + "\x00" + version))
 	return hex.EncodeToString(sum[:8])
 }
+
+// normalise blanks out what differs between like messages.
+func normalise(message string) string { return variable.ReplaceAllString(message, "#") }

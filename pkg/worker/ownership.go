@@ -147,6 +147,7 @@ func (e *Engine) abandon(p *partition) []*Attempt {
 	e.finished = slices.DeleteFunc(e.finished, func(s *slot) bool {
 		if s.part == p {
 			e.uncount(s)
+			e.endProbe(s)
 		}
 		return s.part == p
 	})

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -125,6 +126,32 @@ func (q *queue) pop() {
 	} else if q.head >= 1024 && q.head*2 >= len(q.slots) {
 		q.slots, q.head = append(q.slots[:0], q.slots[q.head:]...), 0
 	}
+}
+
+// popNewest takes the last one, of those that were never tried if there are any. The queue must not be empty.
+func (q *queue) popNewest() *slot {
+	at := len(q.slots) - 1
+	for i := at; i >= q.head; i-- {
+		if q.slots[i].first() && q.slots[i].begun == 0 {
+			at = i
+			break
+		}
+	}
+	s := q.slots[at]
+	if q.slots = slices.Delete(q.slots, at, at+1); q.head == len(q.slots) {
+		q.slots, q.head = q.slots[:0], 0
+	}
+	return s
+}
+
+// pushFront puts one before all others.
+func (q *queue) pushFront(s *slot) {
+	if q.head == 0 {
+		q.slots = slices.Insert(q.slots, 0, s)
+		return
+	}
+	q.head--
+	q.slots[q.head] = s
 }
 
 func (q *queue) len() int { return len(q.slots) - q.head }

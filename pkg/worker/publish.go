@@ -36,6 +36,7 @@ func (e *Engine) checkPublished(ctx context.Context, s *slot) {
 		if !e.exists(ctx, r.Topic) {
 			e.mu.Lock()
 			s.result = unpublished(s.result, r.Topic, kerr.UnknownTopicOrPartition)
+			e.weigh(s, s.result)
 			e.decide(s)
 			e.mu.Unlock()
 			return

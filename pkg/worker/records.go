@@ -261,19 +261,15 @@ var failureHeaders = []string{task.HeaderErrorClass, task.HeaderErrorMessage, ta
 // retry makes the record on the tier's topic.
 func (w *writer) retry(s *slot) *kgo.Record {
 	r := s.attempt.Record
-	burnt, timeouts := s.spent()
-	hs := w.failure(s, carried(r, append([]string{task.HeaderAttempt, task.HeaderBurnt, task.HeaderTimeouts}, failureHeaders...)...))
-	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempt, Value: w.int(s.attempt.Number + 1)}, kgo.RecordHeader{Key: task.HeaderBurnt, Value: w.int(burnt)})
-	if timeouts > 0 {
-		hs = append(hs, kgo.RecordHeader{Key: task.HeaderTimeouts, Value: w.int(timeouts)})
-	}
+	hs := w.failure(s, carried(r, slices.Concat(accountHeaders, failureHeaders)...))
+	hs = s.account.headers(append(hs, kgo.RecordHeader{Key: task.HeaderAttempt, Value: w.int(s.attempt.Number + 1)}), w.int)
 	return &kgo.Record{Topic: w.names.Retry(s.verdict.Delay), Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: hs}
 }
 
 // deadLetter makes the record on the agent's DLQ: the event as it came, and what went wrong.
 func (w *writer) deadLetter(s *slot) *kgo.Record {
 	r := s.attempt.Record
-	hs := w.failure(s, carried(r, append([]string{task.HeaderAttempt, task.HeaderAttempts, task.HeaderBurnt, task.HeaderTimeouts}, failureHeaders...)...))
+	hs := w.failure(s, carried(r, slices.Concat(accountHeaders, failureHeaders, []string{task.HeaderAttempts})...))
 	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempts, Value: w.int(s.attempt.Number)})
 	return &kgo.Record{Topic: w.dlq, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: hs}
 }

@@ -40,7 +40,7 @@ func (e *Engine) scheduleLoop(ctx context.Context) {
 func (e *Engine) hasReady() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.suspects) > 0 || len(e.trial.members) > 0 {
+	if len(e.suspects) > 0 || len(e.trial.members) > 0 || e.outage.stage != calm {
 		return true
 	}
 	for _, p := range e.order {
@@ -76,6 +76,10 @@ func (e *Engine) pick(n int) []*Attempt {
 		return nil
 	}
 	now := time.Now()
+	e.lookOutage(now)
+	if n = e.outage.allow(n, now); n == 0 || e.outage.stage != calm && e.seek(n) {
+		return nil
+	}
 	if e.underTrial(now) {
 		return e.pickSuspects(n, now)
 	}
@@ -84,6 +88,9 @@ func (e *Engine) pick(n int) []*Attempt {
 	}
 	n = min(n, n+e.running-e.unsettled)
 	var batch []*Attempt
+	if e.outage.stage != calm {
+		e.pickSought(n, now, &batch)
+	}
 	blocked := false
 	for turns := len(e.order); turns > 0 && len(batch) < n; {
 		p := e.order[0]
@@ -146,6 +153,10 @@ func (e *Engine) start(s *slot, now time.Time) *Attempt {
 	p.highest = max(p.highest, s.offset())
 	p.started++
 	e.running++
+	if e.outage.stage != calm {
+		s.probe = true
+		e.outage.started(now)
+	}
 	return &s.attempt
 }
 
@@ -218,9 +229,11 @@ func (e *Engine) finish(s *slot, r Result) {
 	}
 	switch {
 	case s.state == abandoned:
+		e.endProbe(s)
 		e.buried(p.id)
 	case r.CutShort, r.Outcome == task.Crashed && r.Shared && !s.attempt.Alone:
 		s.state = waiting
+		e.endProbe(s)
 		if !r.CutShort {
 			s.suspicion, s.solo = e.suspicion, true
 		}
@@ -228,6 +241,9 @@ func (e *Engine) finish(s *slot, r Result) {
 		e.enqueue(s)
 	default:
 		s.result, s.state = r, finished
+		if r.Outcome != task.Completed || len(r.Publish) == 0 {
+			e.weigh(s, r)
+		}
 		if s.ended.Sub(s.attempt.started) >= worthwhile {
 			s.counted = true
 			e.unsettled++

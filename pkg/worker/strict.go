@@ -56,7 +56,7 @@ func (e *Engine) decide(s *slot) {
 		ended = time.Now()
 	}
 	if s.verdict.Class == task.ClassRateLimited { // no topic has to have the delay: it is as long as it was asked for
-		s.verdict.Delay = e.policy.rateLimited(s.tries(), s.result)
+		s.verdict.Delay = e.policy.rateLimited(Tries{Number: s.attempt.Number}, s.result)
 	}
 	s.keeps = &hold{attempt: s.attempt.Number, due: ended.Add(s.verdict.Delay)}
 	switch {
@@ -65,18 +65,6 @@ func (e *Engine) decide(s *slot) {
 	case s.header.firstFailed == nil:
 		s.keeps.first = ended.UnixMilli()
 	}
-}
-
-// spent is what the task has used up once its verdict stands.
-func (s *slot) spent() (burnt, timeouts int) {
-	burnt, timeouts = s.header.burnt, s.header.timeouts
-	if s.verdict.Burns {
-		burnt++
-	}
-	if s.verdict.Class == task.ClassTimeout {
-		timeouts++
-	}
-	return burnt, timeouts
 }
 
 // book takes an entry for a failed task that is to keep its key; without one it has to wait.
@@ -128,7 +116,8 @@ func (e *Engine) unbook(s *slot) {
 
 // retain keeps a failed task in place, now that its attempt is settled.
 func (e *Engine) retain(s *slot) {
-	s.header.burnt, s.header.timeouts = s.spent()
+	a := s.account
+	s.header.burnt, s.header.timeouts, s.header.kept = a.burnt, a.timeouts, &a
 	s.hold, s.keeps, s.verdict, s.result = s.keeps, nil, Verdict{}, Result{}
 	s.header.since(s.hold.first)
 	s.suspicion, s.solo = 0, false
@@ -162,6 +151,7 @@ func (e *Engine) inheritHold(s *slot, en *offsets.Entry) {
 		h.due = now.Add(max(wait, 0))
 	}
 	s.header.burnt, s.header.timeouts = en.Burnt, en.Timeouts
+	s.header.keepSince(h.first)
 	s.header.since(h.first)
 	s.hold, s.part.named[s.offset()] = h, s
 	s.part.holds.count++

@@ -14,8 +14,10 @@ import (
 // header is what a task record's headers say that the engine acts on. The values are the record's own bytes.
 type header struct {
 	origin, event, correlation, replyTo, redrives, firstFailed []byte
+	burntAt, spared                                            []byte // as task.HeaderBurntAt and task.HeaderSpared
 	errorClass, errorMessage                                   []byte // of a record that was routed only to be dead-lettered
 	attempt, burnt, timeouts                                   int
+	kept                                                       *account // of a task that keeps its key: what counts instead
 }
 
 // read takes the headers in one pass. A record that Reeve didn't write still runs: its attempt is 1.
@@ -35,6 +37,10 @@ func (h *header) read(r *kgo.Record) {
 			h.attempt = max(number(value), 1)
 		case task.HeaderBurnt:
 			h.burnt = number(value)
+		case task.HeaderBurntAt:
+			h.burntAt = value
+		case task.HeaderSpared:
+			h.spared = value
 		case task.HeaderTimeouts:
 			h.timeouts = number(value)
 		case task.HeaderCorrelationID:
@@ -94,6 +100,7 @@ type slot struct {
 	header  header
 	result  Result
 	verdict Verdict
+	account account // of the task's attempts up to the verdict
 	ended   time.Time
 	sign    time.Time // of life: its start, or its last progress
 	told    time.Time // when somebody was last told of its progress
@@ -109,6 +116,8 @@ type slot struct {
 	keyed     bool
 	counted   bool          // in the engine's unsettled
 	noReply   bool          // the reply topic can't be used
+	probe     bool          // it runs to see whether an outage goes on
+	sought    bool          // it was picked out of its turn for that
 	cancel    *Cancellation // the task is to end
 }
 
@@ -120,13 +129,9 @@ func (s *slot) suspect() bool { return s.suspicion != 0 && s.suspicion == s.eng.
 // number is that of the attempt to start next.
 func (s *slot) number() int { return max(s.begun+1, s.header.attempt) }
 
-// named reports whether the attempt has to be named in the metadata before it starts: its record says another.
-func (s *slot) named() bool { return s.suspect() || s.number() != s.header.attempt }
-
-// tries is what Judge has to know.
-func (s *slot) tries() Tries {
-	return Tries{Number: s.attempt.Number, Burnt: s.header.burnt, Timeouts: s.header.timeouts}
-}
+// named reports whether the attempt has to be named in the metadata before it starts: its record says another, or it lies
+// far beyond what is reserved.
+func (s *slot) named() bool { return s.suspect() || s.sought || s.number() != s.header.attempt }
 
 // published is what the attempt publishes, as it is settled now.
 func (s *slot) published() []*kgo.Record {

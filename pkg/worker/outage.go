@@ -1,0 +1,317 @@
+package worker
+
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// The outage rule tells an event that fails from an agent that can do nothing, because something that it depends on is
+// away. Each worker has its own view.
+//
+//	         nearly all of the last                    its probes fail
+//	calm ──── distinct tasks ────► checking ────────────────────────────► out
+//	  ▲  ▲    failed alike            │ one succeeds                       │ one succeeds
+//	  │  └──── most succeed ──── recovering ◄──────────────────────────────┘
+//	  └──── nothing is left to try    │ most fail: back to where it came from
+//
+// While it isn't calm only probes start: one at a time, and while it recovers twice as many after each success. checking
+// takes milliseconds as a rule; if it ends in calm nothing has happened. Once the outage is believed, a failure says
+// nothing of its task: it burns no retry, and those that were burnt since the outage began are given back.
+const (
+	// sampleSize is how many distinct tasks the rule looks at, and sampleAlike how many of them must have failed alike, for
+	// sampleSpell at least: by then the first retries have had their say.
+	sampleSize  = 20
+	sampleAlike = 19
+	sampleSpell = 2 * time.Second
+	// dependencyAlike is how many in a row are enough, at once, where the agent says itself that a dependency failed.
+	dependencyAlike = 5
+	// doubt is how many probes must fail until the outage is believed.
+	doubt = 3
+	// assurance is how many tasks must succeed until its end is believed; it is not, if more than twice as many fail.
+	assurance = 8
+	// Between two probes there is a tenth of the time that the outage has lasted, within these bounds: working off what came
+	// in meanwhile takes longer than that.
+	probeShare = 10
+	probeMin   = 500 * time.Millisecond
+	probeMax   = 30 * time.Second
+	// quiet is how long nothing must have been there to try until a recovery is content with what it has seen.
+	quiet = time.Second
+	// patience is how long a task's final failure waits for more to be known.
+	patience = sampleSpell + probeMin
+	// keptSpells is how many outages are remembered, for retries that are still on their way back.
+	keptSpells = 4
+	// maxSpared is in how many outages a task is spared: one that fails whenever others do mustn't go round for ever.
+	maxSpared = 10
+)
+
+// stage is where the outage rule stands.
+type stage uint8
+
+const (
+	calm stage = iota
+	checking
+	out
+	recovering
+)
+
+// failure is what the outage rule has to know of a result. The zero value is that of a task that succeeded, or whose
+// failure tells nothing of others: one that is settled at once, or that burns no retry anyway.
+type failure struct {
+	kind    uint64 // the same for failures that are alike; 0: none
+	class   task.Class
+	message string
+}
+
+// failureOf classes a result. Failures are alike that have the same class, where the class says that something outside of
+// the agent failed; otherwise their messages have to be the same too, but for numbers and ids.
+func failureOf(r Result) failure {
+	if r.Outcome != task.Failed && r.Outcome != task.TimedOut && r.Outcome != task.Crashed {
+		return failure{}
+	}
+	class, derived := classify(r)
+	f := failure{class: class, message: r.Message}
+	switch class {
+	case task.ClassDependency, task.ClassNetwork, task.ClassTimeout:
+		f.kind = maphash.String(seed, string(class))
+	case task.ClassInternal, task.ClassCrash:
+		f.kind = maphash.String(seed, string(class)+"\x00"+normalise(clip(r.Message, messageLimit)))
+	case task.ClassResource:
+		if derived {
+			f.kind = maphash.String(seed, string(class))
+		}
+	}
+	if f.kind == 0 {
+		return failure{}
+	}
+	return f
+}
+
+// sample is the last result of one of the last distinct tasks.
+type sample struct {
+	failure
+	task uint64
+	at   time.Time
+}
+
+// spell is the time of an outage, in Unix milliseconds; until is 0 while it lasts.
+type spell struct{ since, until int64 }
+
+// covers reports whether some of [from, to] lies in the spell.
+func (s spell) covers(from, to int64) bool { return to >= s.since && (s.until == 0 || from <= s.until) }
+
+// outage is the rule's state. It is a function of what it is told, times included.
+type outage struct {
+	stage    stage
+	believed bool      // its probes have failed
+	cause    failure   // of the outage
+	samples  []sample  // the newest last; none while nothing fails
+	start    time.Time // since when most have failed alike; zero: they haven't
+	misses   int       // probes that have failed since checking began
+	good     int       // probes that succeeded while recovering
+	bad      int       // that failed
+	probing  int       // in flight
+	probes   int       // started since checking began
+	next     time.Time // when the next probe may start
+	pace     time.Time // since when probes have been getting rarer
+	last     time.Time // when something was last learnt
+	held     int       // final failures that wait
+	spells   []spell   // the outages that were believed, the present one last
+}
+
+// allow says how many of n tasks may start now.
+func (o *outage) allow(n int, now time.Time) int {
+	switch o.stage {
+	case calm:
+		return n
+	case recovering:
+		return min(n, max(1<<min(o.good, 16)-o.probing, 0))
+	}
+	if o.probing > 0 || now.Before(o.next) {
+		return 0
+	}
+	return min(n, 1)
+}
+
+// started notes that a probe starts.
+func (o *outage) started(now time.Time) {
+	o.probing++
+	o.probes++
+	o.last = now
+}
+
+// observe takes the result of a task. probe says that the attempt began after the outage did: what an older one says is
+// old.
+func (o *outage) observe(now time.Time, id uint64, f failure, probe bool) {
+	switch {
+	case o.stage == calm:
+		if o.sample(sample{f, id, now}); o.alike(now) {
+			o.stage, o.misses, o.probes, o.next, o.last = checking, 0, 0, now, now
+		}
+	case !probe:
+	case f.kind == 0:
+		o.succeeded(now)
+	default:
+		o.failed(now)
+	}
+}
+
+// sample keeps the last result of each of the last distinct tasks.
+func (o *outage) sample(s sample) {
+	if s.kind == 0 && len(o.samples) == 0 {
+		return
+	}
+	kept, failed := o.samples[:0], s.kind != 0
+	for _, old := range o.samples {
+		if old.task != s.task {
+			kept = append(kept, old)
+		}
+	}
+	kept = append(kept, s)
+	kept = kept[max(len(kept)-sampleSize, 0):]
+	for i := range kept {
+		failed = failed || kept[i].kind != 0
+	}
+	if !failed {
+		kept = nil
+	}
+	o.samples = kept
+}
+
+// alike reports whether nearly all have failed as the last one has, for long enough.
+func (o *outage) alike(now time.Time) bool {
+	n := 0
+	row, cause := o.row()
+	if row > 0 {
+		o.cause = cause
+	}
+	for _, s := range o.samples {
+		if s.kind != 0 && s.kind == o.cause.kind {
+			n++
+		}
+	}
+	if 2*n <= len(o.samples) {
+		o.start = time.Time{}
+		return false
+	}
+	if o.start.IsZero() && row > 0 {
+		o.start = o.samples[len(o.samples)-row].at
+	}
+	return row >= dependencyAlike && cause.class == task.ClassDependency || row > 0 && n >= sampleAlike && now.Sub(o.start) >= sampleSpell
+}
+
+// row counts the last results that are failures and alike, and gives the last one.
+func (o *outage) row() (n int, of failure) {
+	if len(o.samples) == 0 {
+		return 0, failure{}
+	}
+	of = o.samples[len(o.samples)-1].failure
+	for i := len(o.samples) - 1; i >= 0 && of.kind != 0 && o.samples[i].kind == of.kind; i-- {
+		n++
+	}
+	return n, of
+}
+
+// failed takes a probe that failed.
+func (o *outage) failed(now time.Time) {
+	o.last = now
+	if o.stage == recovering {
+		if o.bad++; o.bad <= 2*o.good+1 {
+			return
+		}
+		o.relapse()
+	}
+	if o.misses++; o.misses >= doubt && !o.believed {
+		o.believe(now, o.start)
+	}
+	if o.believed {
+		o.stage, o.next = out, now.Add(o.pause(now))
+	}
+}
+
+// relapse ends a recovery that was none.
+func (o *outage) relapse() {
+	o.stage = checking
+	if o.believed {
+		o.stage = out
+	}
+}
+
+// believe takes what is checked for an outage that began at a time.
+func (o *outage) believe(now, began time.Time) {
+	o.stage, o.believed, o.pace = out, true, now
+	o.spells = append(o.spells, spell{since: began.UnixMilli()})
+	o.spells = o.spells[max(len(o.spells)-keptSpells, 0):]
+}
+
+// pause is how long to wait between two probes.
+func (o *outage) pause(now time.Time) time.Duration {
+	return min(max(now.Sub(o.pace)/probeShare, probeMin), probeMax)
+}
+
+// succeeded takes a probe that succeeded.
+func (o *outage) succeeded(now time.Time) {
+	o.last = now
+	if o.stage != recovering {
+		o.stage, o.good, o.bad = recovering, 0, 0
+	}
+	if o.good++; o.good >= assurance {
+		o.end(now)
+	}
+}
+
+// look decides what doesn't come of a result: where nothing is left to try, the rule is content with what it has seen. What
+// is being checked may go on to be, for retries that are on their way, unless a final failure waits for it.
+func (o *outage) look(now time.Time) {
+	idle := now.Sub(o.last)
+	switch {
+	case o.probing > 0:
+	case o.stage == recovering && idle >= quiet && o.good > o.bad:
+		o.end(now)
+	case o.stage == recovering && idle >= quiet:
+		o.relapse()
+	case o.stage == checking && idle >= patience && o.held > 0:
+		o.end(now)
+	}
+}
+
+// end is calm again.
+func (o *outage) end(now time.Time) {
+	if o.believed {
+		o.spells[len(o.spells)-1].until = now.UnixMilli()
+	}
+	o.stage, o.believed, o.samples, o.start = calm, false, nil, time.Time{}
+}
+
+// hurry makes the next probe due: somebody has changed something.
+func (o *outage) hurry(now time.Time) {
+	if o.stage == out {
+		o.next, o.pace = now, now
+	}
+}
+
+// forming reports whether it may turn out soon that a failure that came at a time was an outage's.
+func (o *outage) forming(f failure, at, now time.Time) bool {
+	switch {
+	case o.believed:
+		return false
+	case o.stage != calm:
+		return true
+	case now.Sub(at) > patience:
+		return false
+	}
+	row, of := o.row()
+	return row > 0 && of.kind == f.kind && (row >= 3 || f.class == task.ClassDependency && now.Sub(at) < quiet)
+}
+
+// spares reports whether an attempt that ran from one time to another, in Unix milliseconds, says nothing of its task, and
+// in which outage.
+func (o *outage) spares(from, to int64) (since int64, ok bool) {
+	for i := len(o.spells) - 1; i >= 0; i-- {
+		if o.spells[i].covers(from, to) {
+			return o.spells[i].since, true
+		}
+	}
+	return 0, false
+}
