@@ -23,6 +23,8 @@ type Figures struct {
 	Held       int // tasks read and not settled, the running ones included
 	// Overdue counts the attempts that have run for twice their time, since their function ignores its context.
 	Overdue int
+	// Outage is the one that stands, of the agent here: nil for none.
+	Outage *worker.Outage
 	// Attempts that ended, by outcome: completed, failed, timed_out, crashed. Those that were cut short count as they
 	// ended.
 	Attempts map[task.Outcome]int64
@@ -75,7 +77,7 @@ func (k *keeper) figures() Figures {
 	f.State = k.report.State
 	if k.engine != nil {
 		e := k.engine.Figures()
-		f.Partitions, f.Running, f.Held, f.Overdue = e.Partitions, e.Running, e.Held, e.Overdue
+		f.Partitions, f.Running, f.Held, f.Overdue, f.Outage = e.Partitions, e.Running, e.Held, e.Overdue, e.Outage
 	}
 	return f
 }

@@ -196,7 +196,7 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 		Replication: o.Replication, CreateReplyTopics: o.CreateTopics, Logger: k.runner.log, CancelPause: cancelPause,
 		Settled: k.counts.settled, Progress: k.progress,
 		Alert: func(al worker.Alert) {
-			k.alert(Alert{Kind: al.Kind, Severity: al.Severity, Message: al.Message, Resolved: al.Resolved})
+			k.engineAlert(run, al)
 		},
 	})
 	if err := e.Start(); err != nil {
@@ -330,13 +330,35 @@ func (k *keeper) healthy() error {
 	return fmt.Errorf("the agent %s isn't served: its task topic isn't there yet (is a dispatcher running, and does the topic %s exist?)", k.own.Ref(), k.own.Topic)
 }
 
+// engineAlert passes an alert on. One that is repeated is news to nobody here; the registry wants to hear that it lasts.
+func (k *keeper) engineAlert(run *running, a worker.Alert) {
+	record := k.record(Alert{Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved})
+	if !a.Since.IsZero() {
+		record.Since = status.Seconds(a.Since)
+	}
+	run.reporter.Alert(record)
+	if !a.Again {
+		k.tellAlert(run, Alert{Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved})
+	}
+	k.poke() // the report changes too
+}
+
 func (k *keeper) alert(a Alert) {
+	run := k.runner.running
+	run.reporter.Alert(k.record(a))
+	k.tellAlert(run, a)
+}
+
+func (k *keeper) record(a Alert) status.Alert {
+	return status.Alert{Topic: k.own.Topic, AgentName: k.own.Name, Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved}
+}
+
+// tellAlert tells this program.
+func (k *keeper) tellAlert(run *running, a Alert) {
 	a.Topic, a.Name = k.own.Topic, k.own.Name
 	if !a.Resolved {
 		k.counts.raised(a.Kind)
 	}
-	run := k.runner.running
-	run.reporter.Alert(status.Alert{Topic: a.Topic, AgentName: a.Name, Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved})
 	select {
 	case run.alerts <- a:
 	default: // it is in the log and with the registry
@@ -378,15 +400,27 @@ func (k *keeper) set(run *running, state string) {
 	k.mu.Lock()
 	old := k.report
 	k.report.State = state
+	if k.engine != nil {
+		k.report.Outage = outageOf(k.engine.Figures().Outage)
+	} else {
+		k.report.Outage = nil
+	}
 	if k.desired != nil {
 		k.report.Generation = k.desired.Generation
 	}
 	now := k.withFigures()
 	k.mu.Unlock()
-	if old.State != now.State || old.Generation != now.Generation {
+	if old.State != now.State || old.Generation != now.Generation || (old.Outage == nil) != (now.Outage == nil) {
 		k.log.Debug("agent", slog.String("state", state), slog.Int64("generation", now.Generation))
 		run.reporter.Agent(now)
 	}
+}
+
+func outageOf(o *worker.Outage) *status.Outage {
+	if o == nil {
+		return nil
+	}
+	return &status.Outage{Since: status.Seconds(o.Since), Class: o.Class, Message: o.Message}
 }
 
 // withFigures is the report as of now. The lock is held.
@@ -394,7 +428,7 @@ func (k *keeper) withFigures() status.AgentReport {
 	r := k.report
 	if k.engine != nil {
 		f := k.engine.Figures()
-		r.Partitions, r.Running = f.Partitions, f.Running
+		r.Partitions, r.Running, r.Outage = f.Partitions, f.Running, outageOf(f.Outage)
 	}
 	if r.State == status.ReportServing {
 		r.Instances = 1 // the program is the agent's process here

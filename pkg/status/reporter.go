@@ -54,15 +54,17 @@ func (r *Reporter) Agent(a AgentReport) {
 	r.Send(a.Topic+"/"+a.AgentName, a)
 }
 
-// Alert asks for a person. With no agent it is about the node itself. The caller fills in what it is about; event, subject
-// and times are set here. It is logged too.
+// Alert asks for a person. With no agent it is about the node itself. The caller fills in what it is about, and since when
+// unless that is now; event, subject and the other time are set here. It is logged too.
 func (r *Reporter) Alert(a Alert) {
 	a.Subject = a.Topic + "/" + a.AgentName
 	if a.AgentName == "" {
 		a.Subject = r.service + "/" + r.node
 	}
 	a.Event, a.Timestamp = EventAlert, Seconds(time.Now())
-	a.Since = a.Timestamp
+	if a.Since == 0 {
+		a.Since = a.Timestamp
+	}
 	log := r.logger.Warn
 	if a.Resolved {
 		log = r.logger.Info

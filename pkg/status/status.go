@@ -3,7 +3,10 @@
 // subject's records stay in order.
 package status
 
-import "github.com/reeve-run/reeve/pkg/spec"
+import (
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+)
 
 // Values of "event".
 const (
@@ -100,6 +103,8 @@ type AgentReport struct {
 	// are still ahead count as well. nil where unknown.
 	Unsettled    *int64 `json:"unsettled,omitempty"`
 	TopicMissing bool   `json:"topic_missing,omitempty"`
+	// Outage says that the worker has paused the agent, because nearly all of its last tasks failed alike.
+	Outage *Outage `json:"outage,omitempty"`
 	// Dispatched counts the agent's tasks, exactly, in heartbeats only: the partitions whose count has changed since the
 	// heartbeat before, and once a minute all that the node routes.
 	Dispatched []Dispatched `json:"dispatched,omitempty"`
@@ -113,6 +118,13 @@ type Cleaned struct {
 	Since int64 `json:"since"` // spec.Agent's CleanSince
 	// RetryFloor is spec.Agent's: retries below are from before.
 	RetryFloor map[string][]int64 `json:"retry_floor,omitempty"`
+}
+
+// Outage is one that lasts: the worker starts nothing of the agent but one task at a time, to see whether it goes on.
+type Outage struct {
+	Since   float64    `json:"since"`
+	Class   task.Class `json:"error_class"`
+	Message string     `json:"message"` // of the failures that show it
 }
 
 // Dispatched is how many tasks have been made of a partition of the user topic since a time, by all dispatchers together.

@@ -60,6 +60,8 @@ type Alert struct {
 	Resolved bool
 	// Since is when its cause began; zero: now.
 	Since time.Time
+	// Again says that it was raised before, and that its cause lasts.
+	Again bool
 }
 
 const (
@@ -112,7 +114,8 @@ type Engine struct {
 	delivery  delivery
 	cancels   map[string]*Cancellation // tasks that are to end, by id
 	outage    outage
-	sought    []*slot // probes that were picked out of their turn
+	sought    []*slot   // probes that were picked out of their turn
+	told      time.Time // when the outage was last told
 }
 
 // New makes an engine. Start starts it.

@@ -173,6 +173,18 @@ func TestAnOutageCostsNoEvent(t *testing.T) {
 				s.publish(1100, 400)
 				s.until("the outage is over", out(0))
 				finals := map[string]outcome{}
+				defer func() {
+					if len(finals) < 1500 {
+						for i, e := range es {
+							t.Logf("worker %d: %+v", i, e.Figures())
+						}
+						for i := range 1500 {
+							if id := fmt.Sprintf("orders/%d/%d", i%2, i); finals[id].settled == "" {
+								t.Logf("%s isn't finished", id)
+							}
+						}
+					}
+				}()
 				s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
 					for _, r := range rs[max(len(rs)-2000, 0):] {
 						if h := header(r); h[task.HeaderFinal] == "true" {

@@ -55,13 +55,14 @@ var (
 	running    = prometheus.NewDesc("reeve_worker_running", "Attempts in flight.", ofAgent, nil)
 	held       = prometheus.NewDesc("reeve_worker_held", "Tasks read and not settled, the running ones included.", ofAgent, nil)
 	overdue    = prometheus.NewDesc("reeve_worker_overdue", "Attempts that have run for twice their time.", ofAgent, nil)
+	outage     = prometheus.NewDesc("reeve_worker_outage", "Whether the agent is paused here, because nearly all of its last tasks failed alike.", ofAgent, nil)
 	serving    = prometheus.NewDesc("reeve_worker_serving", "Whether this program serves the agent.", ofAgent, nil)
 	ready      = prometheus.NewDesc("reeve_worker_ready", "Whether every agent that is active is served.", nil, nil)
 )
 
 // Describe gives all that there can be.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{received, completed, failed, retried, deadLettered, rejected, attempts, duration, alerts, partitions, running, held, overdue, serving, ready} {
+	for _, d := range []*prometheus.Desc{received, completed, failed, retried, deadLettered, rejected, attempts, duration, alerts, partitions, running, held, overdue, outage, serving, ready} {
 		out <- d
 	}
 }
@@ -94,6 +95,7 @@ func collect(out chan<- prometheus.Metric, f agent.Figures) {
 	gauge(out, running, f.Running, of...)
 	gauge(out, held, f.Held, of...)
 	gauge(out, overdue, f.Overdue, of...)
+	gauge(out, outage, truth(f.Outage != nil), of...)
 	gauge(out, serving, truth(f.State == status.ReportServing), of...)
 }
 

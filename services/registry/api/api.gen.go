@@ -46,6 +46,27 @@ func (e AgentChangeAction) Valid() bool {
 	}
 }
 
+// Defines values for AgentHealthCondition.
+const (
+	AgentHealthConditionDegraded  AgentHealthCondition = "degraded"
+	AgentHealthConditionHealthy   AgentHealthCondition = "healthy"
+	AgentHealthConditionUnhealthy AgentHealthCondition = "unhealthy"
+)
+
+// Valid indicates whether the value is a known member of the AgentHealthCondition enum.
+func (e AgentHealthCondition) Valid() bool {
+	switch e {
+	case AgentHealthConditionDegraded:
+		return true
+	case AgentHealthConditionHealthy:
+		return true
+	case AgentHealthConditionUnhealthy:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentHealthFiguresState.
 const (
 	AgentHealthFiguresStateCRASHED    AgentHealthFiguresState = "CRASHED"
@@ -306,16 +327,16 @@ func (e StorageHealthBackend) Valid() bool {
 
 // Defines values for StorageHealthStatus.
 const (
-	Healthy   StorageHealthStatus = "healthy"
-	Unhealthy StorageHealthStatus = "unhealthy"
+	StorageHealthStatusHealthy   StorageHealthStatus = "healthy"
+	StorageHealthStatusUnhealthy StorageHealthStatus = "unhealthy"
 )
 
 // Valid indicates whether the value is a known member of the StorageHealthStatus enum.
 func (e StorageHealthStatus) Valid() bool {
 	switch e {
-	case Healthy:
+	case StorageHealthStatusHealthy:
 		return true
-	case Unhealthy:
+	case StorageHealthStatusUnhealthy:
 		return true
 	default:
 		return false
@@ -577,12 +598,19 @@ type AgentEntry = json.RawMessage
 
 // AgentHealth defines model for AgentHealth.
 type AgentHealth struct {
-	Detail    string `json:"detail,omitempty,omitzero"`
-	Healthy   bool   `json:"healthy"`
-	Instances int    `json:"instances"`
-	Phase     Phase  `json:"phase"`
-	Workers   int    `json:"workers"`
+	// Condition degraded: it is served, and paused in an outage of something that it depends on. Its events wait.
+	Condition AgentHealthCondition `json:"condition"`
+	Detail    string               `json:"detail,omitempty,omitzero"`
+
+	// Healthy False also while it is degraded.
+	Healthy   bool  `json:"healthy"`
+	Instances int   `json:"instances"`
+	Phase     Phase `json:"phase"`
+	Workers   int   `json:"workers"`
 }
+
+// AgentHealthCondition degraded: it is served, and paused in an outage of something that it depends on. Its events wait.
+type AgentHealthCondition string
 
 // AgentHealthFigures defines model for AgentHealthFigures.
 type AgentHealthFigures struct {
@@ -651,7 +679,9 @@ type AgentProblem struct {
 	Error *Cause `json:"error,omitempty"`
 	Node  string `json:"node"`
 
-	// State Example: circuit_open
+	// State Of the agent on that node: starting, circuit_open, error; outage where nearly all of its last tasks failed alike, so that it tries one task at a time.
+	//
+	// Example: circuit_open
 	State string `json:"state"`
 }
 
@@ -1040,16 +1070,19 @@ type Overview struct {
 
 // OverviewAgent defines model for OverviewAgent.
 type OverviewAgent struct {
-	Cause        *Cause       `json:"cause,omitempty"`
-	Instances    int          `json:"instances"`
-	Metrics      AgentMetrics `json:"metrics"`
-	Name         string       `json:"name"`
-	Phase        Phase        `json:"phase"`
-	Runtime      string       `json:"runtime,omitempty,omitzero"`
-	Topic        string       `json:"topic"`
-	TopicMissing bool         `json:"topic_missing,omitempty,omitzero"`
-	Version      string       `json:"version"`
-	Workers      int          `json:"workers"`
+	Cause     *Cause       `json:"cause,omitempty"`
+	Instances int          `json:"instances"`
+	Metrics   AgentMetrics `json:"metrics"`
+	Name      string       `json:"name"`
+	Phase     Phase        `json:"phase"`
+
+	// Problems What live nodes complain of.
+	Problems     []AgentProblem `json:"problems,omitempty,omitzero"`
+	Runtime      string         `json:"runtime,omitempty,omitzero"`
+	Topic        string         `json:"topic"`
+	TopicMissing bool           `json:"topic_missing,omitempty,omitzero"`
+	Version      string         `json:"version"`
+	Workers      int            `json:"workers"`
 }
 
 // Phase defines model for Phase.

@@ -117,9 +117,9 @@ func (c *command) agentGet() *cobra.Command {
 }
 
 func (c *command) describe(a client.Agent) {
-	missing := ""
-	if a.TopicMissing {
-		missing = "the topic doesn't exist"
+	trouble := attention(a)
+	if a.Cause != nil {
+		trouble = "" // it is told below, with what to do
 	}
 	description := ""
 	if a.Description != nil {
@@ -128,7 +128,7 @@ func (c *command) describe(a client.Agent) {
 	c.facts("Agent", a.Topic+"/"+a.Name, "Description", description, "Phase", phase(a), "Version", a.Version, "Tags", strings.Join(a.Tags, ", "),
 		"Runtime", a.Runtime, "Runs", runs(a), "Directory", a.Dir, "Workers", number(a.Workers), "Instances", number(a.Instances),
 		"Running", number(a.Running), "Waiting", number(a.Waiting), "Lag", maybe(a.Lag), "Oldest waiting", moment(a.OldestWaitingAt), "Expires", moment(a.ExpiresAt),
-		"Removed by retention", orNone(a.Overtaken), "Attention", missing,
+		"Removed by retention", orNone(a.Overtaken), "Attention", trouble,
 		"Retries", fmt.Sprintf("%d, after %s", a.Config.MaxRetries, strings.Join(a.Config.RetryDelays, ", ")),
 		"Ordering", a.Config.Ordering, "Concurrency", number(a.Config.Concurrency), "Partitions", number(a.Partitions),
 		"Registered", moment(&a.RegisteredAt), "Generation", number(a.Generation), "Terminated", moment(a.TerminatedAt))

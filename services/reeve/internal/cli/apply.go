@@ -205,7 +205,7 @@ func verdict(a client.Agent, say func(format string, args ...any)) bool {
 		return true
 	}
 	for _, p := range a.Problems {
-		if p.Error != nil {
+		if p.Error != nil && p.State != "outage" { // in an outage it is up, and waits
 			complain(a, *p.Error, say)
 			return false
 		}

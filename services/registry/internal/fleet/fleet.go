@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -97,6 +98,7 @@ type Agent struct {
 	TopicMissing       bool
 	Problems           []Problem
 	Cleaned            *status.Cleaned // what a dispatcher has deleted of an earlier life
+	Outages            int             // workers that have paused it, because nearly all of its last tasks failed alike
 
 	votes     []vote
 	running   int64  // attempts in flight
@@ -109,6 +111,16 @@ type Agent struct {
 type Problem struct {
 	Node, State string
 	Error       *spec.Cause
+}
+
+// StateOutage is the state of a Problem that is an outage: the worker serves the agent, and starts nothing of it but one
+// task at a time.
+const StateOutage = "outage"
+
+func outageCause(o status.Outage) *spec.Cause {
+	return &spec.Cause{Type: "AgentOutage",
+		Message:     fmt.Sprintf("since %s nearly all tasks fail alike (%s: %s)", floatTime(o.Since).Format(time.RFC3339), o.Class, o.Message),
+		Remediation: "bring back what the agent depends on, or mend the agent: it tries one task at a time and goes on by itself; its events wait, none is dead-lettered for it"}
 }
 
 // vote is whether a worker can run an agent's generation.
@@ -158,6 +170,10 @@ func (a *Agent) add(n *node, r status.AgentReport) {
 	a.TopicMissing = a.TopicMissing || r.TopicMissing
 	if r.Error != nil || r.State == status.ReportError || r.State == status.ReportCircuitOpen {
 		a.Problems = append(a.Problems, Problem{Node: n.beat.Node, State: r.State, Error: r.Error})
+	}
+	if r.Outage != nil {
+		a.Outages++
+		a.Problems = append(a.Problems, Problem{Node: n.beat.Node, State: StateOutage, Error: outageCause(*r.Outage)})
 	}
 	if n.beat.Service == dispatcher {
 		a.addDispatcher(n, r)

@@ -247,11 +247,16 @@ type Alert struct {
 	Since                                         time.Time
 }
 
+// outageLapses is how long after it was told last an alert of an outage counts. Workers tell it every 30 s while it lasts,
+// since each of several has its own view of it, and since one that dies can't take it back.
+const outageLapses = 2 * time.Minute
+
 // Alerts lists open alerts, the newest first, at most 100; those of deleted agents are nobody's business any more.
 func (s Store) Alerts(ctx context.Context) ([]Alert, error) {
 	var out []Alert
 	err := s.DB.SelectContext(ctx, &out, `SELECT topic, name, kind, subject, severity, message, since FROM alerts a
-		WHERE NOT EXISTS (SELECT 1 FROM agents g WHERE g.topic = a.topic AND g.name = a.name AND g.phase = 'terminated') ORDER BY since DESC LIMIT 100`)
+		WHERE NOT EXISTS (SELECT 1 FROM agents g WHERE g.topic = a.topic AND g.name = a.name AND g.phase = 'terminated')
+			AND NOT (kind = 'outage' AND updated_at < $1) ORDER BY since DESC LIMIT 100`, time.Now().Add(-outageLapses))
 	if err != nil {
 		return nil, fmt.Errorf("list alerts: %w", err)
 	}
@@ -291,6 +296,9 @@ func (s Store) Prune(ctx context.Context, now time.Time) error {
 		if _, err := s.DB.ExecContext(ctx, statement, now.Add(-keepReports)); err != nil {
 			return fmt.Errorf("prune reports: %w", err)
 		}
+	}
+	if _, err := s.DB.ExecContext(ctx, `DELETE FROM alerts WHERE kind = 'outage' AND updated_at < $1`, now.Add(-outageLapses)); err != nil {
+		return fmt.Errorf("prune alerts of outages: %w", err)
 	}
 	return pruneLogs(ctx, s.DB, now)
 }

@@ -62,3 +62,42 @@ func TestAReportThatPostgresCannotStoreKeepsNoOtherFromBeingStored(t *testing.T)
 		t.Errorf("%+v, %v", nodes, err)
 	}
 }
+
+// An alert of an outage that is told no more has lost its worker; other alerts stand until they are taken back.
+func TestAnOutagesAlertLapsesWithItsWorker(t *testing.T) {
+	db, err := postgres.Open(t.Context(), testenv.Schema(t), postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := migrations.Up(t.Context(), db.DB); err != nil {
+		t.Fatal(err)
+	}
+	s, now := Store{DB: db}, time.Now()
+	tx, err := db.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	for _, a := range []struct {
+		name, kind string
+		told       time.Time
+	}{{"gone", "outage", now.Add(-outageLapses - time.Second)}, {"lasts", "outage", now.Add(-outageLapses + 10*time.Second)}, {"open", "circuit_open", now.Add(-time.Hour)}} {
+		since := status.Seconds(now.Add(-2 * time.Hour))
+		if err := storeAlert(t.Context(), tx, status.Alert{Topic: "t", AgentName: a.name, Kind: a.kind, Subject: "t/" + a.name, Since: since, Timestamp: status.Seconds(a.told)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"before", "after"} {
+		all, err := s.Alerts(t.Context())
+		if err != nil || len(all) != 2 || all[0].Name == "gone" || all[1].Name == "gone" {
+			t.Errorf("%s tidying up: %+v, %v", when, all, err)
+		}
+		if err := s.Prune(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

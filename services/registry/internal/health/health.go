@@ -56,8 +56,19 @@ type Agent struct {
 	Phase              spec.Phase
 	Workers, Instances int
 	Healthy            bool
+	Condition          Condition
 	Detail             string
 }
+
+// Condition is how an agent does.
+type Condition string
+
+// The conditions, the worst last.
+const (
+	Healthy   Condition = "healthy"
+	Impaired  Condition = "degraded" // it is served, and waits for something that it depends on
+	Unhealthy Condition = "unhealthy"
+)
 
 // Compute judges.
 func Compute(in Inputs) Report {
@@ -149,6 +160,14 @@ func judge(a *spec.Agent, live *fleet.Agent) Agent {
 		if p.Error != nil {
 			out.Detail += ": " + p.Error.Message
 		}
+	}
+	switch {
+	case out.Healthy:
+		out.Condition = Healthy
+	case out.Workers > 0 && live.Outages == len(live.Problems):
+		out.Condition = Impaired
+	default:
+		out.Condition = Unhealthy
 	}
 	return out
 }

@@ -65,3 +65,33 @@ func TestUptimeIsThatOfTheOldestLiveSupervisor(t *testing.T) {
 		t.Error(r.Uptime)
 	}
 }
+
+// An outage of what an agent depends on impairs the agent, not the system; it isn't decided that the agent can't be run.
+func TestAnAgentInAnOutageIsDegraded(t *testing.T) {
+	report := func(state string, o *status.Outage) status.Node {
+		return status.Node{Service: "supervisor", Node: "a", Agents: []status.AgentReport{{Topic: "t", AgentName: "n", State: state, Outage: o}}}
+	}
+	o := &status.Outage{Since: float64(now.Add(-time.Minute).Unix()), Class: "dependency", Message: "connection refused"}
+	for _, c := range []struct {
+		name    string
+		node    status.Node
+		healthy bool
+		want    Condition
+		detail  string
+	}{
+		{"all is well", report(status.ReportServing, nil), true, Healthy, ""},
+		{"an outage", report(status.ReportServing, o), false, Impaired, "outage on node a: since 1970-01-12T13:45:40Z nearly all tasks fail alike (dependency: connection refused)"},
+		{"and a circuit that is open", report(status.ReportCircuitOpen, o), false, Unhealthy, "circuit_open on node a"},
+	} {
+		r := Compute(Inputs{Now: now, Agents: []*spec.Agent{{Topic: "t", Name: "n", Phase: spec.Active}}, Fleet: view(t, c.node, status.Node{Service: "dispatcher", Node: "d"})})
+		if a := r.Agents["t/n"]; a.Healthy != c.healthy || a.Condition != c.want || a.Detail != c.detail {
+			t.Errorf("%s: %+v", c.name, a)
+		}
+		if c.want == Impaired && r.Status != Running {
+			t.Errorf("%s: the system is %s", c.name, r.Status)
+		}
+	}
+	if _, failed := view(t, report(status.ReportServing, o)).Agents["t/n"].Failed(0); failed {
+		t.Error("the agent is moved to error for an outage")
+	}
+}

@@ -254,8 +254,13 @@ func agentOf(row agents.Row, live *fleet.Agent, of *figures) api.Agent {
 		return out
 	}
 	out.Workers, out.Instances, out.Lag, out.TopicMissing = live.Workers, live.Instances, live.Lag, live.TopicMissing
+	out.Problems = problemsOf(live)
+	return out
+}
+
+func problemsOf(live *fleet.Agent) (out []api.AgentProblem) {
 	for _, p := range live.Problems {
-		out.Problems = append(out.Problems, api.AgentProblem{Node: p.Node, State: p.State, Error: p.Error})
+		out = append(out, api.AgentProblem{Node: p.Node, State: p.State, Error: p.Error})
 	}
 	return out
 }

@@ -32,7 +32,7 @@ func (s *Server) healthOf(in health.Inputs, r health.Report) api.Health {
 	}
 	for _, a := range in.Agents {
 		one := r.Agents[a.Ref()]
-		h.Agents[a.Ref()] = api.AgentHealth{Phase: one.Phase, Workers: one.Workers, Instances: one.Instances, Healthy: one.Healthy, Detail: one.Detail}
+		h.Agents[a.Ref()] = api.AgentHealth{Phase: one.Phase, Workers: one.Workers, Instances: one.Instances, Healthy: one.Healthy, Condition: api.AgentHealthCondition(one.Condition), Detail: one.Detail}
 		if !slices.Contains(h.SubscribedTopics, a.Topic) {
 			h.SubscribedTopics = append(h.SubscribedTopics, a.Topic)
 		}

@@ -218,6 +218,7 @@ func (k Collector) live(out chan<- prometheus.Metric) {
 		gauge("reeve_agent_unsettled", "At most so many tasks on the task topic are not settled: markers of transactions count as well.", float64(a.Unsettled()), of, topic, name)
 		gauge("reeve_agent_instances", "Processes that run.", float64(a.Instances), of, topic, name)
 		gauge("reeve_agent_workers", "Live nodes that serve the agent.", float64(a.Workers), of, topic, name)
+		gauge("reeve_agent_outage", "Live nodes that have paused the agent, because nearly all of its last tasks failed alike.", float64(a.Outages), of, topic, name)
 		if a.Lag != nil {
 			gauge("reeve_agent_lag", "Events of the user topic that are not routed yet.", float64(*a.Lag), of, topic, name)
 		}
@@ -283,6 +284,7 @@ func (s *Server) GetOverview(ctx context.Context, _ api.GetOverviewRequestObject
 		a := api.OverviewAgent{Topic: row.Topic, Name: row.Name, Phase: row.Phase, Cause: row.Cause, Version: row.Version, Runtime: row.Runtime, Metrics: all[i]}
 		if l := in.Fleet.Agents[row.Ref()]; l != nil {
 			a.Workers, a.Instances, a.TopicMissing = l.Workers, l.Instances, l.TopicMissing
+			a.Problems = problemsOf(l)
 		}
 		out.Agents = append(out.Agents, a)
 	}

@@ -26,10 +26,10 @@ func (s *Server) GetStorageHealth(ctx context.Context, _ api.GetStorageHealthReq
 	if err == nil {
 		registered, err = s.Agents.Count(ctx)
 	}
-	out := api.StorageHealth{Status: api.Healthy, Backend: api.Postgres, Connected: true, AgentsCount: registered, ResultsCount: stock.Results,
+	out := api.StorageHealth{Status: api.StorageHealthStatusHealthy, Backend: api.Postgres, Connected: true, AgentsCount: registered, ResultsCount: stock.Results,
 		MetricsCount: stock.Counters, LatencyMs: float64(took.Microseconds()) / 1000, ResultsClearedAt: inUTC(stock.ResultsClearedAt), MetricsClearedAt: inUTC(stock.MetricsClearedAt)}
 	if err != nil {
-		out = api.StorageHealth{Status: api.Unhealthy, Detail: postgres.Plain(err).Error(), Backend: out.Backend, LatencyMs: out.LatencyMs}
+		out = api.StorageHealth{Status: api.StorageHealthStatusUnhealthy, Detail: postgres.Plain(err).Error(), Backend: out.Backend, LatencyMs: out.LatencyMs}
 		return api.GetStorageHealth503JSONResponse(out), nil
 	}
 	return api.GetStorageHealth200JSONResponse(out), nil

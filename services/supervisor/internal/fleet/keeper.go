@@ -221,12 +221,20 @@ func (k *Keeper) join(ctx context.Context) error {
 }
 
 func (k *Keeper) engineAlert(a worker.Alert) {
-	k.sendAlert(a.Kind, a.Severity, a.Message, a.Resolved)
+	al := k.about(a.Kind, a.Severity, a.Message, a.Resolved)
+	if !a.Since.IsZero() {
+		al.Since = status.Seconds(a.Since)
+	}
+	k.env.Reporter.Alert(al)
 }
 
 func (k *Keeper) sendAlert(kind, severity, message string, resolved bool) {
+	k.env.Reporter.Alert(k.about(kind, severity, message, resolved))
+}
+
+func (k *Keeper) about(kind, severity, message string, resolved bool) status.Alert {
 	topic, name, _ := spec.ParseKey(k.key)
-	k.env.Reporter.Alert(status.Alert{Topic: topic, AgentName: name, Kind: kind, Severity: severity, Message: message, Resolved: resolved})
+	return status.Alert{Topic: topic, AgentName: name, Kind: kind, Severity: severity, Message: message, Resolved: resolved}
 }
 
 // leave drains and leaves the group by name.
@@ -335,7 +343,8 @@ func (k *Keeper) tell() {
 	k.set(s.state, s.cause)
 }
 
-// set sends the report at once where its state or error changed; the figures go with the next heartbeat.
+// set sends the report at once where its state or error changed, or an outage began or ended; the figures go with the next
+// heartbeat.
 func (k *Keeper) set(state string, cause *spec.Cause) {
 	r := status.AgentReport{State: state, Error: cause}
 	if k.pool != nil {
@@ -344,6 +353,9 @@ func (k *Keeper) set(state string, cause *spec.Cause) {
 	if k.engine != nil {
 		f := k.engine.Figures()
 		r.Partitions, r.Running = f.Partitions, f.Running
+		if o := f.Outage; o != nil {
+			r.Outage = &status.Outage{Since: status.Seconds(o.Since), Class: o.Class, Message: o.Message}
+		}
 	}
 	k.mu.Lock()
 	old := k.report
@@ -356,7 +368,7 @@ func (k *Keeper) set(state string, cause *spec.Cause) {
 	}
 	k.report = r
 	k.mu.Unlock()
-	if old.State != r.State || !sameCause(old.Error, r.Error) || old.Generation != r.Generation {
+	if old.State != r.State || !sameCause(old.Error, r.Error) || old.Generation != r.Generation || (old.Outage == nil) != (r.Outage == nil) {
 		k.env.Reporter.Agent(r)
 	}
 }

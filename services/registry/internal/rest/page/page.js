@@ -78,7 +78,8 @@ const rate = (r) => r >= 100 ? whole.format(Math.round(r)) : r >= 0.05 ? r.toFix
 
 function agentRow(a, at) {
   const m = a.metrics, r = rates(`${a.topic}/${a.name}`, at, finished(m));
-  const trouble = a.cause ? a.cause.message : a.topic_missing ? "its topic does not exist" : a.phase === "active" && !a.workers ? "no live worker" : "";
+  const trouble = a.cause ? a.cause.message : a.topic_missing ? "its topic does not exist" : a.phase === "active" && !a.workers ? "no live worker"
+    : a.problems ? `${a.problems[0].state} on ${a.problems[0].node}${a.problems[0].error ? `: ${a.problems[0].error.message}` : ""}` : "";
   const row = el("tr", {},
     el("th", { scope: "row" }, a.name, el("small", {}, `${a.topic} · ${a.version}`)),
     el("td", { className: trouble ? "wrap" : "" }, tag(a.phase), trouble ? el("small", {}, trouble) : null),
