@@ -193,6 +193,12 @@ func (p *Projector) unfinish(ctx context.Context, tx *sqlx.Tx, known map[taskKey
 	return nil
 }
 
+// later reports whether a task may have been seen before: the first attempt of its first round is the first that is heard of
+// it. What is dropped or cancelled before it runs has the number of its last attempt, which may have been settled.
+func (a *attempt) later() bool {
+	return a.number > 1 || a.redrives > 0 || a.number == 1 && a.started == 0
+}
+
 // lookUp reads what the database knows of the batch's tasks that aren't on their first attempt of their first round. What
 // came before the counters were cleared is as if it had not been.
 func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior, error) {
@@ -202,7 +208,7 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 	for i := range p.attempts {
 		a := &p.attempts[i]
 		key := taskKey{p.ids[i], a.partition, a.offset}
-		if _, ok := known[key]; ok || a.number <= 1 && a.redrives == 0 {
+		if _, ok := known[key]; ok || !a.later() {
 			continue
 		}
 		known[key] = prior{}

@@ -60,8 +60,13 @@ func newBench(t *testing.T) *bench {
 // settle produces outcomes of tasks t/0/<task> for agent t/n, each written <task>:<attempt>:<outcome>:<settled>[:<redrives>].
 func (b *bench) settle(task int, attempt int, outcome, settled string, redrives int) {
 	b.Helper()
+	b.produce(task, attempt, outcome, settled, redrives, "1 2 3 4")
+}
+
+func (b *bench) produce(task int, attempt int, outcome, settled string, redrives int, times string) {
+	b.Helper()
 	r := record("reeve-agent", "t/n", "reeve-origin", fmt.Sprintf("t/0/%d/UUID", task), "reeve-attempt", strconv.Itoa(attempt), "reeve-outcome", outcome,
-		"reeve-settled", settled, "reeve-redrives", strconv.Itoa(redrives), "reeve-version", "1", "reeve-times", "1 2 3 4", "reeve-event", "1 e\\\t\n\x00\xff",
+		"reeve-settled", settled, "reeve-redrives", strconv.Itoa(redrives), "reeve-version", "1", "reeve-times", times, "reeve-event", "1 e\\\t\n\x00\xff",
 		"reeve-runner", "node inst", "reeve-error-message", "tab\there")
 	if outcome == "completed" {
 		r.Headers = r.Headers[:len(r.Headers)-1]
@@ -152,6 +157,28 @@ func (b *bench) open() int64 {
 	const dispatched = 4 // that settle tells of
 	c := b.counters()
 	return dispatched - before - c.Finished()
+}
+
+// A deletion drops retries that wait, with the number of the attempt that failed.
+func TestWhatIsDroppedAfterItsFirstAttemptIsNotReceivedTwice(t *testing.T) {
+	b := newBench(t)
+	drop := func(task, attempt int) {
+		b.produce(task, attempt, "discarded", "dropped", 0, "1 2 0 0")
+	}
+	b.settle(1, 1, "failed", "retry", 0)
+	b.settle(2, 1, "failed", "retry", 0)
+	b.settle(2, 2, "failed", "retry", 0)
+	b.project(b.projection())
+	drop(1, 1)
+	drop(2, 2)
+	drop(3, 0) // never begun
+	drop(4, 1) // begun, and its host died
+	b.settle(5, 1, "failed", "retry", 0)
+	drop(5, 1) // in the same batch
+	b.project(b.projection())
+	if c := b.counters(); c.Received != 5 || c.Discarded != 5 || c.Retried != 4 || c.Between() != 0 {
+		t.Errorf("%+v", c)
+	}
 }
 
 func TestATaskFromBeforeAClearingCountsAsOpenInItsNewRound(t *testing.T) {
