@@ -848,17 +848,25 @@ type DeadLetterData struct {
 
 // Deletion defines model for Deletion.
 type Deletion struct {
-	Agent   string `json:"agent"`
-	Changed bool   `json:"changed"`
+	Agent string `json:"agent"`
+
+	// Changed false with dry_run.
+	Changed bool `json:"changed"`
 
 	// Cleanup What was asked for; groups and topics go as soon as their members have left.
 	Cleanup struct {
 		ConsumerGroupDeleted bool `json:"consumer_group_deleted"`
 
-		// Discards Events and tasks that wait and go with the group, as last reported; 0 without delete_group.
+		// DeadLetters Dead letters that go; 0 without delete_dlq.
+		DeadLetters int64 `json:"dead_letters,omitempty,omitzero"`
+
+		// Discards Tasks that are not finished: they go with the group, each settled as discarded, unless they end before; 0 without delete_group.
 		Discards       int64 `json:"discards"`
 		DlqDeleted     bool  `json:"dlq_deleted"`
 		StorageDeleted bool  `json:"storage_deleted"`
+
+		// Unread Events of the topic behind the position that goes with the group; they stay on the topic. 0 without delete_group.
+		Unread int64 `json:"unread,omitempty,omitzero"`
 	} `json:"cleanup"`
 	Status DeletionStatus `json:"status"`
 	Topic  string         `json:"topic"`
@@ -1509,6 +1517,9 @@ type DeleteAgentParams struct {
 	// DeleteDlq The dead letters go too.
 	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
 
+	// DryRun Validates and says what would change; changes nothing.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
+
 	// IfMatch The ETag that the change is meant for; 412 where the agent has changed since.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
@@ -1701,6 +1712,9 @@ type DeleteTopicAgentsParams struct {
 
 	// DeleteDlq The dead letters go too.
 	DeleteDlq DeleteDLQ `form:"delete_dlq,omitempty" json:"delete_dlq,omitempty,omitzero"`
+
+	// DryRun Validates and says what would change; changes nothing.
+	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 }
 
 // SaveConfigJSONRequestBody defines body for SaveConfig for application/json ContentType.
@@ -4419,6 +4433,14 @@ func NewDeleteAgentRequest(server string, topic Topic, name Name, params *Delete
 			}
 		}
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -6009,6 +6031,14 @@ func NewDeleteTopicAgentsRequest(server string, topic Topic, params *DeleteTopic
 		}
 
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "delete_dlq", params.DeleteDlq, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {

@@ -21,13 +21,14 @@ const maxMessage = 4 << 10
 // Router makes an agent's tasks. It is for one goroutine.
 type Router struct {
 	topic, topicID string
+	life           int64
 	agent          []byte
 	target         string
 }
 
 // New is a router for an agent. topicID is the UUID of its user topic, or "" where it isn't known.
 func New(names topics.Names, a *spec.Agent, topicID string) *Router {
-	return &Router{topic: a.Topic, topicID: topicID, agent: []byte(a.Ref()), target: names.Tasks(a.Topic, a.Name)}
+	return &Router{topic: a.Topic, topicID: topicID, life: a.Life, agent: []byte(a.Ref()), target: names.Tasks(a.Topic, a.Name)}
 }
 
 // Tasks makes the task records of a batch, in its order, each for its task partition (see Partition and Spread). Keys,
@@ -61,7 +62,7 @@ func (r *Router) headers(h *headerSlab, rec *kgo.Record) {
 	}
 	e, err := event.Recognise(r.topic, rec)
 	h.add(task.HeaderAgent, r.agent)
-	origin := task.Origin{Topic: r.topic, Partition: rec.Partition, Offset: rec.Offset, TopicID: r.topicID}
+	origin := task.Origin{Topic: r.topic, Partition: rec.Partition, Offset: rec.Offset, TopicID: r.topicID, Life: r.life}
 	h.addBytes(task.HeaderOrigin, origin.AppendHeader)
 	h.add(task.HeaderAttempt, firstAttempt())
 	h.addBytes(task.HeaderEvent, func(b []byte) []byte {

@@ -10,7 +10,7 @@ import (
 // Headers that Reeve reads or adds.
 const (
 	HeaderAgent            = "reeve-agent"   // topic/name
-	HeaderOrigin           = "reeve-origin"  // topic/partition/offset/topic UUID
+	HeaderOrigin           = "reeve-origin"  // topic/partition/offset/topic UUID[/life]
 	HeaderAttempt          = "reeve-attempt" // from 1
 	HeaderCorrelationID    = "reeve-correlation-id"
 	HeaderCausationID      = "reeve-causation-id"
@@ -99,12 +99,14 @@ const (
 )
 
 // Origin is a task's identity: where its event stands on the user's topic. The topic's UUID tells a topic from
-// a later one of the same name; it may be empty.
+// a later one of the same name; it may be empty. Life tells an event's tasks apart of an agent that was deleted with its
+// group and registered again, which reads its topic anew: it is that of the agent's spec, 0 for most.
 type Origin struct {
 	Topic     string
 	Partition int32
 	Offset    int64
 	TopicID   string
+	Life      int64
 }
 
 // ID is the task's id, topic/partition/offset.
@@ -112,18 +114,22 @@ func (o Origin) ID() string {
 	return o.Topic + "/" + strconv.Itoa(int(o.Partition)) + "/" + strconv.FormatInt(o.Offset, 10)
 }
 
-// AppendHeader appends the value of HeaderOrigin: topic/partition/offset/uuid.
+// AppendHeader appends the value of HeaderOrigin: topic/partition/offset/uuid, and /life where that isn't 0 and the UUID is
+// known.
 func (o Origin) AppendHeader(b []byte) []byte {
 	b = append(append(b, o.Topic...), '/')
 	b = append(strconv.AppendInt(b, int64(o.Partition), 10), '/')
 	b = strconv.AppendInt(b, o.Offset, 10)
 	if o.TopicID != "" {
 		b = append(append(b, '/'), o.TopicID...)
+		if o.Life > 0 {
+			b = strconv.AppendInt(append(b, '/'), o.Life, 10)
+		}
 	}
 	return b
 }
 
-// ParseOrigin reads a HeaderOrigin value, with or without the UUID.
+// ParseOrigin reads a HeaderOrigin value, with or without the UUID and the life.
 func ParseOrigin(s string) (Origin, error) {
 	parts := strings.SplitN(s, "/", 4)
 	if len(parts) < 3 || parts[0] == "" {
@@ -139,7 +145,11 @@ func ParseOrigin(s string) (Origin, error) {
 	}
 	o := Origin{Topic: parts[0], Partition: int32(p), Offset: off}
 	if len(parts) == 4 {
-		o.TopicID = parts[3]
+		id, life, lives := strings.Cut(parts[3], "/")
+		o.TopicID = id
+		if o.Life, err = strconv.ParseInt(life, 10, 64); lives && (err != nil || o.Life < 1) {
+			return Origin{}, fmt.Errorf("%q is no task id: %q is no life of an agent", s, life)
+		}
 	}
 	return o, nil
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -49,8 +50,12 @@ func (c *Cancellation) Covers(origin []byte, redrives int) bool {
 	if redrives > c.Round {
 		return false
 	}
-	topicID, found := strings.CutPrefix(string(origin), c.Origin.ID()+"/")
-	return !found || c.Origin.TopicID == "" || topicID == c.Origin.TopicID
+	rest, found := strings.CutPrefix(string(origin), c.Origin.ID()+"/")
+	if !found || c.Origin.TopicID == "" {
+		return true
+	}
+	topicID, life, _ := strings.Cut(rest, "/")
+	return topicID == c.Origin.TopicID && (c.Origin.Life == 0 || life == strconv.FormatInt(c.Origin.Life, 10))
 }
 
 // An Interrupter is a Runner that can ask an attempt to end by itself because its task was cancelled, and ends it by force

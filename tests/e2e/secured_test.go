@@ -328,7 +328,7 @@ func (s *secured) doctorNames() {
 	}{
 		{"registry", "--transactional-id", names.TransactionalID("registry", "relay", 0), "Write", "Write on transactional-id " + names.TransactionalID("registry", "relay", 0), 1},
 		{"registry", "--topic", names.Outcomes(), "Read", "Read on topic " + names.Outcomes(), 1},
-		{"registry", "--group", s.Prefix + ".", "Describe", "Describe on group " + names.Group(s.topic, "stock"), 1},
+		{"registry", "--group", s.Prefix + ".", "Read", "Read on group " + names.Group(s.topic, "stock"), 1},
 		{"dispatcher", "--topic", s.topic, "Read", "Read on topic " + s.topic, 1},
 		{"dispatcher", "--group", s.Prefix + ".", "Read", "Read on group " + names.RetryGroup(time.Second), 1},
 		{"dispatcher", "--topic", s.Prefix + ".tasks.", "Write", "Write on topic " + names.Tasks(s.topic, "stock"), 1},

@@ -155,7 +155,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	loops.Go(func() { p.watch.Run(ctx) })
 	loops.Go(func() { p.lease.Run(ctx, p.lead) })
 
-	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Commands: desk, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
+	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Tiers: a.cfg.Kafka.RetryTiers, Commands: desk, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
 		Outlook: p.watch.Of, Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
 	served := make(chan error, 1)
 	loops.Go(func() { served <- httpx.ServeListener(ctx, l, server.Handler()) })

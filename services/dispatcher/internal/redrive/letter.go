@@ -72,10 +72,13 @@ func Choose(c command.Command, r *kgo.Record) Choice {
 	return Take
 }
 
-// sameTask compares origins; the topic's UUID counts where both have it.
+// sameTask compares origins; the topic's UUID and the agent's life count where both have them.
 func sameTask(a, b task.Origin) bool {
 	if a.TopicID == "" || b.TopicID == "" {
 		a.TopicID, b.TopicID = "", ""
+	}
+	if a.Life == 0 || b.Life == 0 {
+		a.Life, b.Life = 0, 0
 	}
 	return a == b
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -170,14 +169,15 @@ func lostRange(l client.LostRange) string {
 
 // destruction are the flags of what deletes.
 type destruction struct {
-	cleanup, deleteDLQ, yes bool
-	reason                  string
+	cleanup, deleteDLQ, yes, dryRun bool
+	reason                          string
 }
 
 func (d *destruction) flags(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&d.cleanup, "cleanup", false, "the group, the task topic and pending retries go too")
 	cmd.Flags().BoolVar(&d.deleteDLQ, "delete-dlq", false, "the dead letters go too")
 	cmd.Flags().BoolVar(&d.yes, "yes", false, "don't ask")
+	cmd.Flags().BoolVar(&d.dryRun, "dry-run", false, "say what would go, and delete nothing")
 	reasonFlag(cmd, &d.reason)
 	return cmd
 }
@@ -199,12 +199,17 @@ func (c *command) agentDelete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if d.destroys() && !d.yes {
-				lost, err := loss(cmd.Context(), cl, r, d)
+			if d.dryRun || d.destroys() && !d.yes {
+				would, err := cl.DeleteAgentWithResponse(cmd.Context(), r.topic, r.name, &client.DeleteAgentParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ, DryRun: true})
 				if err != nil {
 					return err
 				}
-				if err := c.confirm(false, "deleting %s discards %s for ever", r, lost); err != nil {
+				if d.dryRun {
+					return c.write(json.RawMessage(would.Body), func() {
+						_, _ = fmt.Fprintf(c.Out, "%s would be deleted%s%s\n", r, d.stays(), d.goes(*would.JSON200))
+					})
+				}
+				if err := c.confirm(false, "deleting %s discards %s for ever", r, d.loss(*would.JSON200)); err != nil {
 					return err
 				}
 			}
@@ -224,7 +229,7 @@ func discarded(n int64) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; %d events and tasks that waited are discarded", n)
+	return fmt.Sprintf("; %d tasks that aren't finished are discarded", n)
 }
 
 // stays says what a deletion leaves.
@@ -240,81 +245,32 @@ func (d destruction) stays() string {
 	return ", its group and dead letters stay"
 }
 
-// loss counts what a deletion would discard.
-func loss(ctx context.Context, cl *client.ClientWithResponses, r ref, d destruction) (string, error) {
-	var lost []string
-	if d.cleanup {
-		answer, err := cl.GetAgentWithResponse(ctx, r.topic, r.name)
-		if err != nil {
-			return "", err
-		}
-		a := answer.JSON200
-		lost = append(lost, fmt.Sprintf("%d waiting tasks, its position before %s unread events", a.Waiting+a.Running, maybe(a.Lag)))
+// goes says what goes with what would be deleted, "" if nothing does.
+func (d destruction) goes(of ...client.Deletion) string {
+	if !d.destroys() {
+		return ""
 	}
-	if d.deleteDLQ {
-		answer, err := cl.ListDLQsWithResponse(ctx, &client.ListDLQsParams{Topic: r.topic})
-		if err != nil {
-			return "", err
-		}
-		n := int64(0)
-		for _, q := range answer.JSON200.Items {
-			if q.Name == r.name {
-				n = q.Records
-			}
-		}
-		lost = append(lost, fmt.Sprintf("%d dead letters", n))
-	}
-	return strings.Join(lost, " and "), nil
+	return ", and " + d.loss(of...) + " would go"
 }
 
-// topicLoss counts what the deletion of a topic's agents would discard.
-func topicLoss(ctx context.Context, cl *client.ClientWithResponses, topic string, d destruction) (string, error) {
-	raw, err := pages(0, func(size int, token string) ([]byte, error) {
-		r, err := cl.ListAgentsWithResponse(ctx, &client.ListAgentsParams{Topic: topic, PageSize: &size, PageToken: token})
-		if err != nil {
-			return nil, err
-		}
-		return r.Body, nil
-	})
-	if err != nil {
-		return "", err
-	}
-	names := map[string]bool{}
-	var waiting, unread int64
-	known := true
-	for _, r := range raw {
-		var a client.Agent
-		if err := json.Unmarshal(r, &a); err != nil {
-			return "", fmt.Errorf("read answer: %w", err)
-		}
-		names[a.Name] = true
-		waiting += a.Waiting + a.Running
-		if known = known && a.Lag != nil; known {
-			unread += *a.Lag
-		}
+// loss says what deletions would discard.
+func (d destruction) loss(of ...client.Deletion) string {
+	var waiting, unread, letters int64
+	for _, one := range of {
+		waiting, unread, letters = waiting+one.Cleanup.Discards, unread+one.Cleanup.Unread, letters+one.Cleanup.DeadLetters
 	}
 	var lost []string
 	if d.cleanup {
-		said := number(unread)
-		if !known {
-			said = "an unknown number of"
+		whose := "its position"
+		if len(of) != 1 {
+			whose = "their positions"
 		}
-		lost = append(lost, fmt.Sprintf("%d waiting tasks, their positions before %s unread events", waiting, said))
+		lost = append(lost, fmt.Sprintf("%d waiting tasks, %s before %d unread events", waiting, whose, unread))
 	}
 	if d.deleteDLQ {
-		answer, err := cl.ListDLQsWithResponse(ctx, &client.ListDLQsParams{Topic: topic})
-		if err != nil {
-			return "", err
-		}
-		n := int64(0)
-		for _, q := range answer.JSON200.Items {
-			if names[q.Name] {
-				n += q.Records
-			}
-		}
-		lost = append(lost, fmt.Sprintf("%d dead letters", n))
+		lost = append(lost, fmt.Sprintf("%d dead letters", letters))
 	}
-	return fmt.Sprintf("%d agents of %s discards %s", len(names), topic, strings.Join(lost, " and ")), nil
+	return strings.Join(lost, " and ")
 }
 
 func (c *command) agentDeleteTopic() *cobra.Command {
@@ -331,12 +287,18 @@ func (c *command) agentDeleteTopic() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if d.destroys() && !d.yes {
-				lost, err := topicLoss(cmd.Context(), cl, topic, d)
+			if d.dryRun || d.destroys() && !d.yes {
+				would, err := cl.DeleteTopicAgentsWithResponse(cmd.Context(), topic, &client.DeleteTopicAgentsParams{DeleteGroup: d.cleanup, DeleteDlq: d.deleteDLQ, DryRun: true})
 				if err != nil {
 					return err
 				}
-				if err := c.confirm(false, "deleting %s for ever", lost); err != nil {
+				items := would.JSON200.Items
+				if d.dryRun {
+					return c.write(json.RawMessage(would.Body), func() {
+						_, _ = fmt.Fprintf(c.Out, "%d agents of %s would be deleted%s%s\n", len(items), topic, strings.ReplaceAll(d.stays(), "its", "their"), d.goes(items...))
+					})
+				}
+				if err := c.confirm(false, "deleting %d agents of %s discards %s for ever", len(items), topic, d.loss(items...)); err != nil {
 					return err
 				}
 			}

@@ -13,7 +13,14 @@ import (
 )
 
 func (f *fake) DeleteTopicAgents(_ context.Context, r api.DeleteTopicAgentsRequestObject) (api.DeleteTopicAgentsResponseObject, error) {
-	return api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, AgentsDeleted: 1}, nil
+	out := api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, Items: []api.Deletion{}}
+	for _, a := range f.agents {
+		if a.Topic == r.Topic {
+			out.Items = append(out.Items, deletion(a, !r.Params.DryRun))
+		}
+	}
+	out.AgentsDeleted = len(out.Items)
+	return out, nil
 }
 
 func (f *fake) ResetAgent(context.Context, api.ResetAgentRequestObject) (api.ResetAgentResponseObject, error) {

@@ -98,8 +98,26 @@ func (f *fake) UnsubscribeAgent(_ context.Context, r api.UnsubscribeAgentRequest
 }
 
 func (f *fake) DeleteAgent(_ context.Context, r api.DeleteAgentRequestObject) (api.DeleteAgentResponseObject, error) {
-	f.deleted = append(f.deleted, r)
-	return api.DeleteAgent200JSONResponse{Status: "deleted", Topic: r.Topic, Agent: r.Name, Changed: true}, nil
+	a, ok := f.agents[r.Topic+"/"+r.Name]
+	if !ok {
+		return api.DeleteAgentdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "agent_not_found"), StatusCode: 404}, nil
+	}
+	if !r.Params.DryRun {
+		f.deleted = append(f.deleted, r)
+	}
+	return api.DeleteAgent200JSONResponse(deletion(a, !r.Params.DryRun)), nil
+}
+
+func deletion(a api.Agent, done bool) api.Deletion {
+	d := api.Deletion{Status: "deleted", Topic: a.Topic, Agent: a.Name, Changed: done}
+	d.Cleanup.Discards = a.Waiting + a.Running
+	if a.Lag != nil {
+		d.Cleanup.Unread = *a.Lag
+	}
+	if a.Name == "a" {
+		d.Cleanup.DeadLetters = 3
+	}
+	return d
 }
 
 func (f *fake) ListDLQs(context.Context, api.ListDLQsRequestObject) (api.ListDLQsResponseObject, error) {

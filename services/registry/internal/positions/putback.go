@@ -145,9 +145,7 @@ type taskRecord struct {
 	offset    int64
 	round
 	attempt int
-	topicID string // of the origin
-	source  int32  // partition and offset of the event
-	event   int64
+	event   task.Origin
 }
 
 // tasksOf reads an agent's task topic behind the kept position of its work group.
@@ -189,7 +187,7 @@ func (b *back) user(ctx context.Context, s seen, at map[int32]position) error {
 	if err != nil {
 		return err
 	}
-	advance(at, s.topicID, s.agent.Ref(), tasks, b.settled)
+	advance(at, s.agent, s.topicID, tasks, b.settled)
 	return nil
 }
 
@@ -244,7 +242,7 @@ func taskOf(r *kgo.Record) (taskRecord, bool) {
 		return taskRecord{}, false
 	}
 	return taskRecord{partition: r.Partition, offset: r.Offset, attempt: number(route.Header(r, task.HeaderAttempt)), round: roundOf(r),
-		topicID: origin.TopicID, source: origin.Partition, event: origin.Offset}, true
+		event: origin}, true
 }
 
 // moved is a position's metadata for a later position, where all before is settled.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
@@ -49,7 +50,7 @@ func number(text string) int {
 
 // advance brings positions on a user topic up to date: a position is behind every event that a task was made of. What was
 // made is counted, since received is what the commits count.
-func advance(at map[int32]position, topicID, agent string, tasks []taskRecord, done settled) {
+func advance(at map[int32]position, a *spec.Agent, topicID string, tasks []taskRecord, done settled) {
 	made := map[int32]map[int64]bool{}
 	add := func(p int32, event int64) {
 		from, ok := at[p]
@@ -62,13 +63,13 @@ func advance(at map[int32]position, topicID, agent string, tasks []taskRecord, d
 		made[p][event] = true
 	}
 	for _, t := range tasks {
-		if t.agent == agent && t.topicID == topicID {
-			add(t.source, t.event)
+		if o := t.event; t.agent == a.Ref() && o.TopicID == topicID && o.Life == a.Life {
+			add(o.Partition, o.Offset)
 		}
 	}
 	for of := range done {
-		if origin, err := task.ParseOrigin(of.origin); err == nil && of.agent == agent && origin.TopicID == topicID {
-			add(origin.Partition, origin.Offset)
+		if o, err := task.ParseOrigin(of.origin); err == nil && of.agent == a.Ref() && o.TopicID == topicID && o.Life == a.Life {
+			add(o.Partition, o.Offset)
 		}
 	}
 	for p, events := range made {

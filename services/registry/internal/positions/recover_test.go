@@ -66,7 +66,7 @@ const agent, other = "orders/bill", "orders/ship"
 func TestAPositionOnAUserTopicIsBehindEveryEventThatATaskWasMadeOf(t *testing.T) {
 	counted := offsets.Metadata{Passed: offsets.Count{Since: 7, N: 100}, Node: "d0", Clean: true}
 	ps := map[int32]position{0: at(10, counted), 1: at(10, counted), 2: at(10, counted)}
-	advance(ps, text(topicID), agent,
+	advance(ps, agentOf(0, "", ""), text(topicID),
 		tasks(t,
 			record(0, 50, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 12), task.HeaderAttempt, "1"),
 			record(0, 51, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 3), task.HeaderAttempt, "2"), // a retry of long ago
@@ -76,7 +76,8 @@ func TestAPositionOnAUserTopicIsBehindEveryEventThatATaskWasMadeOf(t *testing.T)
 			record(0, 1, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 10), task.HeaderAttempt, "1", task.HeaderFinal, "true"),
 			record(0, 2, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 12), task.HeaderAttempt, "1"),
 			record(0, 3, task.HeaderAgent, agent, task.HeaderOrigin, origin(2, 20), task.HeaderAttempt, "1"),
-			record(0, 4, task.HeaderAgent, other, task.HeaderOrigin, origin(1, 60), task.HeaderAttempt, "1")))
+			record(0, 4, task.HeaderAgent, other, task.HeaderOrigin, origin(1, 60), task.HeaderAttempt, "1"),
+			record(0, 5, task.HeaderAgent, agent, task.HeaderOrigin, origin(1, 70)+"/4", task.HeaderAttempt, "1"))) // of a life that ended
 	if p, m := ps[0], decoded(t, ps[0]); p.Next != 13 || m.Passed.N != 102 || m.Passed.Since != 7 || m.Node != "d0" || m.Clean {
 		t.Errorf("%+v, %+v", p, m)
 	}

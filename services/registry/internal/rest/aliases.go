@@ -48,11 +48,11 @@ func (s *Server) GetAgentAlias(ctx context.Context, r api.GetAgentAliasRequestOb
 
 // DeleteAgentAlias deletes one agent.
 func (s *Server) DeleteAgentAlias(ctx context.Context, r api.DeleteAgentAliasRequestObject) (api.DeleteAgentAliasResponseObject, error) {
-	a, err := s.Agents.Delete(ctx, r.Topic, r.Name, agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}, 0, admin)
+	done, err := s.DeleteAgent(ctx, api.DeleteAgentRequestObject{Topic: r.Topic, Name: r.Name, Params: api.DeleteAgentParams{DeleteGroup: r.Params.DeleteGroup, DeleteDlq: r.Params.DeleteDlq}})
 	if err != nil {
 		return nil, err
 	}
-	return api.DeleteAgentAlias200JSONResponse(s.deletionOf(ctx, a)), nil
+	return api.DeleteAgentAlias200JSONResponse(done.(api.DeleteAgent200JSONResponse)), nil
 }
 
 // DeleteTopicAlias deletes all agents of a topic.

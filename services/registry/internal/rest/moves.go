@@ -3,11 +3,13 @@ package rest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/bus"
 )
 
 // because is the admin with a reason.
@@ -20,7 +22,7 @@ func because(reason string) (agents.Actor, error) {
 
 const maxReason = 500
 
-// DeleteAgent deletes one agent.
+// DeleteAgent deletes one agent, or says what would go.
 func (s *Server) DeleteAgent(ctx context.Context, r api.DeleteAgentRequestObject) (api.DeleteAgentResponseObject, error) {
 	m, err := match(r.Params.IfMatch)
 	if err != nil {
@@ -31,46 +33,103 @@ func (s *Server) DeleteAgent(ctx context.Context, r api.DeleteAgentRequestObject
 		return nil, err
 	}
 	o := agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}
-	a, err := s.Agents.Delete(ctx, r.Topic, r.Name, o, m, by)
+	row, err := s.Agents.Get(ctx, r.Topic, r.Name)
+	if err == nil && m != 0 && row.Generation != int64(m) {
+		err = agents.ErrPrecondition
+	}
 	if err != nil {
 		return nil, err
 	}
-	return api.DeleteAgent200JSONResponse(s.deletionOf(ctx, a)), nil
+	deletions, err := s.deletions(ctx, []agents.Row{row}, o)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Params.DryRun {
+		if _, err := s.Agents.Delete(ctx, r.Topic, r.Name, o, m, by); err != nil {
+			return nil, err
+		}
+		deletions[0].Changed = true
+	}
+	return api.DeleteAgent200JSONResponse(deletions[0]), nil
 }
 
-// DeleteTopicAgents deletes all agents of a topic.
+// DeleteTopicAgents deletes all agents of a topic, or says what would go.
 func (s *Server) DeleteTopicAgents(ctx context.Context, r api.DeleteTopicAgentsRequestObject) (api.DeleteTopicAgentsResponseObject, error) {
 	by, err := because(r.Params.Reason)
 	if err != nil {
 		return nil, err
 	}
-	gone, err := s.Agents.DeleteTopic(ctx, r.Topic, agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}, by)
+	o := agents.DeleteOptions{Group: r.Params.DeleteGroup, DLQ: r.Params.DeleteDlq}
+	rows, err := s.Agents.List(ctx, agents.Filter{Topic: r.Topic, Limit: maxAgentsLooked})
 	if err != nil {
 		return nil, err
 	}
-	out := api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, AgentsDeleted: len(gone), Items: []api.Deletion{}}
-	for _, a := range gone {
-		out.Items = append(out.Items, s.deletionOf(ctx, a))
+	deletions, err := s.deletions(ctx, rows, o)
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	if !r.Params.DryRun {
+		gone, err := s.Agents.DeleteTopic(ctx, r.Topic, o, by)
+		if err != nil {
+			return nil, err
+		}
+		deletions = happened(deletions, gone, o)
+	}
+	return api.DeleteTopicAgents200JSONResponse{Topic: r.Topic, AgentsDeleted: len(deletions), Items: deletions}, nil
 }
 
-func (s *Server) deletionOf(ctx context.Context, a *spec.Agent) api.Deletion {
-	d := api.Deletion{Status: api.DeletionStatusDeleted, Topic: a.Topic, Agent: a.Name, Changed: true}
-	d.Cleanup.StorageDeleted, d.Cleanup.ConsumerGroupDeleted, d.Cleanup.DlqDeleted = true, a.CleanUp, a.DeleteDLQ
-	if !a.CleanUp {
-		return d
+// happened are the deletions of the agents that are gone, of which some may have been registered a moment ago.
+func happened(looked []api.Deletion, gone []*spec.Agent, o agents.DeleteOptions) []api.Deletion {
+	out := make([]api.Deletion, 0, len(gone))
+	for _, a := range gone {
+		d := deletionOf(a.Topic, a.Name, o)
+		if at := slices.IndexFunc(looked, func(l api.Deletion) bool { return l.Agent == a.Name }); at >= 0 {
+			d = looked[at]
+		}
+		d.Changed = true
+		out = append(out, d)
 	}
-	live := s.live(a.Ref())
-	if all, err := s.figures(ctx, a.Topic, a.Name); err == nil { // the deletion itself is done, with or without its figures
-		of := all[a.Ref()]
-		waiting, running := of.open(live)
-		d.Cleanup.Discards = waiting + running
-	}
-	if live != nil && live.Lag != nil {
-		d.Cleanup.Discards += *live.Lag
-	}
+	return out
+}
+
+func deletionOf(topic, name string, o agents.DeleteOptions) api.Deletion {
+	d := api.Deletion{Status: api.DeletionStatusDeleted, Topic: topic, Agent: name}
+	d.Cleanup.StorageDeleted, d.Cleanup.ConsumerGroupDeleted, d.Cleanup.DlqDeleted = true, o.Group, o.DLQ
 	return d
+}
+
+// deletions count what deleting agents would discard, as Kafka has it now.
+func (s *Server) deletions(ctx context.Context, rows []agents.Row, o agents.DeleteOptions) ([]api.Deletion, error) {
+	var letters map[[2]string]bus.DLQ
+	var left map[[2]string]int64
+	var groups []bus.Group
+	var err error
+	if o.DLQ {
+		letters, err = s.Bus.DLQs(ctx, refs(rows))
+	}
+	if o.Group && err == nil {
+		if left, err = s.Bus.Left(ctx, refs(rows), s.Tiers); err == nil {
+			groups, err = s.Bus.Groups(ctx, refs(rows))
+		}
+	}
+	if err != nil {
+		return nil, &Unreached{err}
+	}
+	out := make([]api.Deletion, 0, len(rows))
+	for i, row := range rows {
+		d := deletionOf(row.Topic, row.Name, o)
+		ref := [2]string{row.Topic, row.Name}
+		d.Cleanup.DeadLetters = letters[ref].Records
+		if o.Group {
+			unread, err := s.Bus.Count(ctx, groups[i].Behind)
+			if err != nil {
+				return nil, &Unreached{err}
+			}
+			d.Cleanup.Discards, d.Cleanup.Unread = left[ref], unread
+		}
+		out = append(out, d)
+	}
+	return out, nil
 }
 
 // UnsubscribeAgent pauses an agent.

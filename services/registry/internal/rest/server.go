@@ -51,7 +51,8 @@ type Server struct {
 	Bus      *bus.Bus
 	Commands *commands.Desk
 	Names    topics.Names
-	Node     string // the registry's own
+	Tiers    []time.Duration // the retry tiers
+	Node     string          // the registry's own
 	// Outlook says what retention will do to the events that wait for an agent, by topic/name.
 	Outlook  func(ref string) retention.Outlook
 	Health   func(ctx context.Context) (health.Inputs, health.Report)
