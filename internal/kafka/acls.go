@@ -133,6 +133,8 @@ func (i Installation) dispatcher(users []string) []Right {
 		prefixed(topic(s, i.below("retry."), "moves due retries, and trims behind them", Read, Delete, DescribeConfigs, Create, AlterConfigs)),
 		prefixed(topic(s, i.below("tasks."), "routes events, trims behind settled tasks, discards those of deleted agents", Read, Write, Delete, DescribeConfigs, Create, AlterConfigs)),
 		prefixed(topic(s, i.below("dlq."), "redrives and purges dead letters, and deletes them with the agent where that is asked for", Read, Delete)),
+		prefixed(topic(s, i.below("webhooks"), "sends webhooks, lets those wait that failed, and trims behind them", Read, Write, Delete, DescribeConfigs, Create, AlterConfigs)),
+		topic(s, i.Names.WebhookDLQ(), "keeps webhooks that were given up", Write, DescribeConfigs, Create),
 		{Service: s, Resource: OnGroup, Name: i.below(""), Prefixed: true, Operations: []string{Read, Delete}, Why: "consumes in the agents' groups, and deletes those of deleted agents"},
 		{Service: s, Resource: OnTxnID, Name: i.transactional(s), Prefixed: true, Operations: []string{Write}, Why: "moves events in transactions"},
 	}, ofUser(s, users, "consumes events", Read, DescribeConfigs)...)
@@ -147,6 +149,7 @@ func (i Installation) worker(s string, replies []string) []Right {
 		topic(s, i.Names.Outcomes(), "settles attempts", Write, DescribeConfigs, Create),
 		prefixed(topic(s, i.below("retry."), "sends failed tasks there", Write, DescribeConfigs, Create)),
 		prefixed(topic(s, i.below("tasks."), "consumes tasks", Read, DescribeConfigs)),
+		topic(s, i.Names.Webhooks(), "hands over what is to be sent to URLs", Write, DescribeConfigs, Create),
 		prefixed(topic(s, i.below("dlq."), "sends dead letters there", Write, DescribeConfigs, Create)),
 		{Service: s, Resource: OnGroup, Name: i.below("work."), Prefixed: true, Operations: []string{Read}, Why: "consumes in the agents' work groups"},
 		{Service: s, Resource: OnTxnID, Name: i.transactional(s), Prefixed: true, Operations: []string{Write}, Why: "settles attempts in transactions"},

@@ -51,6 +51,12 @@ func (i Installation) Topics() []Planned {
 		t.Configs[maxMessageBytes] = strconv.Itoa(DerivedMaxBytes(source))
 		out = append(out, Planned{Topic: t, WrittenBy: workers, ReadBy: []string{config.Dispatcher}, CreatedBy: []string{config.Dispatcher, config.Supervisor}})
 	}
+	dispatchers := []string{config.Dispatcher}
+	out = append(out, Planned{Topic: WebhooksTopic(i.Names), WrittenBy: slices.Concat(workers, dispatchers), ReadBy: dispatchers, CreatedBy: []string{config.Dispatcher, config.Supervisor}})
+	for _, t := range WebhookRetryTopics(i.Names, i.Tiers) {
+		out = append(out, Planned{Topic: t, WrittenBy: dispatchers, ReadBy: dispatchers, CreatedBy: dispatchers})
+	}
+	out = append(out, Planned{Topic: WebhookDLQTopic(i.Names), WrittenBy: dispatchers, ReadBy: []string{config.Registry}, CreatedBy: dispatchers})
 	for _, a := range i.Agents {
 		out = append(out, Planned{Topic: TasksTopic(i.Names, a, source), Agent: a.Ref(), WrittenBy: []string{config.Dispatcher}, ReadBy: workersOf(a), CreatedBy: []string{config.Dispatcher}})
 		if a.Config.DLQEnabled {

@@ -108,6 +108,25 @@ func RetryTopics(names topics.Names, tiers []time.Duration) []Topic {
 	return out
 }
 
+// WebhooksTopic carries what is to be sent to URLs. It is trimmed behind what was sent.
+func WebhooksTopic(names topics.Names) Topic {
+	return Topic{names.Webhooks(), 4, base(SharedMaxBytes)}
+}
+
+// WebhookRetryTopics are where webhooks wait; see RetryTopics.
+func WebhookRetryTopics(names topics.Names, tiers []time.Duration) []Topic {
+	out := make([]Topic, len(tiers))
+	for i, tier := range tiers {
+		out[i] = Topic{names.WebhookRetry(tier), 2, with(base(SharedMaxBytes+HeadersRoom), "message.timestamp.type", "LogAppendTime")}
+	}
+	return out
+}
+
+// WebhookDLQTopic is for webhooks that were given up, kept until somebody purges it.
+func WebhookDLQTopic(names topics.Names) Topic {
+	return Topic{names.WebhookDLQ(), 1, base(SharedMaxBytes + HeadersRoom)}
+}
+
 // NotCreated says that topics are missing which this process may not create.
 type NotCreated struct {
 	Topics []string

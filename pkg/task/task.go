@@ -42,6 +42,12 @@ const (
 	// HeaderTimeouts counts the attempts that timed out before this one; absent means 0.
 	HeaderTimeouts = "reeve-timeouts"
 
+	// HeaderNotBefore is when a webhook is tried again, in Unix milliseconds: it may wait longer than the tier that it is in.
+	HeaderNotBefore = "reeve-not-before"
+	// HeaderDeferred counts how often a webhook went back to wait without having been tried, because its endpoint was
+	// busy or down; absent means 0.
+	HeaderDeferred = "reeve-deferred"
+
 	// On records of the outcomes topic.
 	HeaderOutcome = "reeve-outcome"
 	HeaderSettled = "reeve-settled"
@@ -52,6 +58,19 @@ const (
 	HeaderTimes = "reeve-times"
 	// HeaderRunner is "<node> <instance>" of the attempt; the instance is empty for a function.
 	HeaderRunner = "reeve-runner"
+	// HeaderReply is ReplyUndeliverable on a final outcome whose event asked for a reply to a topic that can't take it;
+	// HeaderReplyReason says why.
+	HeaderReply       = "reeve-reply"
+	HeaderReplyReason = "reeve-reply-reason"
+	// HeaderWebhookState is WebhookPending on a final outcome whose event asked for a webhook. What becomes of it is
+	// told on the status topic.
+	HeaderWebhookState = "reeve-webhook-state"
+)
+
+// Values of HeaderReply and HeaderWebhookState.
+const (
+	ReplyUndeliverable = "reply_undeliverable"
+	WebhookPending     = "pending"
 )
 
 // Outcome is how an attempt ended.

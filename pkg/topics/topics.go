@@ -55,6 +55,24 @@ func (n Names) DLQ(topic, agent string) string {
 // Retry is the topic of a retry tier.
 func (n Names) Retry(tier time.Duration) string { return n.prefix() + ".retry." + Tier(tier) }
 
+// Webhooks carries the results that are to be sent to URLs.
+func (n Names) Webhooks() string { return n.prefix() + ".webhooks" }
+
+// WebhookRetry is the topic of webhooks that wait for a tier's delay.
+func (n Names) WebhookRetry(tier time.Duration) string { return n.Webhooks() + "." + Tier(tier) }
+
+// WebhookDLQ is the topic of webhooks that were given up.
+func (n Names) WebhookDLQ() string { return n.prefix() + ".dlq.webhooks" }
+
+// WebhookGroup is the group that dispatchers join on Webhooks, and WebhookRetryGroup that on a WebhookRetry topic. The slash
+// keeps them from being an agent's.
+func (n Names) WebhookGroup() string { return n.Webhooks() + "/send" }
+
+// WebhookRetryGroup see WebhookGroup.
+func (n Names) WebhookRetryGroup(tier time.Duration) string {
+	return n.Webhooks() + "/" + Tier(tier)
+}
+
 // Group is the group of an agent on its user topic, which dispatchers join.
 func (n Names) Group(topic, agent string) string { return n.prefix() + "." + topic + "." + agent }
 

@@ -260,7 +260,7 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 		bytes += s.bytes()
 	}
 	e.finished, e.outage.held = kept, held
-	if all && e.delivery.endWaits(func(r string) bool { return r != offsetsOnly && !routes[r] && (r != "" || len(routes) == 0) }) {
+	if all && e.delivery.endWaits(func(r string) bool { return r != offsetsOnly && !leads(routes, r) }) {
 		e.resolved("what waited for its destination is another worker's")
 	}
 	return batch, route, mixed

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -20,7 +21,7 @@ type delivery struct {
 	apart    bool            // destinations get transactions of their own: a mixed one has failed
 	waits    map[string]wait // destinations that failed, or were part of what failed, until they succeed
 	dlqReady bool
-	known    map[string]replyTopic // topics of replies and of published records that were looked up
+	known    map[string]userTopic // topics of replies and of published records that were looked up
 }
 
 type wait struct {
@@ -29,9 +30,10 @@ type wait struct {
 	told  bool
 }
 
-type replyTopic struct {
-	ok    bool
-	until time.Time
+// userTopic is what is known of a topic that isn't Reeve's, until it is asked for again.
+type userTopic struct {
+	trouble trouble
+	until   time.Time
 }
 
 const (
@@ -46,7 +48,44 @@ const offsetsOnly = "\x00"
 
 // admits reports whether a destination may be tried now. The outcomes topic, "", is on the way to every other.
 func (d *delivery) admits(route string, now time.Time) bool {
-	return !now.Before(d.waits[route].until) && (route == offsetsOnly || !now.Before(d.waits[""].until))
+	for r, w := range d.waits {
+		if now.Before(w.until) && passes(route, r) {
+			return false
+		}
+	}
+	return true
+}
+
+// separator stands between the destinations of a route.
+const separator = "\x00"
+
+// passes reports whether a route has a destination on it, or is it. The outcomes topic is on all that lead anywhere.
+func passes(route, destination string) bool {
+	switch {
+	case route == destination:
+		return true
+	case route == offsetsOnly:
+		return false
+	case destination == "":
+		return true
+	}
+	for rest := route; rest != ""; {
+		var part string
+		if part, rest, _ = strings.Cut(rest, separator); part == destination {
+			return true
+		}
+	}
+	return false
+}
+
+// leads reports whether any of the routes has a destination on it.
+func leads(routes map[string]bool, destination string) bool {
+	for route := range routes {
+		if passes(route, destination) {
+			return true
+		}
+	}
+	return false
 }
 
 // doubt keeps a destination apart until it has succeeded by itself.
@@ -70,7 +109,7 @@ func (d *delivery) postpone(route string, now time.Time) {
 
 // succeeded ends a destination's wait, and reports whether an alert is to be taken back.
 func (d *delivery) succeeded(route string) (resolved bool) {
-	return d.endWaits(func(r string) bool { return r == route || r == "" && route != offsetsOnly })
+	return d.endWaits(func(r string) bool { return passes(route, r) })
 }
 
 // endWaits reports whether nothing waits any more that a person was told of. When nothing waits at all, destinations
@@ -91,8 +130,9 @@ func (d *delivery) endWaits(of func(route string) bool) (resolved bool) {
 	return resolved
 }
 
-// routeOf names where a result goes besides the outcomes topic; "" is nowhere.
+// routeOf names where a result goes besides the outcomes topic, all destinations together; "" is nowhere.
 func (e *Engine) routeOf(s *slot) string {
+	route := ""
 	switch s.verdict.Settled {
 	case task.SettledRetry:
 		if s.keeps != nil {
@@ -100,13 +140,22 @@ func (e *Engine) routeOf(s *slot) string {
 		}
 		return e.cfg.Names.Retry(s.verdict.Delay)
 	case task.SettledDLQ:
-		return e.dlq()
+		route = e.dlq()
 	}
-	reply := ""
-	if len(s.header.replyTo) > 0 && !s.noReply {
-		reply = string(s.header.replyTo)
+	if len(s.header.webhook) > 0 {
+		route = via(route, e.cfg.Names.Webhooks())
 	}
-	return withPublished(reply, s.published())
+	if s.replies() {
+		route = via(route, string(s.header.replyTo))
+	}
+	return withPublished(route, s.published())
+}
+
+func via(route, destination string) string {
+	if route == "" {
+		return destination
+	}
+	return route + separator + destination
 }
 
 func (e *Engine) dlq() string { return e.cfg.Names.DLQ(e.cfg.Spec.Topic, e.cfg.Spec.Name) }
@@ -124,8 +173,8 @@ func (e *Engine) address(ctx context.Context, t *transaction) bool {
 			asked = true
 			e.makeDLQ(ctx)
 		}
-		if len(s.header.replyTo) > 0 && s.verdict.Settled != task.SettledRetry && !s.noReply {
-			s.noReply = !e.canReply(ctx, string(s.header.replyTo))
+		if s.replies() && s.verdict.Settled != task.SettledRetry {
+			e.checkReply(ctx, s)
 		}
 	}
 	e.mu.Lock()
@@ -184,34 +233,34 @@ func (e *Engine) recordLimit(ctx context.Context, adm *kadm.Client) int {
 	return 0
 }
 
-// canReply reports whether a topic can take replies.
-func (e *Engine) canReply(ctx context.Context, topic string) bool {
-	if e.cfg.Names.Reserved(topic) || topic == e.cfg.Spec.Topic {
-		return false // Reeve's own topics, and loops
-	}
-	return e.exists(ctx, topic)
-}
-
-// exists reports whether a user's topic is there; where that is allowed, it makes it. It asks the broker once in a while.
-func (e *Engine) exists(ctx context.Context, topic string) bool {
+// lookUp finds out whether a user's topic is there; where that is allowed, it makes it. It asks the broker once in a while.
+func (e *Engine) lookUp(ctx context.Context, topic string) trouble {
 	now := time.Now()
 	if k, ok := e.delivery.known[topic]; ok && now.Before(k.until) {
-		return k.ok
+		return k.trouble
 	}
 	adm := kadm.NewClient(e.member.Client())
 	ts, err := adm.ListTopics(ctx, topic)
 	if err != nil {
-		return true // the transaction will tell
+		return untroubled // the transaction will tell
 	}
-	ok := ts[topic].Err == nil
-	if !ok && errors.Is(ts[topic].Err, kerr.UnknownTopicOrPartition) && e.cfg.CreateReplyTopics {
-		ok = e.makeTopic(ctx, adm, topic, nil) == nil
+	t := troubleOf(ts[topic].Err)
+	if t == troubleMissing && e.cfg.CreateReplyTopics && e.makeTopic(ctx, adm, topic, nil) == nil {
+		t = untroubled
 	}
+	if t == troubleRefused { // a leader is being elected, or the like
+		t = untroubled
+	}
+	e.learn(topic, t, now)
+	return t
+}
+
+// learn keeps what became known of a user's topic for a while.
+func (e *Engine) learn(topic string, t trouble, now time.Time) {
 	if len(e.delivery.known) > 1000 {
 		clear(e.delivery.known)
 	}
-	e.delivery.known[topic] = replyTopic{ok: ok, until: now.Add(replyTTL)}
-	return ok
+	e.delivery.known[topic] = userTopic{t, now.Add(replyTTL)}
 }
 
 // resolved takes the alert of a destination back.
@@ -231,9 +280,17 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 		}
 		decided[s] = true
 		switch {
-		case len(s.header.replyTo) > 0 && !s.noReply && r.Topic == string(s.header.replyTo):
-			s.noReply = true
-			e.delivery.known[r.Topic] = replyTopic{until: now.Add(replyTTL)}
+		case s.replies() && r.Topic == string(s.header.replyTo):
+			if s.noReply = troubleOf(err); s.noReply != troubleTooLarge { // which is this reply's alone
+				e.learn(r.Topic, s.noReply, now)
+			}
+		case r.Topic == e.cfg.Names.Webhooks():
+			if errors.Is(err, kerr.MessageTooLarge) && !s.bare {
+				s.bare = true
+				continue
+			}
+			decided[s] = false
+			held[r.Topic] = err
 		case r.Topic == e.cfg.Names.Outcomes() && errors.Is(err, kerr.MessageTooLarge) && s.result.Outcome == task.Completed:
 			s.result = Result{Outcome: task.Failed, Class: task.ClassResultTooLarge, Instance: s.result.Instance,
 				Message: fmt.Sprintf("the result has %d bytes, the topic %s takes no record of that size: return less, or a reference", len(s.result.Value), r.Topic)}

@@ -138,7 +138,7 @@ func New(cfg Config) *Engine {
 		}
 	}
 	e.changed = sync.NewCond(&e.mu)
-	e.delivery.known = map[string]replyTopic{}
+	e.delivery.known = map[string]userTopic{}
 	return e
 }
 

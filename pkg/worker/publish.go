@@ -17,25 +17,29 @@ import (
 // must hold up neither other tasks nor, by waiting, the partition: it fails the attempt, which is retried and
 // dead-lettered like any other.
 
-// withPublished names the destinations of a result together: its reply topic, and the topics that it publishes to.
-func withPublished(reply string, published []*kgo.Record) string {
+// withPublished adds the topics that a result publishes to.
+func withPublished(route string, published []*kgo.Record) string {
 	if len(published) == 0 {
-		return reply
+		return route
 	}
-	topics := make([]string, 0, len(published)+1)
+	topics := make([]string, 0, len(published))
 	for _, r := range published {
 		topics = append(topics, r.Topic)
 	}
 	slices.Sort(topics)
-	return strings.Join(append([]string{reply}, slices.Compact(topics)...), "\x00")
+	return via(route, strings.Join(slices.Compact(topics), separator))
 }
 
 // checkPublished fails a completed attempt that publishes to a topic which isn't there.
 func (e *Engine) checkPublished(ctx context.Context, s *slot) {
 	for _, r := range s.published() {
-		if !e.exists(ctx, r.Topic) {
+		if t := e.lookUp(ctx, r.Topic); t != untroubled {
 			e.mu.Lock()
-			s.result = unpublished(s.result, r.Topic, kerr.UnknownTopicOrPartition)
+			reason := error(kerr.UnknownTopicOrPartition)
+			if t == troubleDenied {
+				reason = kerr.TopicAuthorizationFailed
+			}
+			s.result = unpublished(s.result, r.Topic, reason)
 			e.weigh(s, s.result)
 			e.decide(s)
 			e.mu.Unlock()

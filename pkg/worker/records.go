@@ -38,7 +38,7 @@ type writer struct {
 }
 
 // headersEach is how many headers an outcome has at most.
-const headersEach = 16
+const headersEach = 19
 
 // records makes all records of a batch; owners names the task of each.
 func (w *writer) records(batch []*slot) (out []*kgo.Record, owners []*slot) {
@@ -60,8 +60,11 @@ func (w *writer) records(batch []*slot) (out []*kgo.Record, owners []*slot) {
 		case task.SettledDLQ:
 			w.add(s, w.deadLetter(s))
 		}
-		if len(s.header.replyTo) > 0 && !s.noReply {
+		if s.replies() {
 			w.add(s, w.reply(s))
+		}
+		if len(s.header.webhook) > 0 {
+			w.add(s, w.webhook(s))
 		}
 		for _, r := range s.published() {
 			w.add(s, &kgo.Record{Topic: r.Topic, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp})
@@ -148,15 +151,18 @@ func (w *writer) outcome(s *slot, ref, version []byte, place int32) {
 	} else if value == nil {
 		value = []byte("null")
 	}
-	if s.noReply && final[0] == 't' {
-		add(HeaderReply, []byte("reply_undeliverable"))
+	if final[0] == 't' {
+		if s.noReply != untroubled {
+			add(task.HeaderReply, []byte(task.ReplyUndeliverable))
+			add(task.HeaderReplyReason, []byte(s.noReply.String()))
+		}
+		if len(s.header.webhook) > 0 {
+			add(task.HeaderWebhookState, []byte(task.WebhookPending))
+		}
 	}
 	w.recs = append(w.recs, kgo.Record{Topic: w.outcomes, Partition: place, Key: taskID(s.origin()), Value: value, Headers: w.headers[from:len(w.headers):len(w.headers)]})
 	w.add(s, &w.recs[len(w.recs)-1])
 }
-
-// HeaderReply on an outcome says reply_undeliverable where a reply was asked for and its topic can't be used.
-const HeaderReply = "reeve-reply"
 
 // origin is the record's, or where it stands itself for one that Reeve didn't write.
 func (s *slot) origin() []byte {
@@ -211,7 +217,7 @@ func errorJSON(s *slot) []byte {
 		Type      string     `json:"error_type,omitempty"`
 		Traceback string     `json:"traceback,omitempty"`
 		Derived   bool       `json:"derived,omitempty"`
-	}{clip(s.result.Message, errorLimit), s.verdict.Class, clip(s.result.Type, messageLimit), clip(s.result.Traceback, errorLimit), s.verdict.Derived})
+	}{clip(s.message(), errorLimit), s.verdict.Class, clip(s.result.Type, messageLimit), clip(s.result.Traceback, errorLimit), s.verdict.Derived})
 	return b
 }
 
@@ -272,41 +278,4 @@ func (w *writer) deadLetter(s *slot) *kgo.Record {
 	hs := w.failure(s, carried(r, slices.Concat(accountHeaders, failureHeaders, []string{task.HeaderAttempts})...))
 	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempts, Value: w.int(s.attempt.Number)})
 	return &kgo.Record{Topic: w.dlq, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: hs}
-}
-
-// reply makes the envelope that reply_to asked for. Its id is made of the task's, so that it is the same however often
-// the task is settled in the end.
-func (w *writer) reply(s *slot) *kgo.Record {
-	topic := string(s.header.replyTo)
-	content := json.RawMessage(s.result.Value)
-	if s.verdict.Outcome != task.Completed {
-		content = errorJSON(s)
-	} else if len(content) == 0 {
-		content = json.RawMessage("null")
-	}
-	_, id, _ := strings.Cut(string(s.header.event), " ")
-	envelope := map[string]any{
-		"id": string(taskID(s.origin())) + "/" + w.agent.Name, "topic": topic,
-		"payload":        map[string]any{"content": content, "webhook": nil, "reply_to": nil},
-		"tenant_id":      headerValue(s.attempt.Record, task.HeaderTenantID),
-		"correlation_id": headerValue(s.attempt.Record, task.HeaderCorrelationID),
-		"causation_id":   id, "source": w.agent.Ref(), "created_at": float64(time.Now().UnixMilli()) / 1000, "delivery_attempts": 1,
-	}
-	value, err := json.Marshal(envelope)
-	if err != nil { // the result isn't JSON: it goes as a string
-		envelope["payload"] = map[string]any{"content": string(s.result.Value), "webhook": nil, "reply_to": nil}
-		value, _ = json.Marshal(envelope)
-	}
-	return &kgo.Record{Topic: topic, Partition: hop.AnyPartition, Key: s.attempt.Record.Key, Value: value,
-		Headers: []kgo.RecordHeader{{Key: "content-type", Value: []byte("application/vnd.reeve.event+json")}}}
-}
-
-// headerValue is a header as JSON has it: null when absent.
-func headerValue(r *kgo.Record, key string) any {
-	for _, h := range r.Headers {
-		if h.Key == key {
-			return string(h.Value)
-		}
-	}
-	return nil
 }

@@ -13,11 +13,11 @@ import (
 
 // header is what a task record's headers say that the engine acts on. The values are the record's own bytes.
 type header struct {
-	origin, event, correlation, replyTo, redrives, firstFailed []byte
-	burntAt, spared                                            []byte // as task.HeaderBurntAt and task.HeaderSpared
-	errorClass, errorMessage                                   []byte // of a record that was routed only to be dead-lettered
-	attempt, burnt, timeouts                                   int
-	kept                                                       *account // of a task that keeps its key: what counts instead
+	origin, event, correlation, replyTo, webhook, redrives, firstFailed []byte
+	burntAt, spared                                                     []byte // as task.HeaderBurntAt and task.HeaderSpared
+	errorClass, errorMessage                                            []byte // of a record that was routed only to be dead-lettered
+	attempt, burnt, timeouts                                            int
+	kept                                                                *account // of a task that keeps its key: what counts instead
 }
 
 // read takes the headers in one pass. A record that Reeve didn't write still runs: its attempt is 1.
@@ -47,6 +47,8 @@ func (h *header) read(r *kgo.Record) {
 			h.correlation = value
 		case task.HeaderReplyTo:
 			h.replyTo = value
+		case task.HeaderWebhook:
+			h.webhook = value
 		case task.HeaderRedrives:
 			h.redrives = value
 		case task.HeaderFirstFailedAt:
@@ -115,7 +117,8 @@ type slot struct {
 	state     state
 	keyed     bool
 	counted   bool          // in the engine's unsettled
-	noReply   bool          // the reply topic can't be used
+	noReply   trouble       // why the reply topic can't be used
+	bare      bool          // the webhook goes without content and result: its topic takes no larger record
 	probe     bool          // it runs to see whether an outage goes on
 	sought    bool          // it was picked out of its turn for that
 	cancel    *Cancellation // the task is to end
@@ -144,6 +147,9 @@ func (s *slot) published() []*kgo.Record {
 // bytes is about how much the attempt's settlement writes.
 func (s *slot) bytes() int {
 	n := len(s.result.Value)
+	if len(s.header.webhook) > 0 && s.verdict.Settled != task.SettledRetry {
+		n += len(s.result.Value) + len(s.attempt.Record.Value)
+	}
 	switch s.verdict.Settled {
 	case task.SettledRetry, task.SettledDLQ:
 		n += len(s.attempt.Record.Value)

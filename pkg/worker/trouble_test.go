@@ -99,7 +99,7 @@ func TestUndeliverableReplySettles(t *testing.T) {
 			s.publish(0, 1, kgo.RecordHeader{Key: task.HeaderReplyTo, Value: []byte(topic)})
 			s.engine("a", runner(t, 1, ok))
 			r := s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]
-			if h := header(r); h[worker.HeaderReply] != "reply_undeliverable" || h[task.HeaderOutcome] != "completed" {
+			if h := header(r); h[task.HeaderReply] != "reply_undeliverable" || h[task.HeaderOutcome] != "completed" {
 				t.Errorf("%v", h)
 			}
 		})

@@ -136,7 +136,7 @@ func (a *App) supervise(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	own := append(kafka.RetryTopics(names, a.cfg.Kafka.RetryTiers), kafka.StatusTopic(names), kafka.OutcomesTopic(names))
+	own := append(kafka.RetryTopics(names, a.cfg.Kafka.RetryTiers), kafka.StatusTopic(names), kafka.OutcomesTopic(names), kafka.WebhooksTopic(names))
 	if err := kafka.EnsureTopics(ctx, client, a.cfg.Kafka.Replication, own...); err != nil {
 		return err
 	}

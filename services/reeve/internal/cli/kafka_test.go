@@ -54,7 +54,7 @@ func TestTopicsListsWhatAnInstallationNeeds(t *testing.T) {
 			t.Errorf("%+v", topic)
 		}
 	}
-	want := map[string]int32{"acme.control": 1, "acme.commands": 1, "acme.status": 4, "acme.outcomes": 8, "acme.retry.1s": 4, "acme.retry.1m": 4, "acme.tasks.orders.pricing": 3,
+	want := map[string]int32{"acme.control": 1, "acme.commands": 1, "acme.status": 4, "acme.outcomes": 8, "acme.retry.1s": 4, "acme.retry.1m": 4, "acme.webhooks": 4, "acme.webhooks.1s": 2, "acme.webhooks.1m": 2, "acme.dlq.webhooks": 1, "acme.tasks.orders.pricing": 3,
 		"acme.dlq.orders.pricing": 1, "acme.tasks.orders.no--dlq": 8, "acme.tasks.x.y.z": 8, "acme.dlq.x.y.z": 1}
 	for name, n := range want {
 		if partitions[name] != n {
