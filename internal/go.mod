@@ -3,6 +3,7 @@ module github.com/reeve-run/reeve/internal
 go 1.26.0
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	github.com/fergusstrange/embedded-postgres v1.34.0
 	github.com/jmoiron/sqlx v1.4.0
 	github.com/lib/pq v1.12.3

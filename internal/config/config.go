@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reeve-run/reeve/internal/egress"
 	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -43,6 +44,22 @@ type Config struct {
 	Auth bool
 	// AdminKey is the first key.
 	AdminKey string
+	// Webhooks says how results are sent to URLs. Only the dispatcher acts on it.
+	Webhooks Webhooks
+}
+
+// Webhooks is how dispatchers send results to the URLs that events name.
+type Webhooks struct {
+	// Allow lists the addresses, networks and hosts that may be reached although they aren't public; see egress.ParseAllow.
+	// Defaults to none; in dev to this machine's loopback addresses.
+	Allow []string
+	// Secrets is a file of signing secrets by URL. Defaults to none: webhooks go unsigned.
+	Secrets string
+	// Retries are the delays between one try and the next; there is one try more than there are delays. Defaults to
+	// 5s 5m 30m 2h 5h 10h.
+	Retries []time.Duration
+	// Timeout of one try, from its connection to the answer. Defaults to 15 s.
+	Timeout time.Duration
 }
 
 // Kafka is the part of the configuration that Kafka clients need.
@@ -67,6 +84,7 @@ func Default(service string) Config {
 		LogLevel:     "info",
 		LogFormat:    "text",
 		Auth:         service != Dev,
+		Webhooks:     Webhooks{Retries: []time.Duration{5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour}, Timeout: 15 * time.Second},
 	}
 	switch service {
 	case Dispatcher:
@@ -77,6 +95,7 @@ func Default(service string) Config {
 	c.Node, _ = os.Hostname() // an empty name is refused by Validate, which says what to do
 	if service == Dev {
 		c.Node = "dev"
+		c.Webhooks.Allow = []string{"127.0.0.0/8", "::1"}
 	}
 	return c
 }
@@ -102,6 +121,10 @@ func settings() []setting {
 		{"REEVE_LOG_FORMAT", func(c *Config, v string) error { c.LogFormat = v; return nil }},
 		{"REEVE_AUTH", func(c *Config, v string) (err error) { c.Auth, err = onOff(v); return }},
 		{"REEVE_ADMIN_KEY", func(c *Config, v string) error { c.AdminKey = v; return nil }},
+		{"REEVE_WEBHOOK_ALLOW", func(c *Config, v string) error { c.Webhooks.Allow = listOrNone(v); return nil }},
+		{"REEVE_WEBHOOK_SECRETS", func(c *Config, v string) error { c.Webhooks.Secrets = v; return nil }},
+		{"REEVE_WEBHOOK_RETRIES", func(c *Config, v string) (err error) { c.Webhooks.Retries, err = durations(v); return }},
+		{"REEVE_WEBHOOK_TIMEOUT", func(c *Config, v string) (err error) { c.Webhooks.Timeout, err = duration(v); return }},
 	}
 }
 
@@ -190,6 +213,15 @@ func (c Config) Validate(service string) error {
 	} else if !c.Auth && !Loopback(host) {
 		add("REEVE_AUTH", "off is possible only on a loopback address, not on %s: switch it on, or listen on 127.0.0.1", c.HTTPAddr)
 	}
+	if _, err := egress.ParseAllow(c.Webhooks.Allow); err != nil {
+		add("REEVE_WEBHOOK_ALLOW", "%v", err)
+	}
+	if c.Webhooks.Timeout < 100*time.Millisecond || c.Webhooks.Timeout > time.Minute {
+		add("REEVE_WEBHOOK_TIMEOUT", "%s is out of range: give 100ms to 1m", c.Webhooks.Timeout)
+	}
+	if len(c.Webhooks.Retries) > maxWebhookRetries {
+		add("REEVE_WEBHOOK_RETRIES", "lists %d delays: give at most %d", len(c.Webhooks.Retries), maxWebhookRetries)
+	}
 	if c.OutcomesKeep <= 0 {
 		add("REEVE_OUTCOMES_KEEP", "%s is out of range: give a duration above 0, such as 24h", c.OutcomesKeep)
 	}
@@ -239,6 +271,33 @@ func list(v string) []string {
 		}
 	}
 	return out
+}
+
+// listOrNone is a list, or with the word none an empty one.
+func listOrNone(v string) []string {
+	if strings.TrimSpace(v) == "none" {
+		return nil
+	}
+	return list(v)
+}
+
+// maxWebhookRetries bounds how often a webhook is tried.
+const maxWebhookRetries = 20
+
+// durations reads delays between tries, in their order, or none.
+func durations(v string) ([]time.Duration, error) {
+	var out []time.Duration
+	for _, part := range listOrNone(v) {
+		d, err := duration(part)
+		if err != nil {
+			return nil, err
+		}
+		if d < 100*time.Millisecond || d > 7*24*time.Hour {
+			return nil, fmt.Errorf("%s is out of range: give delays from 100ms to 168h", part)
+		}
+		out = append(out, d)
+	}
+	return out, nil
 }
 
 func replication(v string) (int16, error) {

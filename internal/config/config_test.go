@@ -12,6 +12,7 @@ func TestEveryVariableArrives(t *testing.T) {
 		"REEVE_KAFKA_BROKERS=a:1, b:2", "REEVE_TOPIC_PREFIX=x", "REEVE_TOPIC_REPLICATION=3", "REEVE_RETRY_TIERS=5s,1s,5s",
 		"REEVE_DATABASE_URL=postgres://h/d", "REEVE_HTTP_ADDR=127.0.0.1:1", "REEVE_AGENTS_DIR=/a", "REEVE_NODE=n1",
 		"REEVE_OUTCOMES_KEEP=1h", "REEVE_LOG_LEVEL=debug", "REEVE_LOG_FORMAT=json", "REEVE_AUTH=off", "REEVE_ADMIN_KEY=k",
+		"REEVE_WEBHOOK_ALLOW=10.0.0.0/8, hooks.internal:8080", "REEVE_WEBHOOK_SECRETS=/s.yaml", "REEVE_WEBHOOK_RETRIES=1s,5m,2s", "REEVE_WEBHOOK_TIMEOUT=3s",
 		"REEVE_URL=u", "PATH=/bin",
 	})
 	if err != nil || len(warned) != 0 {
@@ -22,6 +23,10 @@ func TestEveryVariableArrives(t *testing.T) {
 	}
 	if !slices.Equal(c.Kafka.RetryTiers, []time.Duration{time.Second, 5 * time.Second}) {
 		t.Errorf("tiers aren't sorted and unique: %v", c.Kafka.RetryTiers)
+	}
+	if w := c.Webhooks; !slices.Equal(w.Allow, []string{"10.0.0.0/8", "hooks.internal:8080"}) || w.Secrets != "/s.yaml" || w.Timeout != 3*time.Second ||
+		!slices.Equal(w.Retries, []time.Duration{time.Second, 5 * time.Minute, 2 * time.Second}) {
+		t.Errorf("webhooks: %+v", w)
 	}
 	want := Config{Kafka: c.Kafka, DatabaseURL: "postgres://h/d", HTTPAddr: "127.0.0.1:1", AgentsDir: "/a", Node: "n1",
 		OutcomesKeep: time.Hour, LogLevel: "debug", LogFormat: "json", AdminKey: "k"}
@@ -34,7 +39,7 @@ func TestEveryVariableArrives(t *testing.T) {
 func TestDefaultsDependOnTheService(t *testing.T) {
 	for service, addr := range map[string]string{Dev: "127.0.0.1:8765", Dispatcher: "127.0.0.1:8766", Supervisor: "127.0.0.1:8767"} {
 		c, _, err := Load(service, []string{"REEVE_NODE=n"})
-		if err != nil || c.HTTPAddr != addr || c.Auth == (service == Dev) {
+		if err != nil || c.HTTPAddr != addr || c.Auth == (service == Dev) || (len(c.Webhooks.Allow) > 0) != (service == Dev) {
 			t.Errorf("%s: %+v, %v", service, c, err)
 		}
 	}
@@ -47,6 +52,9 @@ func TestWhatCantBeUsedIsNamedWithItsRemedy(t *testing.T) {
 		{Dispatcher, "REEVE_TOPIC_PREFIX=a_b", "REEVE_TOPIC_PREFIX"},
 		{Dispatcher, "REEVE_TOPIC_REPLICATION=0", "replication factor"},
 		{Dispatcher, "REEVE_RETRY_TIERS=soon", "no duration"},
+		{Dispatcher, "REEVE_WEBHOOK_ALLOW=10.0.0.0/33", "REEVE_WEBHOOK_ALLOW"},
+		{Dispatcher, "REEVE_WEBHOOK_RETRIES=1ms", "out of range"},
+		{Dispatcher, "REEVE_WEBHOOK_TIMEOUT=2h", "give 100ms to 1m"},
 		{Dispatcher, "REEVE_RETRY_TIERS=1ms", "no retry tier"},
 		{Dispatcher, "REEVE_NODE=a b", "REEVE_NODE"},
 		{Dispatcher, "REEVE_OUTCOMES_KEEP=-1h", "out of range"},

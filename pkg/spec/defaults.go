@@ -1,11 +1,13 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -55,11 +57,22 @@ func CheckTopic(topic string) error {
 	return nil
 }
 
-// CheckWebhook reports why a result couldn't be sent to a URL, or nil.
+// CheckWebhook reports why a result couldn't be sent to a URL, or nil. Whether its address may be reached is decided when it
+// is sent. The error doesn't tell what the URL may hold of secrets.
 func CheckWebhook(webhook string) error {
 	u, err := url.Parse(webhook)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return fmt.Errorf("the webhook %q is no http or https URL: write https://host/path", webhook)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return errors.New("the webhook is no http or https URL: write https://host/path")
+	case u.User != nil:
+		return errors.New("the webhook names a user before its host, which would be sent to nobody knows whom: leave it out, receivers know Reeve by its signature")
+	case u.Fragment != "" || strings.Contains(webhook, "#"):
+		return errors.New("the webhook has a fragment (#), which is never sent: leave it out")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("the webhook's port %s is none: give 1 to 65535, or leave it out", port)
+		}
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func FuzzParseEntry(f *testing.F) {
 
 func TestAWebhookIsAnHTTPURL(t *testing.T) {
 	for url, ok := range map[string]bool{"http://h": true, "https://h:8443/p?q=1": true, "": false, "h": false, "ftp://h": false, "https://": false, "http://:80": false,
-		"javascript:alert(1)": false, "file:///etc/passwd": false, "http:/h": false} {
+		"javascript:alert(1)": false, "http://u:p@h": false, "http://u@h": false, "http://h#f": false, "http://h#": false, "http://h:0": false, "http://h:65536": false, "http://h:65535": true, "http://[::1]:8080/": true, "file:///etc/passwd": false, "http:/h": false} {
 		if err := CheckWebhook(url); (err == nil) != ok {
 			t.Errorf("%q: %v", url, err)
 		}

@@ -142,7 +142,7 @@ func TestHelpOnNothingIsUsage(t *testing.T) {
 		"completion csh":  {Usage, "", "bash|fish|zsh"},
 		"version extra":   {Usage, "", "takes no arguments"},
 		"config get a b":  {Usage, "", "at most"},
-		"publish t --content 1 --webhook ftp://x": {Usage, "", `the webhook "ftp://x" is no http or https URL`},
+		"publish t --content 1 --webhook ftp://x": {Usage, "", `the webhook is no http or https URL`},
 	} {
 		got := newFake().reeve(t, "", strings.Fields(args)...)
 		if got.code != want.code || !strings.Contains(got.out, want.out) || !strings.Contains(got.err, want.err) {
