@@ -20,6 +20,7 @@ const (
 	EventCommand     = "command_result"
 	EventProgress    = "task_progress"
 	EventDLQOrder    = "dlq_order"
+	EventWebhook     = "webhook_delivery"
 )
 
 // StateChange says that an instance changed its state. Timestamp is float Unix seconds, in all records.
@@ -223,6 +224,24 @@ const (
 	OrderStopped = "stopped"
 	OrderRefused = "refused"
 )
+
+// Webhook says what became of a try to send a task's webhook. Its key is the task's id.
+type Webhook struct {
+	Event      string  `json:"event"` // webhook_delivery
+	Topic      string  `json:"topic"`
+	AgentName  string  `json:"agent_name"`
+	Origin     string  `json:"origin"` // of the task, as in task.HeaderOrigin
+	Redrives   int     `json:"redrives"`
+	ID         string  `json:"webhook_id"`
+	Endpoint   string  `json:"endpoint"` // scheme://host:port: a path or a query may hold secrets
+	State      string  `json:"state"`    // delivered, retrying, failed
+	Attempts   int     `json:"attempts"`
+	StatusCode int     `json:"status_code,omitempty"` // of the last answer; 0: there was none
+	ErrorClass string  `json:"error_class,omitempty"`
+	Error      string  `json:"error,omitempty"`
+	NextAt     float64 `json:"next_at,omitempty"` // with retrying
+	Timestamp  float64 `json:"timestamp"`
+}
 
 // States of AgentReport.
 const (

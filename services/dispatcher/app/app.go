@@ -13,10 +13,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/egress"
 	"github.com/reeve-run/reeve/internal/httpx"
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/services/dispatcher/internal/deliver"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/dispatch"
 )
 
@@ -74,7 +76,8 @@ func (a *App) dispatch(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	own := append(kafka.RetryTopics(names, a.cfg.Kafka.RetryTiers), kafka.StatusTopic(names), kafka.OutcomesTopic(names))
+	own := append(kafka.RetryTopics(names, a.cfg.Kafka.RetryTiers), kafka.StatusTopic(names), kafka.OutcomesTopic(names), kafka.WebhooksTopic(names))
+	own = append(own, kafka.WebhookRetryTopics(names, a.cfg.Kafka.RetryTiers)...)
 	if err := kafka.EnsureTopics(ctx, client, a.cfg.Kafka.Replication, own...); err != nil {
 		return err
 	}
@@ -90,11 +93,16 @@ func (a *App) dispatch(ctx context.Context) error {
 		return fmt.Errorf("configure the reporter: %w", err)
 	}
 	defer reports.Close()
+	sender, err := a.sender()
+	if err != nil {
+		return err
+	}
+	defer sender.Close()
 	fleet := dispatch.NewFleet(&dispatch.Environment{
 		Kafka: a.cfg.Kafka, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Opts: opts, Client: client, Pool: pool,
 		Reporter: dispatch.NewReporter(reports, names, config.Dispatcher, a.cfg.Node, logger),
 		Metrics:  dispatch.NewMetrics(a.metrics), Logger: logger, CreateTopics: a.cfg.CreateTopics,
-		Rights: &kafka.Tolerance{Logger: logger},
+		Rights: &kafka.Tolerance{Logger: logger}, Sender: sender, WebhookRetries: a.cfg.Webhooks.Retries,
 	})
 	ended := make(chan error, 1)
 	go func() { ended <- fleet.Run(ctx) }()
@@ -109,4 +117,19 @@ func (a *App) dispatch(ctx context.Context) error {
 	defer cancel()
 	_ = reports.Flush(flushed) // the last heartbeat; nobody needs it badly
 	return err
+}
+
+// sender makes what sends webhooks.
+func (a *App) sender() (*deliver.Sender, error) {
+	allow, err := egress.ParseAllow(a.cfg.Webhooks.Allow)
+	if err != nil {
+		return nil, fmt.Errorf("REEVE_WEBHOOK_ALLOW: %w", err)
+	}
+	var secrets *deliver.Secrets
+	if path := a.cfg.Webhooks.Secrets; path != "" {
+		if secrets, err = deliver.LoadSecrets(path, a.cfg.Logger); err != nil {
+			return nil, fmt.Errorf("REEVE_WEBHOOK_SECRETS: %w", err)
+		}
+	}
+	return deliver.NewSender(egress.NewGuard(allow, a.cfg.Webhooks.Timeout), secrets, a.cfg.Webhooks.Timeout), nil
 }

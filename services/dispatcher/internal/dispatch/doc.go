@@ -8,6 +8,7 @@
 //	         yet is held in memory, never dropped and never waited for while other partitions could go on
 //	Lane     the Rule of an agent: a record passes when its task partition has Room
 //	Tier     the Rule of a retry tier: a record passes when it's due
+//	WebhookTier  the Rule of a topic where webhooks wait; package deliver sends them
 //	Purge    the Rule of a task topic that is to be deleted: every task left is settled as discarded
 //	Gauge    looks at the length of all task queues, many agents a request
 //	Upkeep   what one dispatcher does for all: trimming, deleting what is left of deleted agents

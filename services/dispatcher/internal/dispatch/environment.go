@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -12,6 +13,7 @@ import (
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/services/dispatcher/internal/deliver"
 )
 
 // Environment is what all parts of a dispatcher share. All fields are required, but CreateTopics.
@@ -26,6 +28,9 @@ type Environment struct {
 	Metrics       *Metrics
 	Logger        *slog.Logger
 	Rights        *kafka.Tolerance // for those that routing can do without
+	// Sender sends webhooks, which are tried again after the delays of WebhookRetries.
+	Sender         *deliver.Sender
+	WebhookRetries []time.Duration
 	// CreateTopics lets the dispatcher make user topics that agents name.
 	CreateTopics bool
 }

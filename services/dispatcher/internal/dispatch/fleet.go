@@ -70,6 +70,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for i, tier := range f.env.Kafka.RetryTiers {
 		parts.Go(func() { f.runTier(ctx, tier, i == 0) })
 	}
+	for _, tier := range f.env.Kafka.RetryTiers {
+		parts.Go(func() { f.runWebhookTier(ctx, tier) })
+	}
+	parts.Go(func() { f.runWebhooks(ctx) })
 	parts.Go(func() {
 		err := control.Follow(ctx, f.env.Opts, f.env.Names, f.env.Logger, f)
 		if ctx.Err() == nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/services/dispatcher/internal/deliver"
 )
 
 // Metrics are the dispatcher's figures for Prometheus.
@@ -15,6 +16,7 @@ type Metrics struct {
 	movedTotal  *prometheus.CounterVec
 	lag         *prometheus.GaugeVec
 	unsettled   *prometheus.GaugeVec
+	Webhooks    *deliver.Metrics
 }
 
 // NewMetrics registers the figures.
@@ -26,6 +28,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		lag:         prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "reeve_dispatcher_lag", Help: "Events of the user topic that aren't routed yet, on this dispatcher's partitions."}, agent),
 		unsettled:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "reeve_dispatcher_unsettled", Help: "Tasks on the task topic that aren't settled, as this dispatcher sees it."}, agent),
 	}
+	m.Webhooks = deliver.NewMetrics(r)
 	r.MustRegister(m.routedTotal, m.movedTotal, m.lag, m.unsettled)
 	return m
 }

@@ -44,16 +44,20 @@ func (t *Tier) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 			delete(t.refused, id) // moved on
 		}
 	}
-	var outs []*kgo.Record
-	for _, r := range records[:min(limit, len(records))] {
+	return due(records[:min(limit, len(records))], t.delay, now, t.due)
+}
+
+// due makes what becomes of the records of a tier's partition that are due, and says how long the next one isn't.
+func due(records []*kgo.Record, delay time.Duration, now time.Time, becomes func(*kgo.Record, time.Time) *kgo.Record) (outs []*kgo.Record, wait time.Duration) {
+	for _, r := range records {
 		if r.Attrs.IsControl() {
 			outs = append(outs, nil)
 			continue
 		}
-		if wait := r.Timestamp.Add(t.delay).Sub(now); wait > 0 {
+		if wait := r.Timestamp.Add(delay).Sub(now); wait > 0 {
 			return outs, wait
 		}
-		outs = append(outs, t.due(r, now))
+		outs = append(outs, becomes(r, now))
 	}
 	return outs, 0
 }

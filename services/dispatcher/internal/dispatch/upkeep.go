@@ -65,7 +65,9 @@ func (u *upkeep) trim(ctx context.Context, agents []*spec.Agent, trimmed map[str
 	}
 	for _, tier := range u.env.Kafka.RetryTiers {
 		topicOf[u.env.Names.RetryGroup(tier)] = u.env.Names.Retry(tier)
+		topicOf[u.env.Names.WebhookRetryGroup(tier)] = u.env.Names.WebhookRetry(tier)
 	}
+	topicOf[u.env.Names.WebhookGroup()] = u.env.Names.Webhooks()
 	fetched := u.env.admin().FetchManyOffsets(ctx, keys(topicOf)...)
 	below := make(map[string]map[int32]int64)
 	for group, topic := range topicOf {

@@ -1,0 +1,69 @@
+package deliver
+
+import "time"
+
+const (
+	// perEndpoint is how many webhooks are in flight to one endpoint, inFlight to all.
+	perEndpoint = 8
+	inFlight    = 512
+	// queued is how many wait in memory for a place at an endpoint, and patience for how long. What finds no place is put
+	// off: it waits on Kafka, and the window of its partition moves on.
+	queued   = 1_000
+	patience = 5 * time.Second
+	// downAfter is how many failures in a row make an endpoint count as down: it is tried by one webhook at a time then.
+	downAfter = 5
+	// longDown is after how long a person is told.
+	longDown = 5 * time.Minute
+)
+
+// endpoint is who is at the other end of some URLs, as this process has seen it. The Deliverer's lock guards it.
+type endpoint struct {
+	name     string
+	queue    []*item
+	running  int
+	failures int       // in a row
+	since    time.Time // when the first of them was
+	message  string    // of the last one
+	heard    time.Time // when it was last tried
+}
+
+// down reports whether it doesn't answer as it should for some time.
+func (e *endpoint) down() bool { return e.failures >= downAfter }
+
+// places is how many more webhooks may be in flight to it.
+func (e *endpoint) places() int {
+	if e.down() {
+		return 1 - e.running
+	}
+	return perEndpoint - e.running
+}
+
+// full reports whether another webhook would wait in vain.
+func (e *endpoint) full() bool {
+	if e.down() {
+		return e.running+len(e.queue) > 0
+	}
+	return len(e.queue) >= queued
+}
+
+// judged learns from how a try was judged.
+func (e *endpoint) judged(v Verdict, status int, now time.Time) {
+	e.heard = now
+	switch {
+	case v.State == Delivered || status >= 200 && status < 500 && status != 429: // it answers, whatever it thinks of this one
+		e.failures, e.since, e.message = 0, time.Time{}, ""
+	default:
+		if e.failures++; e.failures == 1 {
+			e.since = now
+		}
+		e.message = v.Message
+	}
+}
+
+// remember is for how long the failures of an endpoint are remembered that isn't tried any more.
+const remember = 3 * time.Hour
+
+// idle reports whether nothing need be remembered of it.
+func (e *endpoint) idle(now time.Time) bool {
+	return e.running == 0 && len(e.queue) == 0 && (e.failures == 0 || now.Sub(e.heard) > remember)
+}
