@@ -361,6 +361,21 @@ func (e StreamRecordKeyEncoding) Valid() bool {
 	}
 }
 
+// Defines values for TaskDetailReply.
+const (
+	ReplyUndeliverable TaskDetailReply = "reply_undeliverable"
+)
+
+// Valid indicates whether the value is a known member of the TaskDetailReply enum.
+func (e TaskDetailReply) Valid() bool {
+	switch e {
+	case ReplyUndeliverable:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TaskDetailResultState.
 const (
 	Available   TaskDetailResultState = "available"
@@ -418,6 +433,30 @@ func (e TaskStatus) Valid() bool {
 	case TaskStatusRetrying:
 		return true
 	case TaskStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookDeliveryState.
+const (
+	WebhookDeliveryStateDelivered WebhookDeliveryState = "delivered"
+	WebhookDeliveryStateFailed    WebhookDeliveryState = "failed"
+	WebhookDeliveryStatePending   WebhookDeliveryState = "pending"
+	WebhookDeliveryStateRetrying  WebhookDeliveryState = "retrying"
+)
+
+// Valid indicates whether the value is a known member of the WebhookDeliveryState enum.
+func (e WebhookDeliveryState) Valid() bool {
+	switch e {
+	case WebhookDeliveryStateDelivered:
+		return true
+	case WebhookDeliveryStateFailed:
+		return true
+	case WebhookDeliveryStatePending:
+		return true
+	case WebhookDeliveryStateRetrying:
 		return true
 	default:
 		return false
@@ -1278,6 +1317,12 @@ type TaskDetail struct {
 	PublishedAt *time.Time `json:"published_at,omitempty"`
 	Redrives    int        `json:"redrives"`
 
+	// Reply reply_undeliverable where the event asked for a reply to a topic that can not take it; the task is settled all the same. Known as long as the outcome is kept.
+	Reply TaskDetailReply `json:"reply,omitempty,omitzero"`
+
+	// ReplyReason Why it can not take it.
+	ReplyReason string `json:"reply_reason,omitempty,omitzero"`
+
 	// Result The result; absent where there is none or it is kept no longer.
 	Result json.RawMessage `json:"result,omitempty,omitzero"`
 
@@ -1291,7 +1336,13 @@ type TaskDetail struct {
 	Topic     string     `json:"topic"`
 	Traceback string     `json:"traceback,omitempty,omitzero"`
 	Version   string     `json:"version,omitempty,omitzero"`
+
+	// Webhook What became of the webhook that the event asked for; absent where it asked for none, or a week after the last try.
+	Webhook *WebhookDelivery `json:"webhook,omitempty"`
 }
+
+// TaskDetailReply reply_undeliverable where the event asked for a reply to a topic that can not take it; the task is settled all the same. Known as long as the outcome is kept.
+type TaskDetailReply string
 
 // TaskDetailResultState Results are kept as long as REEVE_OUTCOMES_KEEP.
 type TaskDetailResultState string
@@ -1362,6 +1413,30 @@ type TopicStats struct {
 	Groups   []GroupStats `json:"groups"`
 	Length   int64        `json:"length"`
 }
+
+// WebhookDelivery What became of the webhook that the event asked for; absent where it asked for none, or a week after the last try.
+type WebhookDelivery struct {
+	Attempts int `json:"attempts"`
+
+	// Endpoint scheme://host:port of the URL; the rest may be secret.
+	Endpoint     string     `json:"endpoint,omitempty,omitzero"`
+	ErrorClass   string     `json:"error_class,omitempty,omitzero"`
+	ErrorMessage string     `json:"error_message,omitempty,omitzero"`
+	NextAt       *time.Time `json:"next_at,omitempty"`
+
+	// State pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see the topic reeve.dlq.webhooks.
+	State WebhookDeliveryState `json:"state"`
+
+	// StatusCode Of the last answer; absent where there was none.
+	StatusCode int        `json:"status_code,omitempty,omitzero"`
+	UpdatedAt  *time.Time `json:"updated_at,omitempty"`
+
+	// WebhookId The header webhook-id of all tries.
+	WebhookId string `json:"webhook_id,omitempty,omitzero"`
+}
+
+// WebhookDeliveryState pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see the topic reeve.dlq.webhooks.
+type WebhookDeliveryState string
 
 // DeleteDLQ defines model for DeleteDLQ.
 type DeleteDLQ = bool

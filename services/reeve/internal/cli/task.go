@@ -178,7 +178,7 @@ func (c *command) taskFacts(t client.TaskDetail) {
 	}
 	c.facts("Task", t.Id, "Agent", t.Agent, "Status", string(t.Status), "Event", t.EventId, "Correlation", t.CorrelationId,
 		"Attempts", number(t.Attempts), "Published", moment(t.PublishedAt), "Settled", moment(t.SettledAt), "Took", milliseconds(t.DurationMs),
-		"Error class", t.ErrorClass, "Error", t.ErrorMessage, "Result", result)
+		"Error class", t.ErrorClass, "Error", t.ErrorMessage, "Result", result, "Reply", joined(string(t.Reply), t.ReplyReason), "Webhook", webhookFacts(t.Webhook))
 	if t.Traceback != "" {
 		_, _ = fmt.Fprintln(c.Out, lines(t.Traceback))
 	}
@@ -191,6 +191,27 @@ func (c *command) taskFacts(t client.TaskDetail) {
 			short(strings.TrimPrefix(a.ErrorClass+": "+a.ErrorMessage, ": "), 60)})
 	}
 	c.table([]string{"ATTEMPT", "OUTCOME", "SETTLED", "VERSION", "NODE", "STARTED", "ENDED", "ERROR"}, rows)
+}
+
+// joined is two texts with a colon between them, or the one that is there.
+func joined(a, b string) string { return strings.Trim(a+": "+b, ": ") }
+
+// webhookFacts says what became of a task's webhook, on one line; "" where there is none.
+func webhookFacts(w *client.WebhookDelivery) string {
+	if w == nil {
+		return ""
+	}
+	text := string(w.State)
+	if w.Endpoint != "" {
+		text += " to " + w.Endpoint
+	}
+	if w.Attempts > 1 {
+		text += fmt.Sprintf(" (%d tries)", w.Attempts)
+	}
+	if w.NextAt != nil {
+		text += ", again at " + moment(w.NextAt)
+	}
+	return joined(text, short(w.ErrorMessage, 200))
 }
 
 func (c *command) dlq() *cobra.Command {

@@ -40,6 +40,7 @@ type batch struct {
 	counts  counts // of all heartbeats
 	lines   []status.LogLine
 	lost    []status.Lost
+	hooks   webhooks
 }
 
 // Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
@@ -112,11 +113,15 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 	if err := storeLines(ctx, tx, b.lines); err != nil {
 		return fmt.Errorf("store lines of agents' logs: %w", err)
 	}
+	if err := storeWebhooks(ctx, tx, b.hooks); err != nil {
+		return fmt.Errorf("store what became of webhooks: %w", err)
+	}
 	return nil
 }
 
 func collect(records []*kgo.Record) batch {
-	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}, counts: counts{}}
+	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}, counts: counts{},
+		hooks: webhooks{}}
 	for _, r := range records {
 		var head struct{ Event string }
 		value := storable(r.Value)
@@ -146,6 +151,11 @@ func collect(records []*kgo.Record) batch {
 			var l status.LogLine
 			if json.Unmarshal(value, &l) == nil {
 				b.lines = append(b.lines, l)
+			}
+		case status.EventWebhook:
+			var w status.Webhook
+			if json.Unmarshal(value, &w) == nil {
+				b.hooks.add(w)
 			}
 		}
 	}
@@ -284,8 +294,8 @@ func (s Store) Missing(ctx context.Context, live View) ([]Node, error) {
 	return out, nil
 }
 
-// Prune forgets instances and nodes that weren't heard of for a day, alerts of a loss that is a day old, the alerts of agents that are deleted, and lines of
-// logs that there is no room for.
+// Prune forgets instances and nodes that weren't heard of for a day, alerts of a loss that is a day old, the alerts of agents
+// that are deleted, what became of old webhooks, and lines of logs that there is no room for.
 func (s Store) Prune(ctx context.Context, now time.Time) error {
 	for _, statement := range []string{
 		`DELETE FROM instances WHERE updated_at < $1`,
@@ -299,6 +309,9 @@ func (s Store) Prune(ctx context.Context, now time.Time) error {
 	}
 	if _, err := s.DB.ExecContext(ctx, `DELETE FROM alerts WHERE kind = 'outage' AND updated_at < $1`, now.Add(-outageLapses)); err != nil {
 		return fmt.Errorf("prune alerts of outages: %w", err)
+	}
+	if err := pruneWebhooks(ctx, s.DB, now); err != nil {
+		return err
 	}
 	return pruneLogs(ctx, s.DB, now)
 }

@@ -121,6 +121,9 @@ func (s *Server) GetTask(ctx context.Context, r api.GetTaskRequestObject) (api.G
 	if err := s.addResult(ctx, &out, last); err != nil {
 		return nil, err
 	}
+	if err := s.addWebhook(ctx, &out, last); err != nil {
+		return nil, err
+	}
 	return api.GetTask200JSONResponse(out), nil
 }
 
@@ -149,6 +152,9 @@ func (s *Server) addResult(ctx context.Context, out *api.TaskDetail, a *history.
 		return nil
 	}
 	record, err := s.Bus.Outcome(ctx, a.AtPartition, a.AtOffset)
+	if err == nil {
+		addDeliveries(out, record)
+	}
 	switch {
 	case errors.Is(err, bus.ErrGone):
 		out.ResultState = api.Expired
