@@ -33,12 +33,14 @@ type Verb string
 const (
 	// Cancel ends a task, wherever it is: Task, Round.
 	Cancel Verb = "cancel"
-	// Retry runs a task at once that waits for a retry, or opens the next round of a finished one: Task, Round.
+	// Retry runs a task at once that waits for its next attempt: Task, Round.
 	Retry Verb = "retry"
 	// Redrive sends dead letters to their agent once more: Task or Dead.All or Dead.Fingerprint.
 	Redrive Verb = "redrive"
 	// Purge deletes dead letters: the same.
 	Purge Verb = "purge"
+	// Reopen makes a task of its event once more, which has finished Round and left no dead letter: Task, Round.
+	Reopen Verb = "reopen"
 	// Done says that the command with its ID is carried out. It is no command, and no Handler gets it.
 	Done Verb = "done"
 )
@@ -46,7 +48,7 @@ const (
 // known reports whether a verb is one that this version knows.
 func known(v Verb) bool {
 	switch v {
-	case Cancel, Retry, Redrive, Purge, Done:
+	case Cancel, Retry, Reopen, Redrive, Purge, Done:
 		return true
 	}
 	return false

@@ -115,7 +115,7 @@ func (f *Follower) Run(ctx context.Context) error {
 func (f *Follower) bounds(ctx context.Context, adm *kadm.Client) (from, ends map[int32]int64, err error) {
 	var told time.Time
 	for {
-		last, err := ListEnds(ctx, adm, f.topic)
+		last, err := f.ends(ctx, adm)
 		var recent kadm.ListedOffsets
 		if err == nil {
 			recent, err = adm.ListOffsetsAfterMilli(ctx, time.Now().Add(-MaxLife-slack).UnixMilli(), f.topic)
@@ -145,20 +145,21 @@ func (f *Follower) bounds(ctx context.Context, adm *kadm.Client) (from, ends map
 	}
 }
 
-// ListEnds gives the committed end of each partition of a topic; none is an error.
-func ListEnds(ctx context.Context, adm *kadm.Client, topic string) (map[int32]int64, error) {
-	listed, err := adm.ListCommittedOffsets(ctx, topic)
+// ends gives the end of each partition. It lies behind what is in doubt yet: a transaction that is committed below it may
+// stand behind one that is still open, and only who has read past both knows of it.
+func (f *Follower) ends(ctx context.Context, adm *kadm.Client) (map[int32]int64, error) {
+	listed, err := adm.ListEndOffsets(ctx, f.topic)
 	if err == nil {
 		err = listed.Error()
 	}
-	if err == nil && len(listed[topic]) == 0 {
+	if err == nil && len(listed[f.topic]) == 0 {
 		err = kerr.UnknownTopicOrPartition
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find the end of %s: %w", topic, err)
+		return nil, fmt.Errorf("find the end of %s: %w", f.topic, err)
 	}
-	ends := make(map[int32]int64, len(listed[topic]))
-	for p, o := range listed[topic] {
+	ends := make(map[int32]int64, len(listed[f.topic]))
+	for p, o := range listed[f.topic] {
 		ends[p] = o.Offset
 	}
 	return ends, nil
@@ -270,7 +271,7 @@ func (f *Follower) Finished(id string) bool {
 // CatchUp waits until everything is read that stands on the topic now. After it Finished knows all that was committed
 // before it was called.
 func (f *Follower) CatchUp(ctx context.Context, adm *kadm.Client) error {
-	ends, err := ListEnds(ctx, adm, f.topic)
+	ends, err := f.ends(ctx, adm)
 	if err != nil {
 		return err
 	}

@@ -74,8 +74,11 @@ type Carrier struct {
 type held struct {
 	queue  []*kgo.Record
 	bytes  int
-	next   int64         // committed position: everything below is moved
-	passed offsets.Count // of what was produced up to there
+	next   int64          // committed position: everything below is moved
+	end    int64          // behind the last record that was polled
+	ahead  map[int64]bool // moved beyond next; nil where nothing is
+	passed offsets.Count  // of what was produced up to there
+	added  int64          // how often Add was called
 	paused bool
 }
 
@@ -92,7 +95,8 @@ type taken struct {
 	from     *held
 	n        int
 	next     int64
-	produced int64 // of the n: what became something
+	produced int64         // of the n: what became something
+	ahead    []*kgo.Record // what is taken out of its turn, in place of the first n
 }
 
 // NewCarrier joins the group. moved, if any, is told how many records were produced.
@@ -219,8 +223,12 @@ func (c *Carrier) hold(fetches kgo.Fetches) {
 		if h == nil {
 			return // taken back meanwhile: the next owner reads it
 		}
-		h.queue = append(h.queue, fp.Records...)
-		for _, r := range fp.Records {
+		if len(fp.Records) > 0 {
+			h.end = fp.Records[len(fp.Records)-1].Offset + 1
+		}
+		fresh := h.fresh(fp.Records)
+		h.queue = append(h.queue, fresh...)
+		for _, r := range fresh {
 			h.bytes += size(r)
 		}
 		if !h.paused && (len(h.queue) > maxHeldRecords || h.bytes > maxHeldBytes) {
@@ -274,7 +282,7 @@ func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err 
 func (b batch) size() int {
 	n := 0
 	for _, t := range b.taken {
-		n += t.n
+		n += t.n + len(t.ahead)
 	}
 	return n
 }
@@ -294,6 +302,10 @@ func (c *Carrier) choose() (batch, time.Duration) {
 			wait = 0
 			continue
 		}
+		if c.overtake(&b, p, h) {
+			wait = 0
+			continue
+		}
 		outs, again := c.cfg.Rule.Take(p, h.queue, room)
 		if len(outs) < len(h.queue) {
 			wait = min(wait, again)
@@ -309,7 +321,7 @@ func (c *Carrier) choose() (batch, time.Duration) {
 				b.sources = append(b.sources, h.queue[i])
 			}
 		}
-		b.taken[p] = taken{h, len(outs), h.queue[len(outs)-1].Offset + 1, int64(len(b.records) - before)}
+		b.taken[p] = taken{from: h, n: len(outs), next: h.behind(len(outs)), produced: int64(len(b.records) - before)}
 	}
 	return b, wait
 }
@@ -317,7 +329,7 @@ func (c *Carrier) choose() (batch, time.Duration) {
 func (c *Carrier) positions(b batch) map[int32]hop.Position {
 	ps := make(map[int32]hop.Position, len(b.taken))
 	for p, t := range b.taken {
-		ps[p] = c.position(t.next, t.passed(), false)
+		ps[p] = c.position(t.next, t.passed(), t.settled(), false)
 	}
 	return ps
 }
@@ -327,8 +339,8 @@ func (t taken) passed() offsets.Count {
 	return offsets.Count{Since: t.from.passed.Since, N: t.from.passed.N + t.produced}
 }
 
-func (c *Carrier) position(at int64, passed offsets.Count, clean bool) hop.Position {
-	m := offsets.Metadata{Clean: clean, Passed: passed, TopicID: c.member.TopicID(), Node: c.cfg.Member.Node}
+func (c *Carrier) position(at int64, passed offsets.Count, settled offsets.Set, clean bool) hop.Position {
+	m := offsets.Metadata{Clean: clean, Passed: passed, Settled: settled, TopicID: c.member.TopicID(), Node: c.cfg.Member.Node}
 	return hop.Position{Offset: at, Metadata: m.Encode(at)}
 }
 
@@ -339,6 +351,7 @@ func (c *Carrier) done(b batch) {
 	for p, t := range b.taken {
 		h := t.from
 		h.next, h.passed = t.next, t.passed()
+		h.moved(t.ahead)
 		for _, r := range h.queue[:t.n] {
 			h.bytes -= size(r)
 		}
@@ -360,7 +373,7 @@ func (c *Carrier) handOver(ctx context.Context, only ...int32) {
 	ps := make(map[int32]hop.Position)
 	c.mu.Lock()
 	for p, h := range c.parts {
-		ps[p] = c.position(h.next, h.passed, true)
+		ps[p] = c.position(h.next, h.passed, h.settled(h.next, nil), true)
 	}
 	if len(only) > 0 {
 		all := ps
@@ -389,7 +402,7 @@ func (c *Carrier) Assigned(_ context.Context, as []hop.Assignment) {
 		if passed.Since == 0 {
 			passed.Since = time.Now().UnixMilli()
 		}
-		c.parts[a.Partition] = &held{next: a.Offset, passed: passed}
+		c.parts[a.Partition] = &held{next: a.Offset, end: a.Offset, passed: passed, ahead: aheadOf(a)}
 		c.cfg.Rule.Assigned(a, c.member.TopicID())
 	}
 }

@@ -12,6 +12,9 @@ import (
 // handlers are the commands that a dispatcher carries out, by verb.
 func (f *Fleet) handlers() map[command.Verb]command.Handler {
 	return map[command.Verb]command.Handler{
+		command.Cancel:  f.env.asks.add,
+		command.Retry:   f.env.asks.add,
+		command.Reopen:  f.reopenTask,
 		command.Redrive: f.dead.Order,
 		command.Purge:   f.dead.Order,
 	}
@@ -38,4 +41,13 @@ func (f *Fleet) deadLetters() *redrive.Desks {
 		},
 		Fail: func(error) { f.fail(env.replaced(context.Background())) },
 	})
+}
+
+// reopenTask opens a finished task's next round, as soon as its agent's events are routed here.
+func (f *Fleet) reopenTask(c command.Command) {
+	if why := reopenable(f.spec(c.Ref())); why != "" {
+		f.env.Reporter.Command(c, status.CommandRefused, why)
+		return
+	}
+	f.reopener.add(c)
 }

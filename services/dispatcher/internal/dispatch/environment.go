@@ -33,6 +33,8 @@ type Environment struct {
 	WebhookRetries []time.Duration
 	// CreateTopics lets the dispatcher make user topics that agents name.
 	CreateTopics bool
+
+	asks *asks // of tasks that may come by; set by NewFleet
 }
 
 func (e *Environment) admin() *kadm.Client { return kadm.NewClient(e.Client) }

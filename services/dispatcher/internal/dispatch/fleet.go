@@ -37,6 +37,7 @@ type Fleet struct {
 	upkeep   *upkeep
 	commands *command.Follower
 	dead     *redrive.Desks
+	reopener *reopener
 	ready    chan struct{}
 	fatal    chan error // the first counts
 
@@ -51,7 +52,10 @@ func NewFleet(env *Environment) *Fleet {
 	f := &Fleet{env: env, upkeep: newUpkeep(env), ready: make(chan struct{}), fatal: make(chan error, 1),
 		keepers: make(map[string]*Keeper)}
 	f.dead = f.deadLetters()
+	// What finds a command finished is the follower, which is made of what the commands go to.
+	env.asks = newAsks(func(id string) bool { return f.commands.Finished(id) }, func(c command.Command, state, message string) { env.Reporter.Command(c, state, message) })
 	f.commands = command.NewFollower(command.Config{Opts: env.Opts, Names: env.Names, Handlers: f.handlers(), Logger: env.Logger})
+	f.reopener = &reopener{env: env, commands: f.commands, keeper: f.keeper, wake: make(chan struct{}, 1)}
 	return f
 }
 
@@ -91,6 +95,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		}
 	})
 	parts.Go(func() { f.dead.Run(ctx) })
+	parts.Go(func() { f.reopener.run(ctx) })
 	parts.Go(func() { f.looks(ctx) })
 	parts.Go(func() { f.heartbeats(ctx) })
 	parts.Go(func() { f.upkeep.run(ctx, f.specs) })
@@ -153,7 +158,7 @@ func (f *Fleet) awaitTier(ctx context.Context, group, topic string) {
 func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	tier := &Tier{
 		names: f.env.Names, delay: delay, node: f.env.Node, agents: f.spec, now: time.Now, logger: f.env.Logger,
-		refused: make(map[recordID]bool), mend: f.mendTaskTopic,
+		refused: make(map[recordID]bool), mend: f.mendTaskTopic, asks: f.env.asks,
 		alert: func(kind, message string) { f.env.Reporter.Alert("", "", kind, message) },
 	}
 	if first {
@@ -170,7 +175,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node,
 			Denied: func(err error) { f.deniedTier(delay, err) }},
-		Pool: f.env.Pool, Rule: tier, Logger: f.env.Logger,
+		Pool: f.env.Pool, Rule: tier, Wake: f.env.asks.wake(), Logger: f.env.Logger,
 	}, func(n int) { count.Add(float64(n)) })
 	if err != nil {
 		f.fail(err)

@@ -184,7 +184,7 @@ func (k *Keeper) forgotten(ctx context.Context, a *spec.Agent, id [16]byte) (for
 func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 	room := k.roomFor(a)
 	lane := &Lane{
-		names: k.env.Names, agent: a, node: k.env.Node, room: room, logger: k.env.Logger,
+		names: k.env.Names, agent: a, node: k.env.Node, room: room, asks: k.env.asks, logger: k.env.Logger,
 		mend:  func(ctx context.Context) error { return k.taskTopic(ctx, a) },
 		alert: func(kind, message string) { k.env.Reporter.Alert(a.Topic, a.Name, kind, message) },
 		lost: func(p int32, from, to int64) {

@@ -42,6 +42,8 @@ type Lane struct {
 	lost   func(p int32, from, to int64) // records what retention took
 	logger *slog.Logger
 
+	asks   *asks
+	asked  carriedOut
 	places []int32 // scratch of Take
 	// anywhere says that the agent's tasks may go to any partition, whatever their keys.
 	anywhere atomic.Bool
@@ -112,12 +114,16 @@ func (l *Lane) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 			}
 		}
 	}
+	l.cancelAsked(outs, now)
 	l.replaceRefused(records, outs, now)
 	return outs, lookInterval
 }
 
 // Ended gives the places back or uses them.
-func (l *Lane) Ended(committed bool) { l.room.Ended(committed) }
+func (l *Lane) Ended(committed bool) {
+	l.room.Ended(committed)
+	l.asked.ended(l.asks, committed)
+}
 
 // replaceRefused makes a rejection of what the task topic doesn't take.
 func (l *Lane) replaceRefused(records, outs []*kgo.Record, now time.Time) {

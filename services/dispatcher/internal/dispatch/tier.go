@@ -29,6 +29,11 @@ type Tier struct {
 	spread   route.Spread
 	patience patience
 	refused  map[recordID]bool
+
+	asks    *asks
+	version int             // of the asks that were looked for
+	looked  map[int32]int64 // by partition: below, every record was
+	done    carriedOut
 	// mend makes an agent's task topic anew where it is gone.
 	mend func(ctx context.Context, ref string) error
 	// leads is told whether this node reads partition 0 of the tier.
@@ -62,8 +67,13 @@ func due(records []*kgo.Record, delay time.Duration, now time.Time, becomes func
 	return outs, 0
 }
 
-// Ended doesn't matter: a retry is due, however often it is tried.
-func (t *Tier) Ended(bool) {}
+// Ended tells of what was asked for. Apart from that it doesn't matter: a retry is due, however often it is tried.
+func (t *Tier) Ended(committed bool) {
+	if len(t.done) > 0 && !committed {
+		t.looked = nil
+	}
+	t.done.ended(t.asks, committed)
+}
 
 // due is what a due record becomes; nil where it is no task at all.
 func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
@@ -109,6 +119,7 @@ func (t *Tier) Overtaken(p int32, from, to int64) {
 
 // Assigned and Released tell who leads.
 func (t *Tier) Assigned(a hop.Assignment, _ [16]byte) {
+	delete(t.looked, a.Partition) // what comes now may be read again
 	if a.Partition == 0 && t.leads != nil {
 		t.leads(true)
 	}
