@@ -33,7 +33,7 @@ type Verb string
 const (
 	// Cancel ends a task, wherever it is: Task, Round.
 	Cancel Verb = "cancel"
-	// Retry runs a task at once that waits for its next attempt: Task, Round.
+	// Retry runs a task at once that waits for its next attempt: Task, Round, Attempt.
 	Retry Verb = "retry"
 	// Redrive sends dead letters to their agent once more: Task or Dead.All or Dead.Fingerprint.
 	Redrive Verb = "redrive"
@@ -54,7 +54,7 @@ func known(v Verb) bool {
 	return false
 }
 
-// Command is one command. All fields are required but Task, Round and Reason.
+// Command is one command. All fields are required but Task, Round, Attempt and Reason.
 type Command struct {
 	ID    string `json:"id"`
 	Verb  Verb   `json:"verb"`
@@ -66,7 +66,9 @@ type Command struct {
 	// Round is that of the task: how often it was redriven. A task in a later round isn't meant.
 	Round int `json:"round,omitempty"`
 	// Dead says which dead letters are meant, in place of Task or beside it.
-	Dead    *Dead     `json:"dead,omitempty"`
+	Dead *Dead `json:"dead,omitempty"`
+	// Attempt is the number of the attempt that is waited for.
+	Attempt int       `json:"attempt,omitempty"`
 	Actor   string    `json:"actor"` // who asks
 	Reason  string    `json:"reason,omitempty"`
 	At      time.Time `json:"at"`

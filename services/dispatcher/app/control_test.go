@@ -22,7 +22,11 @@ import (
 func (w *world) ask(verb command.Verb, a *spec.Agent, task string, round int, id ...string) string {
 	w.t.Helper()
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	c := command.Command{ID: uuid.NewString(), Verb: verb, Topic: a.Topic, Agent: a.Name, Task: task, Round: round, Actor: "ann", Reason: "why not", At: now, Expires: now.Add(time.Hour)}
+	attempt := 0
+	if verb == command.Retry {
+		attempt = 3
+	}
+	c := command.Command{ID: uuid.NewString(), Verb: verb, Topic: a.Topic, Agent: a.Name, Task: task, Round: round, Attempt: attempt, Actor: "ann", Reason: "why not", At: now, Expires: now.Add(time.Hour)}
 	if len(id) > 0 {
 		c.ID = id[0]
 	}
@@ -124,7 +128,10 @@ func TestARetryThatWasAskedForHastensOneAttempt(t *testing.T) {
 	w.waits(a, 1, 2)
 	w.ask(command.Retry, a, "orders/0/1", 0)
 	tasks.next(1)
-	w.waits(a, 1, 3) // it has failed again, and waits
+	w.ask(command.Retry, a, "orders/0/1", 0) // asked twice of one attempt
+	w.produce(&kgo.Record{Topic: w.names.Retry(time.Hour), Key: []byte("k1"), Value: []byte("failed again"), Headers: []kgo.RecordHeader{
+		{Key: task.HeaderAgent, Value: []byte(a.Ref())}, {Key: task.HeaderOrigin, Value: []byte("orders/0/1/u")}, {Key: task.HeaderAttempt, Value: []byte("4")}}})
+	w.waits(a, 2, 3)
 	w.ask(command.Retry, a, "orders/0/2", 0)
 	if got := tasks.next(1)[0]; string(got.Value) != "2" {
 		t.Errorf("a retry that was carried out hastens the next attempt too: %+v", got)

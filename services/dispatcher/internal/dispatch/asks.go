@@ -64,7 +64,7 @@ func (a *asks) add(c command.Command) {
 	defer a.mu.Unlock()
 	maps.DeleteFunc(a.all, func(_ string, x ask) bool { return now.After(x.Expires) || a.finished(x.ID) })
 	key := c.Ref() + " " + origin.ID()
-	if old, ok := a.all[key]; ok && old.Verb == command.Cancel && old.Round >= c.Round {
+	if old, ok := a.all[key]; ok && old.Verb == command.Cancel && c.Verb != command.Cancel && old.Round >= c.Round {
 		return
 	}
 	a.all[key] = ask{c, origin}
@@ -98,6 +98,8 @@ func (a *asks) of(r *kgo.Record) (command.Command, bool) {
 	x, ok := a.all[key]
 	switch {
 	case !ok, round > x.Round:
+		return command.Command{}, false
+	case x.Verb == command.Retry && route.Header(r, task.HeaderAttempt) != strconv.Itoa(x.Attempt): // it has had it
 		return command.Command{}, false
 	case x.origin.TopicID != "" && origin.TopicID != "" && x.origin.TopicID != origin.TopicID:
 		return command.Command{}, false
