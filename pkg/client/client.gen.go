@@ -360,6 +360,27 @@ func (e StreamRecordKeyEncoding) Valid() bool {
 	}
 }
 
+// Defines values for TaskControlState.
+const (
+	TaskControlStateAccepted TaskControlState = "accepted"
+	TaskControlStateDone     TaskControlState = "done"
+	TaskControlStatePending  TaskControlState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the TaskControlState enum.
+func (e TaskControlState) Valid() bool {
+	switch e {
+	case TaskControlStateAccepted:
+		return true
+	case TaskControlStateDone:
+		return true
+	case TaskControlStatePending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TaskDetailReply.
 const (
 	TaskDetailReplyReplyUndeliverable TaskDetailReply = "reply_undeliverable"
@@ -1174,7 +1195,10 @@ type Published struct {
 	EventId   string `json:"event_id"`
 	Offset    int64  `json:"offset"`
 	Partition int32  `json:"partition"`
-	Topic     string `json:"topic"`
+
+	// Tasks With wait: the event's task for each active agent of the topic, as it stands when all are finished or the wait is over.
+	Tasks []TaskDetail `json:"tasks,omitempty,omitzero"`
+	Topic string       `json:"topic"`
 }
 
 // StorageHealth defines model for StorageHealth.
@@ -1288,6 +1312,33 @@ type Task struct {
 	Version string     `json:"version,omitempty,omitzero"`
 }
 
+// TaskControl defines model for TaskControl.
+type TaskControl struct {
+	// Agent topic/name.
+	Agent string `json:"agent"`
+
+	// Changed False where the task was in that state before.
+	Changed bool `json:"changed"`
+
+	// CommandId Of the record on the commands topic; absent where nothing had to be asked for.
+	CommandId string `json:"command_id,omitempty,omitzero"`
+
+	// ExpiresAt When a wish that isn't carried out stands no longer.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Message What was done
+	Message string `json:"message,omitempty,omitzero"`
+
+	// State pending: nobody has come across the task yet. accepted: it is being carried out. done: it is.
+	State TaskControlState `json:"state"`
+
+	// Task topic/partition/offset.
+	Task string `json:"task"`
+}
+
+// TaskControlState pending: nobody has come across the task yet. accepted: it is being carried out. done: it is.
+type TaskControlState string
+
 // TaskDetail defines model for TaskDetail.
 type TaskDetail struct {
 	// Agent topic/name.
@@ -1307,14 +1358,17 @@ type TaskDetail struct {
 	History      []Attempt `json:"history"`
 
 	// Id topic/partition/offset of its event.
-	Id          string     `json:"id"`
-	Instance    string     `json:"instance,omitempty,omitzero"`
-	Name        string     `json:"name"`
-	Node        string     `json:"node,omitempty,omitzero"`
-	Offset      int64      `json:"offset"`
-	Partition   int32      `json:"partition"`
-	PublishedAt *time.Time `json:"published_at,omitempty"`
-	Redrives    int        `json:"redrives"`
+	Id        string `json:"id"`
+	Instance  string `json:"instance,omitempty,omitzero"`
+	Name      string `json:"name"`
+	Node      string `json:"node,omitempty,omitzero"`
+	Offset    int64  `json:"offset"`
+	Partition int32  `json:"partition"`
+
+	// Progress The latest that the running attempt has told; absent where it has told none, and for a finished task.
+	Progress    *TaskProgress `json:"progress,omitempty"`
+	PublishedAt *time.Time    `json:"published_at,omitempty"`
+	Redrives    int           `json:"redrives"`
 
 	// Reply reply_undeliverable where the event asked for a reply to a topic that can not take it; the task is settled all the same. Known as long as the outcome is kept.
 	Reply TaskDetailReply `json:"reply,omitempty,omitzero"`
@@ -1350,6 +1404,18 @@ type TaskDetailResultState string
 type TaskList struct {
 	Items         []Task `json:"items"`
 	NextPageToken string `json:"next_page_token,omitempty,omitzero"`
+}
+
+// TaskProgress defines model for TaskProgress.
+type TaskProgress struct {
+	At      time.Time `json:"at"`
+	Attempt int       `json:"attempt"`
+
+	// Fraction That is done, from 0 to 1; absent where the agent does not say.
+	Fraction *float64 `json:"fraction,omitempty"`
+	Instance string   `json:"instance,omitempty,omitzero"`
+	Message  string   `json:"message,omitempty,omitzero"`
+	Node     string   `json:"node,omitempty,omitzero"`
 }
 
 // TaskResult defines model for TaskResult.
@@ -1472,6 +1538,9 @@ type StreamQuery = string
 
 // Topic defines model for Topic.
 type Topic = string
+
+// Wait defines model for Wait.
+type Wait = string
 
 // DeleteTopicAlias200JSONResponseBodyStatus defines parameters for DeleteTopicAlias.
 type DeleteTopicAlias200JSONResponseBodyStatus string
@@ -1736,6 +1805,12 @@ type ListDeadLettersParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// PublishEventParams defines parameters for PublishEvent.
+type PublishEventParams struct {
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
+}
+
 // PublishEventsJSONBody defines parameters for PublishEvents.
 type PublishEventsJSONBody struct {
 	Events []Event `json:"events"`
@@ -1775,6 +1850,30 @@ type ListTasksParams struct {
 
 	// PageToken next_page_token of the page before; opaque.
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
+}
+
+// GetTaskParams defines parameters for GetTask.
+type GetTaskParams struct {
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
+}
+
+// CancelTaskParams defines parameters for CancelTask.
+type CancelTaskParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
+}
+
+// RetryTaskParams defines parameters for RetryTask.
+type RetryTaskParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
 }
 
 // DeleteTopicAgentsParams defines parameters for DeleteTopicAgents.
@@ -2235,19 +2334,19 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/dlq/{topic}/{name} (the `ListDeadLetters` operationId).
 	ListDeadLetters(ctx context.Context, topic Topic, name Name, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PublishEventWithBody Publishes an event to a topic, as an envelope.
+	// PublishEventWithBody Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/events (the `PublishEvent` operationId).
-	PublishEventWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PublishEventWithBody(ctx context.Context, params *PublishEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PublishEvent Publishes an event to a topic, as an envelope.
+	// PublishEvent Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/events (the `PublishEvent` operationId).
-	PublishEvent(ctx context.Context, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PublishEvent(ctx context.Context, params *PublishEventParams, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PublishEventsWithBody Publishes up to 1,000 events; the answer says of each what became of it, in the order of the request.
 	//
@@ -2286,7 +2385,25 @@ type ClientInterface interface {
 	// GetTask Gives the task of one event for one agent, with every attempt and its result.
 	//
 	// Corresponds with GET /v1/tasks/{topic}/{name}/{partition}/{offset} (the `GetTask` operationId).
-	GetTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *GetTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelTask Ends a task wherever it is.
+	//
+	// A task that waits is dropped. One that runs is asked to end, where its program knows how to be asked, and ended by
+	// force when graceful_timeout_sec of its agent is over. One that completes first stays completed. Until the task comes
+	// to a worker or a dispatcher the wish stands, for 12 hours. A finished task is a conflict, but for a cancelled one.
+	//
+	// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/cancel (the `CancelTask` operationId).
+	CancelTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *CancelTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryTask Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
+	//
+	// The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
+	// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
+	// so is a completed or discarded one. Asking twice for the same is the same.
+	//
+	// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry (the `RetryTask` operationId).
+	RetryTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *RetryTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteTopicAgents Deletes every agent of a topic, in one transaction.
 	//
@@ -3077,13 +3194,13 @@ func (c *Client) ListDeadLetters(ctx context.Context, topic Topic, name Name, pa
 	return c.Client.Do(req)
 }
 
-// PublishEventWithBody Publishes an event to a topic, as an envelope.
+// PublishEventWithBody Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/events (the `PublishEvent` operationId).
-func (c *Client) PublishEventWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPublishEventRequestWithBody(c.Server, contentType, body)
+func (c *Client) PublishEventWithBody(ctx context.Context, params *PublishEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishEventRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3094,13 +3211,13 @@ func (c *Client) PublishEventWithBody(ctx context.Context, contentType string, b
 	return c.Client.Do(req)
 }
 
-// PublishEvent Publishes an event to a topic, as an envelope.
+// PublishEvent Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/events (the `PublishEvent` operationId).
-func (c *Client) PublishEvent(ctx context.Context, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPublishEventRequest(c.Server, body)
+func (c *Client) PublishEvent(ctx context.Context, params *PublishEventParams, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishEventRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3208,8 +3325,46 @@ func (c *Client) ListTasks(ctx context.Context, params *ListTasksParams, reqEdit
 // GetTask Gives the task of one event for one agent, with every attempt and its result.
 //
 // Corresponds with GET /v1/tasks/{topic}/{name}/{partition}/{offset} (the `GetTask` operationId).
-func (c *Client) GetTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetTaskRequest(c.Server, topic, name, partition, offset)
+func (c *Client) GetTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *GetTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTaskRequest(c.Server, topic, name, partition, offset, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelTask Ends a task wherever it is.
+//
+// A task that waits is dropped. One that runs is asked to end, where its program knows how to be asked, and ended by
+// force when graceful_timeout_sec of its agent is over. One that completes first stays completed. Until the task comes
+// to a worker or a dispatcher the wish stands, for 12 hours. A finished task is a conflict, but for a cancelled one.
+//
+// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/cancel (the `CancelTask` operationId).
+func (c *Client) CancelTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *CancelTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelTaskRequest(c.Server, topic, name, partition, offset, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryTask Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
+//
+// The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
+// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
+// so is a completed or discarded one. Asking twice for the same is the same.
+//
+// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry (the `RetryTask` operationId).
+func (c *Client) RetryTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *RetryTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryTaskRequest(c.Server, topic, name, partition, offset, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5667,18 +5822,18 @@ func NewListDeadLettersRequest(server string, topic Topic, name Name, params *Li
 }
 
 // NewPublishEventRequest calls the generic PublishEvent builder with application/json body
-func NewPublishEventRequest(server string, body PublishEventJSONRequestBody) (*http.Request, error) {
+func NewPublishEventRequest(server string, params *PublishEventParams, body PublishEventJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewPublishEventRequestWithBody(server, "application/json", bodyReader)
+	return NewPublishEventRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewPublishEventRequestWithBody constructs an http.Request for the PublishEvent method, with any body, and a specified content type
-func NewPublishEventRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewPublishEventRequestWithBody(server string, params *PublishEventParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -5694,6 +5849,29 @@ func NewPublishEventRequestWithBody(server string, contentType string, body io.R
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -6000,7 +6178,7 @@ func NewListTasksRequest(server string, params *ListTasksParams) (*http.Request,
 }
 
 // NewGetTaskRequest constructs an http.Request for the GetTask method
-func NewGetTaskRequest(server string, topic Topic, name Name, partition int32, offset int64) (*http.Request, error) {
+func NewGetTaskRequest(server string, topic Topic, name Name, partition int32, offset int64, params *GetTaskParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -6046,7 +6224,202 @@ func NewGetTaskRequest(server string, topic Topic, name Name, partition int32, o
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelTaskRequest constructs an http.Request for the CancelTask method
+func NewCancelTaskRequest(server string, topic Topic, name Name, partition int32, offset int64, params *CancelTaskParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "partition", partition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int32"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam3 string
+
+	pathParam3, err = runtime.StyleParamWithOptions("simple", false, "offset", offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tasks/%s/%s/%s/%s/cancel", pathParam0, pathParam1, pathParam2, pathParam3)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRetryTaskRequest constructs an http.Request for the RetryTask method
+func NewRetryTaskRequest(server string, topic Topic, name Name, partition int32, offset int64, params *RetryTaskParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "partition", partition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int32"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam3 string
+
+	pathParam3, err = runtime.StyleParamWithOptions("simple", false, "offset", offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tasks/%s/%s/%s/%s/retry", pathParam0, pathParam1, pathParam2, pathParam3)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -6538,19 +6911,19 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/dlq/{topic}/{name} (the `ListDeadLetters` operationId).
 	ListDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*ListDeadLettersResponse, error)
 
-	// PublishEventWithBodyWithResponse Publishes an event to a topic, as an envelope.
+	// PublishEventWithBodyWithResponse Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/events (the `PublishEvent` operationId).
-	PublishEventWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishEventResponse, error)
+	PublishEventWithBodyWithResponse(ctx context.Context, params *PublishEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishEventResponse, error)
 
-	// PublishEventWithResponse Publishes an event to a topic, as an envelope.
+	// PublishEventWithResponse Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/events (the `PublishEvent` operationId).
-	PublishEventWithResponse(ctx context.Context, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishEventResponse, error)
+	PublishEventWithResponse(ctx context.Context, params *PublishEventParams, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishEventResponse, error)
 
 	// PublishEventsWithBodyWithResponse Publishes up to 1,000 events; the answer says of each what became of it, in the order of the request.
 	//
@@ -6599,7 +6972,29 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/tasks/{topic}/{name}/{partition}/{offset} (the `GetTask` operationId).
-	GetTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*GetTaskResponse, error)
+	GetTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *GetTaskParams, reqEditors ...RequestEditorFn) (*GetTaskResponse, error)
+
+	// CancelTaskWithResponse Ends a task wherever it is.
+	//
+	// A task that waits is dropped. One that runs is asked to end, where its program knows how to be asked, and ended by
+	// force when graceful_timeout_sec of its agent is over. One that completes first stays completed. Until the task comes
+	// to a worker or a dispatcher the wish stands, for 12 hours. A finished task is a conflict, but for a cancelled one.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/cancel (the `CancelTask` operationId).
+	CancelTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *CancelTaskParams, reqEditors ...RequestEditorFn) (*CancelTaskResponse, error)
+
+	// RetryTaskWithResponse Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
+	//
+	// The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
+	// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
+	// so is a completed or discarded one. Asking twice for the same is the same.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry (the `RetryTask` operationId).
+	RetryTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *RetryTaskParams, reqEditors ...RequestEditorFn) (*RetryTaskResponse, error)
 
 	// DeleteTopicAgentsWithResponse Deletes every agent of a topic, in one transaction.
 	//
@@ -9284,6 +9679,116 @@ func (r GetTaskResponse) ContentType() string {
 	return ""
 }
 
+type CancelTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TaskControl
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *TaskControl
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelTaskResponse) GetJSON200() *TaskControl {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CancelTaskResponse) GetJSON202() *TaskControl {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CancelTaskResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RetryTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TaskControl
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *TaskControl
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RetryTaskResponse) GetJSON200() *TaskControl {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RetryTaskResponse) GetJSON202() *TaskControl {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RetryTaskResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeleteTopicAgentsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9999,26 +10504,26 @@ func (c *ClientWithResponses) ListDeadLettersWithResponse(ctx context.Context, t
 	return ParseListDeadLettersResponse(rsp)
 }
 
-// PublishEventWithBodyWithResponse Publishes an event to a topic, as an envelope.
+// PublishEventWithBodyWithResponse Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/events (the `PublishEvent` operationId).
-func (c *ClientWithResponses) PublishEventWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishEventResponse, error) {
-	rsp, err := c.PublishEventWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) PublishEventWithBodyWithResponse(ctx context.Context, params *PublishEventParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishEventResponse, error) {
+	rsp, err := c.PublishEventWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParsePublishEventResponse(rsp)
 }
 
-// PublishEventWithResponse Publishes an event to a topic, as an envelope.
+// PublishEventWithResponse Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/events (the `PublishEvent` operationId).
-func (c *ClientWithResponses) PublishEventWithResponse(ctx context.Context, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishEventResponse, error) {
-	rsp, err := c.PublishEvent(ctx, body, reqEditors...)
+func (c *ClientWithResponses) PublishEventWithResponse(ctx context.Context, params *PublishEventParams, body PublishEventJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishEventResponse, error) {
+	rsp, err := c.PublishEvent(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -10108,12 +10613,46 @@ func (c *ClientWithResponses) ListTasksWithResponse(ctx context.Context, params 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/tasks/{topic}/{name}/{partition}/{offset} (the `GetTask` operationId).
-func (c *ClientWithResponses) GetTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*GetTaskResponse, error) {
-	rsp, err := c.GetTask(ctx, topic, name, partition, offset, reqEditors...)
+func (c *ClientWithResponses) GetTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *GetTaskParams, reqEditors ...RequestEditorFn) (*GetTaskResponse, error) {
+	rsp, err := c.GetTask(ctx, topic, name, partition, offset, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetTaskResponse(rsp)
+}
+
+// CancelTaskWithResponse Ends a task wherever it is.
+//
+// A task that waits is dropped. One that runs is asked to end, where its program knows how to be asked, and ended by
+// force when graceful_timeout_sec of its agent is over. One that completes first stays completed. Until the task comes
+// to a worker or a dispatcher the wish stands, for 12 hours. A finished task is a conflict, but for a cancelled one.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/cancel (the `CancelTask` operationId).
+func (c *ClientWithResponses) CancelTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *CancelTaskParams, reqEditors ...RequestEditorFn) (*CancelTaskResponse, error) {
+	rsp, err := c.CancelTask(ctx, topic, name, partition, offset, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelTaskResponse(rsp)
+}
+
+// RetryTaskWithResponse Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
+//
+// The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
+// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
+// so is a completed or discarded one. Asking twice for the same is the same.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry (the `RetryTask` operationId).
+func (c *ClientWithResponses) RetryTaskWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *RetryTaskParams, reqEditors ...RequestEditorFn) (*RetryTaskResponse, error) {
+	rsp, err := c.RetryTask(ctx, topic, name, partition, offset, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryTaskResponse(rsp)
 }
 
 // DeleteTopicAgentsWithResponse Deletes every agent of a topic, in one transaction.
@@ -12031,6 +12570,86 @@ func ParseGetTaskResponse(rsp *http.Response) (*GetTaskResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCancelTaskResponse parses an HTTP response from a CancelTaskWithResponse call
+func ParseCancelTaskResponse(rsp *http.Response) (*CancelTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TaskControl
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest TaskControl
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRetryTaskResponse parses an HTTP response from a RetryTaskWithResponse call
+func ParseRetryTaskResponse(rsp *http.Response) (*RetryTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TaskControl
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest TaskControl
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

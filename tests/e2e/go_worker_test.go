@@ -324,7 +324,7 @@ func TestAGoProgramAsksAndSteersThroughItsRunner(t *testing.T) {
 		}
 		return ""
 	})
-	task, err := r.Registry().GetTaskWithResponse(ctx, topic, "one", p.Partition, p.Offset)
+	task, err := r.Registry().GetTaskWithResponse(ctx, topic, "one", p.Partition, p.Offset, &client.GetTaskParams{})
 	if err != nil || string(task.JSON200.Result) != "7" {
 		t.Errorf("%+v, %v", task, err)
 	}

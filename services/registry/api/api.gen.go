@@ -361,6 +361,27 @@ func (e StreamRecordKeyEncoding) Valid() bool {
 	}
 }
 
+// Defines values for TaskControlState.
+const (
+	TaskControlStateAccepted TaskControlState = "accepted"
+	TaskControlStateDone     TaskControlState = "done"
+	TaskControlStatePending  TaskControlState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the TaskControlState enum.
+func (e TaskControlState) Valid() bool {
+	switch e {
+	case TaskControlStateAccepted:
+		return true
+	case TaskControlStateDone:
+		return true
+	case TaskControlStatePending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TaskDetailReply.
 const (
 	ReplyUndeliverable TaskDetailReply = "reply_undeliverable"
@@ -1175,7 +1196,10 @@ type Published struct {
 	EventId   string `json:"event_id"`
 	Offset    int64  `json:"offset"`
 	Partition int32  `json:"partition"`
-	Topic     string `json:"topic"`
+
+	// Tasks With wait: the event's task for each active agent of the topic, as it stands when all are finished or the wait is over.
+	Tasks []TaskDetail `json:"tasks,omitempty,omitzero"`
+	Topic string       `json:"topic"`
 }
 
 // StorageHealth defines model for StorageHealth.
@@ -1289,6 +1313,33 @@ type Task struct {
 	Version string     `json:"version,omitempty,omitzero"`
 }
 
+// TaskControl defines model for TaskControl.
+type TaskControl struct {
+	// Agent topic/name.
+	Agent string `json:"agent"`
+
+	// Changed False where the task was in that state before.
+	Changed bool `json:"changed"`
+
+	// CommandId Of the record on the commands topic; absent where nothing had to be asked for.
+	CommandId string `json:"command_id,omitempty,omitzero"`
+
+	// ExpiresAt When a wish that isn't carried out stands no longer.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Message What was done
+	Message string `json:"message,omitempty,omitzero"`
+
+	// State pending: nobody has come across the task yet. accepted: it is being carried out. done: it is.
+	State TaskControlState `json:"state"`
+
+	// Task topic/partition/offset.
+	Task string `json:"task"`
+}
+
+// TaskControlState pending: nobody has come across the task yet. accepted: it is being carried out. done: it is.
+type TaskControlState string
+
 // TaskDetail defines model for TaskDetail.
 type TaskDetail struct {
 	// Agent topic/name.
@@ -1308,14 +1359,17 @@ type TaskDetail struct {
 	History      []Attempt `json:"history"`
 
 	// Id topic/partition/offset of its event.
-	Id          string     `json:"id"`
-	Instance    string     `json:"instance,omitempty,omitzero"`
-	Name        string     `json:"name"`
-	Node        string     `json:"node,omitempty,omitzero"`
-	Offset      int64      `json:"offset"`
-	Partition   int32      `json:"partition"`
-	PublishedAt *time.Time `json:"published_at,omitempty"`
-	Redrives    int        `json:"redrives"`
+	Id        string `json:"id"`
+	Instance  string `json:"instance,omitempty,omitzero"`
+	Name      string `json:"name"`
+	Node      string `json:"node,omitempty,omitzero"`
+	Offset    int64  `json:"offset"`
+	Partition int32  `json:"partition"`
+
+	// Progress The latest that the running attempt has told; absent where it has told none, and for a finished task.
+	Progress    *TaskProgress `json:"progress,omitempty"`
+	PublishedAt *time.Time    `json:"published_at,omitempty"`
+	Redrives    int           `json:"redrives"`
 
 	// Reply reply_undeliverable where the event asked for a reply to a topic that can not take it; the task is settled all the same. Known as long as the outcome is kept.
 	Reply TaskDetailReply `json:"reply,omitempty,omitzero"`
@@ -1351,6 +1405,18 @@ type TaskDetailResultState string
 type TaskList struct {
 	Items         []Task `json:"items"`
 	NextPageToken string `json:"next_page_token,omitempty,omitzero"`
+}
+
+// TaskProgress defines model for TaskProgress.
+type TaskProgress struct {
+	At      time.Time `json:"at"`
+	Attempt int       `json:"attempt"`
+
+	// Fraction That is done, from 0 to 1; absent where the agent does not say.
+	Fraction *float64 `json:"fraction,omitempty"`
+	Instance string   `json:"instance,omitempty,omitzero"`
+	Message  string   `json:"message,omitempty,omitzero"`
+	Node     string   `json:"node,omitempty,omitzero"`
 }
 
 // TaskResult defines model for TaskResult.
@@ -1473,6 +1539,9 @@ type StreamQuery = string
 
 // Topic defines model for Topic.
 type Topic = string
+
+// Wait defines model for Wait.
+type Wait = string
 
 // DeleteTopicAlias200JSONResponseBodyStatus defines parameters for DeleteTopicAlias.
 type DeleteTopicAlias200JSONResponseBodyStatus string
@@ -1737,6 +1806,12 @@ type ListDeadLettersParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// PublishEventParams defines parameters for PublishEvent.
+type PublishEventParams struct {
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
+}
+
 // PublishEventsJSONBody defines parameters for PublishEvents.
 type PublishEventsJSONBody struct {
 	Events []Event `json:"events"`
@@ -1776,6 +1851,30 @@ type ListTasksParams struct {
 
 	// PageToken next_page_token of the page before; opaque.
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
+}
+
+// GetTaskParams defines parameters for GetTask.
+type GetTaskParams struct {
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
+}
+
+// CancelTaskParams defines parameters for CancelTask.
+type CancelTaskParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
+}
+
+// RetryTaskParams defines parameters for RetryTask.
+type RetryTaskParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+
+	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
+	Wait Wait `form:"wait,omitempty" json:"wait,omitempty,omitzero"`
 }
 
 // DeleteTopicAgentsParams defines parameters for DeleteTopicAgents.
@@ -2013,9 +2112,9 @@ type ServerInterface interface {
 	// ListDeadLetters Lists an agent's dead letters, oldest first; empty before the first.
 	// (GET /v1/dlq/{topic}/{name})
 	ListDeadLetters(c *gin.Context, topic Topic, name Name, params ListDeadLettersParams)
-	// PublishEvent Publishes an event to a topic, as an envelope.
+	// PublishEvent Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	// (POST /v1/events)
-	PublishEvent(c *gin.Context)
+	PublishEvent(c *gin.Context, params PublishEventParams)
 	// PublishEvents Publishes up to 1,000 events; the answer says of each what became of it, in the order of the request.
 	// (POST /v1/events/batch)
 	PublishEvents(c *gin.Context)
@@ -2033,7 +2132,13 @@ type ServerInterface interface {
 	ListTasks(c *gin.Context, params ListTasksParams)
 	// GetTask Gives the task of one event for one agent, with every attempt and its result.
 	// (GET /v1/tasks/{topic}/{name}/{partition}/{offset})
-	GetTask(c *gin.Context, topic Topic, name Name, partition int32, offset int64)
+	GetTask(c *gin.Context, topic Topic, name Name, partition int32, offset int64, params GetTaskParams)
+	// CancelTask Ends a task wherever it is.
+	// (POST /v1/tasks/{topic}/{name}/{partition}/{offset}/cancel)
+	CancelTask(c *gin.Context, topic Topic, name Name, partition int32, offset int64, params CancelTaskParams)
+	// RetryTask Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
+	// (POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry)
+	RetryTask(c *gin.Context, topic Topic, name Name, partition int32, offset int64, params RetryTaskParams)
 	// DeleteTopicAgents Deletes every agent of a topic, in one transaction.
 	// (DELETE /v1/topics/{topic}/agents)
 	DeleteTopicAgents(c *gin.Context, topic Topic, params DeleteTopicAgentsParams)
@@ -3693,6 +3798,20 @@ func (siw *ServerInterfaceWrapper) ListDeadLetters(c *gin.Context) {
 // PublishEvent operation middleware
 func (siw *ServerInterfaceWrapper) PublishEvent(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PublishEventParams
+
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", c.Request.URL.Query(), &params.Wait, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter wait: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -3700,7 +3819,7 @@ func (siw *ServerInterfaceWrapper) PublishEvent(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.PublishEvent(c)
+	siw.Handler.PublishEvent(c, params)
 }
 
 // PublishEvents operation middleware
@@ -3924,6 +4043,17 @@ func (siw *ServerInterfaceWrapper) GetTask(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetTaskParams
+
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", c.Request.URL.Query(), &params.Wait, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter wait: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -3931,7 +4061,149 @@ func (siw *ServerInterfaceWrapper) GetTask(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.GetTask(c, topic, name, partition, offset)
+	siw.Handler.GetTask(c, topic, name, partition, offset, params)
+}
+
+// CancelTask operation middleware
+func (siw *ServerInterfaceWrapper) CancelTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "partition" -------------
+	var partition int32
+
+	err = runtime.BindStyledParameterWithOptions("simple", "partition", c.Param("partition"), &partition, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int32", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter partition: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "offset" -------------
+	var offset int64
+
+	err = runtime.BindStyledParameterWithOptions("simple", "offset", c.Param("offset"), &offset, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter offset: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelTaskParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", c.Request.URL.Query(), &params.Wait, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter wait: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CancelTask(c, topic, name, partition, offset, params)
+}
+
+// RetryTask operation middleware
+func (siw *ServerInterfaceWrapper) RetryTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "partition" -------------
+	var partition int32
+
+	err = runtime.BindStyledParameterWithOptions("simple", "partition", c.Param("partition"), &partition, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int32", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter partition: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "offset" -------------
+	var offset int64
+
+	err = runtime.BindStyledParameterWithOptions("simple", "offset", c.Param("offset"), &offset, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter offset: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RetryTaskParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", c.Request.URL.Query(), &params.Wait, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter wait: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RetryTask(c, topic, name, partition, offset, params)
 }
 
 // DeleteTopicAgents operation middleware
@@ -4043,6 +4315,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/events/batch", wrapper.PublishEvents)
 	router.GET(options.BaseURL+"/v1/tasks", wrapper.ListTasks)
 	router.GET(options.BaseURL+"/v1/tasks/:topic/:name/:partition/:offset", wrapper.GetTask)
+	router.POST(options.BaseURL+"/v1/tasks/:topic/:name/:partition/:offset/cancel", wrapper.CancelTask)
+	router.POST(options.BaseURL+"/v1/tasks/:topic/:name/:partition/:offset/retry", wrapper.RetryTask)
 	router.GET(options.BaseURL+"/v1/dlq", wrapper.ListDLQs)
 	router.GET(options.BaseURL+"/v1/dlq/:topic/:name", wrapper.ListDeadLetters)
 	router.GET(options.BaseURL+"/v1/bus/groups", wrapper.ListGroups)
@@ -5981,7 +6255,8 @@ func (response ListDeadLettersdefaultApplicationProblemPlusJSONResponse) VisitLi
 }
 
 type PublishEventRequestObject struct {
-	Body *PublishEventJSONRequestBody
+	Params PublishEventParams
+	Body   *PublishEventJSONRequestBody
 }
 
 type PublishEventResponseObject interface {
@@ -6225,6 +6500,7 @@ type GetTaskRequestObject struct {
 	Name      Name  `json:"name"`
 	Partition int32 `json:"partition"`
 	Offset    int64 `json:"offset"`
+	Params    GetTaskParams
 }
 
 type GetTaskResponseObject interface {
@@ -6251,6 +6527,120 @@ type GetTaskdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetTaskdefaultApplicationProblemPlusJSONResponse) VisitGetTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelTaskRequestObject struct {
+	Topic     Topic `json:"topic"`
+	Name      Name  `json:"name"`
+	Partition int32 `json:"partition"`
+	Offset    int64 `json:"offset"`
+	Params    CancelTaskParams
+}
+
+type CancelTaskResponseObject interface {
+	VisitCancelTaskResponse(w http.ResponseWriter) error
+}
+
+type CancelTask200JSONResponse TaskControl
+
+func (response CancelTask200JSONResponse) VisitCancelTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelTask202JSONResponse TaskControl
+
+func (response CancelTask202JSONResponse) VisitCancelTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelTaskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelTaskdefaultApplicationProblemPlusJSONResponse) VisitCancelTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryTaskRequestObject struct {
+	Topic     Topic `json:"topic"`
+	Name      Name  `json:"name"`
+	Partition int32 `json:"partition"`
+	Offset    int64 `json:"offset"`
+	Params    RetryTaskParams
+}
+
+type RetryTaskResponseObject interface {
+	VisitRetryTaskResponse(w http.ResponseWriter) error
+}
+
+type RetryTask200JSONResponse TaskControl
+
+func (response RetryTask200JSONResponse) VisitRetryTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryTask202JSONResponse TaskControl
+
+func (response RetryTask202JSONResponse) VisitRetryTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryTaskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetryTaskdefaultApplicationProblemPlusJSONResponse) VisitRetryTaskResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6440,7 +6830,7 @@ type StrictServerInterface interface {
 	// ListDeadLetters Lists an agent's dead letters, oldest first; empty before the first.
 	// (GET /v1/dlq/{topic}/{name})
 	ListDeadLetters(ctx context.Context, request ListDeadLettersRequestObject) (ListDeadLettersResponseObject, error)
-	// PublishEvent Publishes an event to a topic, as an envelope.
+	// PublishEvent Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	// (POST /v1/events)
 	PublishEvent(ctx context.Context, request PublishEventRequestObject) (PublishEventResponseObject, error)
 	// PublishEvents Publishes up to 1,000 events; the answer says of each what became of it, in the order of the request.
@@ -6461,6 +6851,12 @@ type StrictServerInterface interface {
 	// GetTask Gives the task of one event for one agent, with every attempt and its result.
 	// (GET /v1/tasks/{topic}/{name}/{partition}/{offset})
 	GetTask(ctx context.Context, request GetTaskRequestObject) (GetTaskResponseObject, error)
+	// CancelTask Ends a task wherever it is.
+	// (POST /v1/tasks/{topic}/{name}/{partition}/{offset}/cancel)
+	CancelTask(ctx context.Context, request CancelTaskRequestObject) (CancelTaskResponseObject, error)
+	// RetryTask Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
+	// (POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry)
+	RetryTask(ctx context.Context, request RetryTaskRequestObject) (RetryTaskResponseObject, error)
 	// DeleteTopicAgents Deletes every agent of a topic, in one transaction.
 	// (DELETE /v1/topics/{topic}/agents)
 	DeleteTopicAgents(ctx context.Context, request DeleteTopicAgentsRequestObject) (DeleteTopicAgentsResponseObject, error)
@@ -7794,8 +8190,10 @@ func (sh *strictHandler) ListDeadLetters(ctx *gin.Context, topic Topic, name Nam
 }
 
 // PublishEvent operation middleware
-func (sh *strictHandler) PublishEvent(ctx *gin.Context) {
+func (sh *strictHandler) PublishEvent(ctx *gin.Context, params PublishEventParams) {
 	var request PublishEventRequestObject
+
+	request.Params = params
 
 	var body PublishEventJSONRequestBody
 	var err error
@@ -7980,13 +8378,14 @@ func (sh *strictHandler) ListTasks(ctx *gin.Context, params ListTasksParams) {
 }
 
 // GetTask operation middleware
-func (sh *strictHandler) GetTask(ctx *gin.Context, topic Topic, name Name, partition int32, offset int64) {
+func (sh *strictHandler) GetTask(ctx *gin.Context, topic Topic, name Name, partition int32, offset int64, params GetTaskParams) {
 	var request GetTaskRequestObject
 
 	request.Topic = topic
 	request.Name = name
 	request.Partition = partition
 	request.Offset = offset
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetTask(ctx, request.(GetTaskRequestObject))
@@ -8001,6 +8400,66 @@ func (sh *strictHandler) GetTask(ctx *gin.Context, topic Topic, name Name, parti
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetTaskResponseObject); ok {
 		if err := validResponse.VisitGetTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelTask operation middleware
+func (sh *strictHandler) CancelTask(ctx *gin.Context, topic Topic, name Name, partition int32, offset int64, params CancelTaskParams) {
+	var request CancelTaskRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Partition = partition
+	request.Offset = offset
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelTask(ctx, request.(CancelTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CancelTaskResponseObject); ok {
+		if err := validResponse.VisitCancelTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetryTask operation middleware
+func (sh *strictHandler) RetryTask(ctx *gin.Context, topic Topic, name Name, partition int32, offset int64, params RetryTaskParams) {
+	var request RetryTaskRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Partition = partition
+	request.Offset = offset
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryTask(ctx, request.(RetryTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RetryTaskResponseObject); ok {
+		if err := validResponse.VisitRetryTaskResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -71,7 +71,7 @@ func TestNamesAreCompletedAsTheyAreNow(t *testing.T) {
 		{[]string{"config", "use", ""}, "prod\thttp://x stage\thttp://y"},
 		{[]string{"config", "set", "prod", ""}, ""},
 		{[]string{"completion", ""}, "bash fish zsh"},
-		{[]string{"help", "task", ""}, "get\tShow what became of an event: its task for each agent, with every attempt list\tList tasks by their latest attempt, newest first"},
+		{[]string{"help", "task", ""}, "cancel\tEnd a task wherever it is: waiting, running or between attempts get\tShow what became of an event: its task for each agent, with every attempt list\tList tasks by their latest attempt, newest first retry\tRun a task at once that waits for its next attempt, or a finished one once more watch\tFollow a task to its end: a line for each change, its progress among them"},
 	} {
 		got := f.on(t, System{Environ: slices.Clone(environ)}, append([]string{"__complete"}, tt.typed...)...)
 		offered, ended := strings.CutSuffix(got.out, ":4\n") // the directive: no files

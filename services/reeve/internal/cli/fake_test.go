@@ -23,23 +23,25 @@ import (
 // isn't there.
 type fake struct {
 	api.StrictServerInterface
-	mu        sync.Mutex
-	agents    map[string]api.Agent
-	published []api.Event
-	applied   []string
-	prune     bool
-	keep      []string
-	deleted   []api.DeleteAgentRequestObject
-	health    api.HealthStatus
-	held      bool
-	task      api.TaskStatus
-	asked     int // how often a task was asked for
-	tasks     []api.Task
-	lines     []api.LogLine
-	batches   int
-	cleared   []string
-	resumes   bool
-	reason    string
+	mu         sync.Mutex
+	agents     map[string]api.Agent
+	published  []api.Event
+	applied    []string
+	prune      bool
+	keep       []string
+	deleted    []api.DeleteAgentRequestObject
+	health     api.HealthStatus
+	held       bool
+	task       api.TaskStatus
+	asked      int // how often a task was asked for
+	controlled []string
+	progress   *api.TaskProgress
+	tasks      []api.Task
+	lines      []api.LogLine
+	batches    int
+	cleared    []string
+	resumes    bool
+	reason     string
 	// onBatch answers the nth batch; nil for the usual answer.
 	onBatch func(n, size int) api.PublishEventsResponseObject
 	parts   map[string]api.Component
@@ -165,7 +167,20 @@ func (f *fake) GetTask(_ context.Context, r api.GetTaskRequestObject) (api.GetTa
 		status = "retrying"
 	}
 	return api.GetTask200JSONResponse{Id: "t/1/7", Agent: r.Topic + "/" + r.Name, Topic: r.Topic, Name: r.Name, Partition: r.Partition, Offset: r.Offset,
-		Status: status, Attempts: 2, Result: json.RawMessage(`{"n":1}`), ResultState: "available", History: []api.Attempt{{Attempt: 1, Outcome: "failed", Settled: "retry"}}}, nil
+		Status: status, Progress: f.progress, Attempts: 2, Result: json.RawMessage(`{"n":1}`), ResultState: "available", History: []api.Attempt{{Attempt: 1, Outcome: "failed", Settled: "retry"}}}, nil
+}
+
+func (f *fake) CancelTask(_ context.Context, r api.CancelTaskRequestObject) (api.CancelTaskResponseObject, error) {
+	f.controlled = append(f.controlled, "cancel "+r.Name+" "+r.Params.Reason+" "+r.Params.Wait)
+	return api.CancelTask202JSONResponse{Task: "t/1/7", Agent: r.Topic + "/" + r.Name, State: api.TaskControlStatePending, Message: "nobody has come across it", ExpiresAt: new(time.Unix(0, 0))}, nil
+}
+
+func (f *fake) RetryTask(_ context.Context, r api.RetryTaskRequestObject) (api.RetryTaskResponseObject, error) {
+	f.controlled = append(f.controlled, "retry "+r.Name+" "+r.Params.Reason+" "+r.Params.Wait)
+	if r.Params.Reason == "conflict" {
+		return api.RetryTaskdefaultApplicationProblemPlusJSONResponse{Body: problem(409, "task_finished"), StatusCode: 409}, nil
+	}
+	return api.RetryTask200JSONResponse{Task: "t/1/7", Agent: r.Topic + "/" + r.Name, State: api.TaskControlStateDone, Changed: true, Message: "its next attempt is dispatched"}, nil
 }
 
 func (f *fake) GetHealth(context.Context, api.GetHealthRequestObject) (api.GetHealthResponseObject, error) {

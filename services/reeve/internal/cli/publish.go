@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -149,7 +148,7 @@ func (c *command) publishOne(ctx context.Context, cl *client.ClientWithResponses
 	if err != nil {
 		return err
 	}
-	answer, err := cl.PublishEventWithResponse(ctx, e.event(topic, content))
+	answer, err := cl.PublishEventWithResponse(ctx, &client.PublishEventParams{}, e.event(topic, content))
 	if ctx.Err() != nil {
 		return failure(Failed, "interrupted before the registry answered: the event may be published or not")
 	}
@@ -177,50 +176,25 @@ func (c *command) awaitOutcome(ctx context.Context, cl *client.ClientWithRespons
 	if len(answer.JSON200.Items) == 0 {
 		return failure(Failed, "no active agent listens to %s, so there is no outcome to wait for", o.Topic)
 	}
+	var names []string
+	for _, a := range answer.JSON200.Items {
+		names = append(names, a.Name)
+	}
+	return c.awaitOutcomes(ctx, cl, o, names, timeout)
+}
+
+// awaitOutcomes waits for the tasks of an event for these agents, and writes them.
+func (c *command) awaitOutcomes(ctx context.Context, cl *client.ClientWithResponses, o task.Origin, names []string, timeout time.Duration) error {
 	patience, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var names []string
-	completed := true
-	for _, a := range answer.JSON200.Items {
-		status, err := awaitTask(patience, cl, o, a.Name)
+	for _, name := range names {
+		status, err := awaitTask(patience, cl, o, name, askAgain, nil)
 		if ctx.Err() == nil && patience.Err() != nil {
-			return failure(Failed, "%s/%s has no outcome of %s after %s (it is %s): see `reeve task get %s --name %s`", a.Topic, a.Name, o.ID(), timeout, status, o.ID(), a.Name)
+			return failure(Failed, "%s/%s has no outcome of %s after %s (it is %s): see `reeve task get %s --name %s`", o.Topic, name, o.ID(), timeout, status, o.ID(), name)
 		}
 		if err != nil {
 			return err
 		}
-		completed = completed && status == client.TaskStatusCompleted
-		names = append(names, a.Name)
 	}
-	if err := c.showTasks(ctx, cl, o, names); err != nil {
-		return err
-	}
-	if !completed {
-		return silent(Failed)
-	}
-	return nil
-}
-
-// awaitTask waits until a task is finished, and gives the status it was last seen in.
-func awaitTask(ctx context.Context, cl *client.ClientWithResponses, o task.Origin, name string) (client.TaskStatus, error) {
-	tick := time.NewTicker(askAgain)
-	defer tick.Stop()
-	status := client.TaskStatusQueued
-	for {
-		answer, err := cl.GetTaskWithResponse(ctx, o.Topic, name, o.Partition, o.Offset)
-		switch {
-		case err != nil && exitCode(err) != NotFound: // which it is until the registry hears of it
-			return status, err
-		case err == nil:
-			status = answer.JSON200.Status
-		}
-		if !slices.Contains([]client.TaskStatus{client.TaskStatusQueued, client.TaskStatusRunning, client.TaskStatusRetrying}, status) {
-			return status, nil
-		}
-		select {
-		case <-ctx.Done():
-			return status, ctx.Err()
-		case <-tick.C:
-		}
-	}
+	return c.showEnd(ctx, cl, o, names)
 }

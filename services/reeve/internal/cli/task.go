@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,7 @@ import (
 )
 
 func (c *command) task() *cobra.Command {
-	return group(&cobra.Command{Use: "task", Short: "Look at tasks: one event for one agent"}, c.taskList(), c.taskGet())
+	return group(&cobra.Command{Use: "task", Short: "Look at tasks, one event for one agent, cancel and retry them"}, c.taskList(), c.taskGet(), c.taskWatch(), c.taskCancel(), c.taskRetry())
 }
 
 func (c *command) taskList() *cobra.Command {
@@ -80,19 +81,32 @@ func (c *command) taskListing() listing[client.Task] {
 
 func (c *command) taskGet() *cobra.Command {
 	var name string
+	var wait bool
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:     "get TOPIC/PARTITION/OFFSET",
 		Short:   "Show what became of an event: its task for each agent, with every attempt",
-		Example: "  reeve task get orders/0/17\n  reeve task get orders/0/17 --name hello -o json",
+		Example: "  reeve task get orders/0/17\n  reeve task get orders/0/17 --name hello -o json\n  reeve task get orders/0/17 --name hello --wait",
 		Args:    exactly(1, "one task"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			origin, agent, err := parseTask(args[0], name)
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case cmd.Flags().Changed("timeout") && !wait:
+				return usage("--timeout is of --wait: give both")
+			case timeout <= 0:
+				return usage("--timeout %s: give more than 0", timeout)
 			}
 			cl, err := c.client()
 			if err != nil {
 				return err
+			}
+			if wait && agent == "" {
+				return c.awaitOutcome(cmd.Context(), cl, origin, timeout)
+			}
+			if wait {
+				return c.awaitOutcomes(cmd.Context(), cl, origin, []string{agent}, timeout)
 			}
 			names := []string{agent}
 			if agent == "" {
@@ -100,9 +114,12 @@ func (c *command) taskGet() *cobra.Command {
 					return err
 				}
 			}
-			return c.showTasks(cmd.Context(), cl, origin, names)
+			_, err = c.showTasks(cmd.Context(), cl, origin, names)
+			return err
 		},
 	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is finished; exit code 0 only if it completed")
+	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "how long --wait waits")
 	cmd.Flags().StringVar(&name, "name", "", "only the task of this agent")
 	completeFlag(cmd, "name", c.completeNames(new(string)))
 	cmd.ValidArgsFunction = first(c.completeTasks())
@@ -145,23 +162,25 @@ func agentsOf(ctx context.Context, cl *client.ClientWithResponses, o task.Origin
 	return names, nil
 }
 
-// showTasks writes one task as an object, several as a list.
-func (c *command) showTasks(ctx context.Context, cl *client.ClientWithResponses, o task.Origin, names []string) error {
+// showTasks writes one task as an object, several as a list, and gives their statuses.
+func (c *command) showTasks(ctx context.Context, cl *client.ClientWithResponses, o task.Origin, names []string) ([]client.TaskStatus, error) {
 	var raw []json.RawMessage
 	var details []client.TaskDetail
+	var statuses []client.TaskStatus
 	for _, name := range names {
-		answer, err := cl.GetTaskWithResponse(ctx, o.Topic, name, o.Partition, o.Offset)
+		answer, err := cl.GetTaskWithResponse(ctx, o.Topic, name, o.Partition, o.Offset, &client.GetTaskParams{})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		raw = append(raw, answer.Body)
 		details = append(details, *answer.JSON200)
+		statuses = append(statuses, answer.JSON200.Status)
 	}
 	var value any = items{raw}
 	if len(raw) == 1 {
 		value = raw[0]
 	}
-	return c.write(value, func() {
+	return statuses, c.write(value, func() {
 		for i, t := range details {
 			if i > 0 {
 				_, _ = fmt.Fprintln(c.Out)
@@ -176,7 +195,7 @@ func (c *command) taskFacts(t client.TaskDetail) {
 	if len(t.Result) == 0 && t.ResultState != "" && t.ResultState != "none" {
 		result = "(" + string(t.ResultState) + ")"
 	}
-	c.facts("Task", t.Id, "Agent", t.Agent, "Status", string(t.Status), "Event", t.EventId, "Correlation", t.CorrelationId,
+	c.facts("Task", t.Id, "Agent", t.Agent, "Status", string(t.Status), "Progress", progressText(t.Progress), "Event", t.EventId, "Correlation", t.CorrelationId,
 		"Attempts", number(t.Attempts), "Published", moment(t.PublishedAt), "Settled", moment(t.SettledAt), "Took", milliseconds(t.DurationMs),
 		"Error class", t.ErrorClass, "Error", t.ErrorMessage, "Result", result, "Reply", joined(string(t.Reply), t.ReplyReason), "Webhook", webhookFacts(t.Webhook))
 	if t.Traceback != "" {

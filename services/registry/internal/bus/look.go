@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -235,4 +236,16 @@ func (b *Bus) ForgetOutcomes(ctx context.Context, below map[int32]int64) error {
 		}
 	}
 	return kafka.Trim(ctx, b.client, map[string]map[int32]int64{topic: below})
+}
+
+// TopicID is a topic's UUID as Kafka's tools write it; "" where there is none.
+func (b *Bus) TopicID(ctx context.Context, topic string) (string, error) {
+	found, err := kafka.ListTopics(ctx, b.client, topic)
+	if err != nil {
+		return "", fmt.Errorf("look up the topic %s: %w", topic, err)
+	}
+	if t, ok := found[topic]; ok && t.Err == nil && t.ID != (kadm.TopicID{}) {
+		return base64.RawURLEncoding.EncodeToString(t.ID[:]), nil
+	}
+	return "", nil
 }

@@ -27,6 +27,8 @@ type Fleet struct {
 
 	mu    sync.Mutex
 	nodes map[string]*node // by service/node
+	// progress is what running tasks have told, as long as there is room.
+	progress map[progressKey]status.Progress
 }
 
 type node struct {
@@ -55,6 +57,11 @@ func (f *Fleet) Apply(value []byte, seen time.Time) {
 		var r status.AgentReport
 		if json.Unmarshal(value, &r) == nil {
 			f.report(r)
+		}
+	case status.EventProgress:
+		var p status.Progress
+		if json.Unmarshal(value, &p) == nil {
+			f.progressed(p)
 		}
 	case status.EventCommand:
 		var r status.CommandResult

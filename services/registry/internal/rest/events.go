@@ -4,22 +4,66 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/reeve-run/reeve/pkg/event"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/bus"
 )
 
-// PublishEvent publishes one event.
+// PublishEvent publishes one event. It may wait for its outcomes; that it is published is the answer in any case.
 func (s *Server) PublishEvent(ctx context.Context, r api.PublishEventRequestObject) (api.PublishEventResponseObject, error) {
+	wait, err := waitOf(r.Params.Wait, 0)
+	if err != nil {
+		return nil, err
+	}
 	published, err := s.publishOne(ctx, *r.Body)
+	if err == nil && wait > 0 {
+		published.Tasks = s.awaitEvent(ctx, published, wait)
+	}
 	return api.PublishEvent202JSONResponse(published), err
 }
+
+// awaitEvent gives the tasks of an event when all are finished, or as they stand when the wait is over. What can't be
+// asked for is left out: the event is published all the same.
+func (s *Server) awaitEvent(ctx context.Context, p api.Published, wait time.Duration) []api.TaskDetail {
+	rows, err := s.Agents.List(ctx, agents.Filter{Topic: p.Topic, Phase: spec.Active, Limit: maxAwaited})
+	if err != nil {
+		s.Logger.Warn("look for the agents of a published event", slog.Any("error", err))
+		return nil
+	}
+	found := make([]*api.TaskDetail, len(rows))
+	var looking sync.WaitGroup
+	for i, row := range rows {
+		looking.Go(func() {
+			t, err := s.untilFinished(ctx, asked{topic: p.Topic, name: row.Name, partition: p.Partition, offset: p.Offset}, wait)
+			if err != nil {
+				s.Logger.Warn("wait for the outcome of a published event", slog.String("agent", row.Topic+"/"+row.Name), slog.Any("error", err))
+				return
+			}
+			found[i] = t
+		})
+	}
+	looking.Wait()
+	out := []api.TaskDetail{}
+	for _, t := range found {
+		if t != nil {
+			out = append(out, *t)
+		}
+	}
+	return out
+}
+
+// maxAwaited is how many agents of a topic are waited for.
+const maxAwaited = 100
 
 func (s *Server) publishOne(ctx context.Context, e api.Event) (api.Published, error) {
 	ev, faults := s.eventOf(e, "")

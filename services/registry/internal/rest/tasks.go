@@ -104,8 +104,19 @@ func origin(topic string, partition int32, offset int64) string {
 	return task.Origin{Topic: topic, Partition: partition, Offset: offset}.ID()
 }
 
-// GetTask gives a task with its attempts and its result.
+// GetTask gives a task with its attempts and its result. It may wait for the task's end.
 func (s *Server) GetTask(ctx context.Context, r api.GetTaskRequestObject) (api.GetTaskResponseObject, error) {
+	wait, err := waitOf(r.Params.Wait, 0)
+	if err != nil {
+		return nil, err
+	}
+	if wait > 0 {
+		t, err := s.untilFinished(ctx, asked{topic: r.Topic, name: r.Name, partition: r.Partition, offset: r.Offset}, wait)
+		if err != nil {
+			return nil, err
+		}
+		return api.GetTask200JSONResponse(*t), nil
+	}
 	rows, err := s.History.Task(ctx, r.Topic, r.Name, r.Partition, r.Offset)
 	if err != nil {
 		return nil, err
@@ -115,6 +126,7 @@ func (s *Server) GetTask(ctx context.Context, r api.GetTaskRequestObject) (api.G
 	}
 	last := &rows[len(rows)-1]
 	out := detail(taskOf(last))
+	s.addProgress(&out)
 	for i := range rows {
 		out.History = append(out.History, attemptOf(&rows[i]))
 	}
@@ -213,7 +225,9 @@ func (s *Server) unsettledTask(ctx context.Context, r api.GetTaskRequestObject) 
 	if live := s.live(t.Agent); dispatched && live != nil && live.Running() > 0 && live.Running() >= live.Unsettled() {
 		t.Status = api.TaskStatus(history.Running)
 	}
-	return api.GetTask200JSONResponse(detail(t)), nil
+	out := detail(t)
+	s.addProgress(&out)
+	return api.GetTask200JSONResponse(out), nil
 }
 
 // ListDLQs lists dead-letter topics.
@@ -302,4 +316,15 @@ func stamp(text string) *time.Time {
 		return nil
 	}
 	return utc(at)
+}
+
+// addProgress adds what the running attempt has told. It is running then, whatever its position says.
+func (s *Server) addProgress(t *api.TaskDetail) {
+	p, ok := s.Fleet.Progress(t.Agent, t.Id)
+	if !ok || isFinished(t.Status) || p.Round < t.Redrives || p.Round == t.Redrives && p.Attempt <= t.Attempts {
+		return
+	}
+	t.Status = api.TaskStatus(history.Running)
+	t.Progress = &api.TaskProgress{Attempt: p.Attempt, Fraction: p.Fraction, Message: p.Message, Node: p.Node, Instance: p.Instance,
+		At: time.UnixMilli(int64(p.Timestamp * 1000)).UTC()}
 }
