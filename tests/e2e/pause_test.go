@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/tests/harness"
+)
+
+// An agent is paused and stopped again and again in the middle of its work, and services are restarted meanwhile: what was
+// fetched and not started, what ran, and what waits for its retry is run once, and nothing runs before somebody says so.
+func TestPausingStrandsNothingAndNothingUnpauses(t *testing.T) {
+	onEachKafka(t, pausedAgainAndAgain)
+}
+
+func pausedAgainAndAgain(t *testing.T, sys *harness.System) {
+	const events = 80 // a round
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
+		t.Fatal(err)
+	}
+	l := followLedger(t, sys)
+	ps := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerBusy(t, sys, topic, "stock", sys.Prefix)
+	registerBusy(t, sys, topic, "other", sys.Prefix+"-other")
+	stock, other, agent := topic+"/stock", topic+"/other", "/v1/agents/"+topic+"/stock"
+
+	for round, halt := range []struct{ end, begin, phase string }{{"unsubscribe", "resume", "paused"}, {"stop", "start", "initialized"}, {"unsubscribe", "resume", "paused"}} {
+		publishFlaky(t, sys, topic, events)
+		await(t, l, 60, func() bool {
+			return l.of(stock) >= round*events+events/8 && l.retriesOf(stock) > round*events/4
+		})
+		call(t, sys, http.MethodPost, agent+"/"+halt.end, map[string]any{}, nil)
+		eventually(t, time.Minute, func() string { return differ(marked(t, sys), 0) })
+		l.drain() // also retries fall due meanwhile
+		if l.of(stock) >= (round+1)*events {
+			t.Fatal("it was done before it was halted")
+		}
+		seen := l.all(stock)
+		if round == 1 { // rolling: nobody un-pauses anything by starting
+			for i, name := range []string{"dispatcher.d0", "supervisor.s0", "registry.r0"} {
+				at := (i + 1) % len(ps)
+				stop(t, ps[at])
+				ps[at] = start(t, sys, name)[0]
+			}
+			l.drain()
+		}
+		await(t, l, 60, func() bool { return l.of(other) >= (round+1)*events }) // its retries don't wait behind those of a paused agent
+		var a struct{ Phase string }
+		call(t, sys, http.MethodGet, agent, nil, &a)
+		if got := l.all(stock); got != seen || a.Phase != halt.phase {
+			t.Errorf("round %d: %d outcomes came while it was %s; its phase is %s", round, got-seen, halt.phase, a.Phase)
+		}
+		call(t, sys, http.MethodPost, agent+"/"+halt.begin, nil, nil)
+	}
+	await(t, l, 120, func() bool { return l.of(stock) >= 3*events && l.of(other) >= 3*events })
+	l.check(t)
+	for _, name := range []string{"stock", "other"} {
+		var m struct{ Received, Completed, Retried, Waiting, Running int }
+		eventually(t, time.Minute, func() string {
+			call(t, sys, http.MethodGet, "/v1/agents/"+topic+"/"+name+"/metrics", nil, &m)
+			if m.Received != 3*events || m.Completed != 3*events || m.Retried != 3*events/4 || m.Waiting+m.Running != 0 {
+				return fmt.Sprintf("%s: %+v", name, m)
+			}
+			return ""
+		})
+	}
+}
+
+// Services that get SIGTERM in the middle of work finish and settle what runs, say that they leave, and orphan nothing.
+func TestAStopInTheMiddleOfWorkSettlesWhatRunsAndLeavesNothing(t *testing.T) {
+	onEachKafka(t, stoppedInTheMiddle)
+}
+
+func stoppedInTheMiddle(t *testing.T, sys *harness.System) {
+	const events = 160
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
+		t.Fatal(err)
+	}
+	l := followLedger(t, sys)
+	ps := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerBusy(t, sys, topic, "stock", sys.Prefix)
+	publishFlaky(t, sys, topic, events)
+	await(t, l, 60, func() bool { return l.done >= events/4 })
+	stop(t, ps[2], ps[1]) // the supervisor first: each with exit code 0
+	if n := marked(t, sys); n != 0 {
+		t.Errorf("%d processes of the agent are left", n)
+	}
+	l.drain()
+	if l.done >= events {
+		t.Fatal("it was done before it was stopped")
+	}
+	eventually(t, 30*time.Second, func() string {
+		var status *harness.StatusError
+		err := sys.Call(t.Context(), http.MethodGet, "/health", nil, nil)
+		if errors.As(err, &status) && strings.Contains(status.Body, `"status":"stopped"`) && strings.Contains(status.Body, `"uptime_seconds":0`) {
+			return ""
+		}
+		return fmt.Sprint(err)
+	})
+	start(t, sys, "dispatcher.d0", "supervisor.s0")
+	l.await(t, events)
+	l.check(t)
+	for key, outcomes := range l.seen {
+		for _, o := range outcomes {
+			if o.Attempt > 2 || o.Outcome == task.Crashed {
+				t.Errorf("%s: an orderly stop repeats nothing: %+v", key, o)
+			}
+		}
+	}
+}
+
+// registerBusy registers an agent that has several tasks at a time.
+func registerBusy(t *testing.T, sys *harness.System, topic, name, mark string) {
+	t.Helper()
+	if err := os.CopyFS(filepath.Join(sys.AgentsDir(), name), os.DirFS("testdata/stock")); err != nil {
+		t.Fatal(err)
+	}
+	err := sys.Register(t.Context(), map[string]any{
+		"topic": topic, "name": name, "runtime": "command", "dir": name, "command": []string{"python3", "adapter.py"},
+		"env": map[string]string{"E2E_MARK": mark}, "config": map[string]any{"max_retries": 2, "retry_delays": []string{"1s"}, "concurrency": 8},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// of counts an agent's finished tasks, all its outcomes, and retriesOf the attempts that sent a task to a retry.
+func (l *ledger) of(agent string) int {
+	return l.countOf(agent, func(o harness.Outcome) bool { return o.Final })
+}
+
+func (l *ledger) all(agent string) int {
+	return l.countOf(agent, func(harness.Outcome) bool { return true })
+}
+
+func (l *ledger) retriesOf(agent string) int {
+	return l.countOf(agent, func(o harness.Outcome) bool { return o.Settled == task.SettledRetry })
+}
+
+func (l *ledger) countOf(agent string, what func(harness.Outcome) bool) int {
+	return l.count(func(o harness.Outcome) bool { return o.Agent == agent && what(o) })
+}
