@@ -117,6 +117,7 @@ func (i Installation) registry(users []string) []Right {
 		topic(s, i.Names.Outcomes(), "reads outcomes, and trims them when they are kept no longer", Read, Delete, Create),
 		prefixed(topic(s, i.below("tasks."), "shows where a task stands, and puts back positions that Kafka has forgotten", Read)),
 		prefixed(topic(s, i.below("retry."), "puts back positions that Kafka has forgotten", Read)),
+		prefixed(topic(s, i.below("webhooks"), "puts back positions that Kafka has forgotten", Read)),
 		prefixed(topic(s, i.below("dlq."), "shows dead letters", Read)),
 		{Service: s, Resource: OnGroup, Name: i.below(""), Prefixed: true, Operations: []string{Read}, Why: "shows the agents' groups and positions, and puts back those that Kafka has forgotten"},
 		{Service: s, Resource: OnTxnID, Name: i.Names.TransactionalID(s, "relay", 0), Operations: []string{Write}, Why: "publishes in order, fenced"},

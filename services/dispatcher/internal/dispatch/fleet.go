@@ -131,8 +131,9 @@ func (f *Fleet) deniedTier(delay time.Duration, err error) {
 		f.env.Names.Retry(delay), f.env.Names.RetryGroup(delay), err, kafka.Remedy(err)))
 }
 
-// awaitTier waits while Kafka has no position of a tier's group though the topic has held retries: it has forgotten it, and
-// moving on from the start would run again what has been moved since the topic was last trimmed.
+// awaitTier waits while Kafka has no position of a group on one of Reeve's own topics, a tier's as a rule, though the topic
+// has held records: it has forgotten it, and moving on from the start would repeat what has been moved since the topic was
+// last trimmed.
 func (f *Fleet) awaitTier(ctx context.Context, group, topic string) {
 	told := false
 	for ctx.Err() == nil {
@@ -148,7 +149,7 @@ func (f *Fleet) awaitTier(ctx context.Context, group, topic string) {
 		}
 		if !told {
 			told = true
-			f.env.Logger.Warn("retries wait", slog.String("topic", topic), slog.Any("error", cmp.Or(err, error(&hop.ForgottenError{Group: group}))))
+			f.env.Logger.Warn("what waits on a topic of Reeve's own waits on", slog.String("topic", topic), slog.Any("error", cmp.Or(err, error(&hop.ForgottenError{Group: group}))))
 		}
 		await(ctx, tryAgain, nil, nil)
 	}

@@ -57,6 +57,7 @@ func (t *WebhookTier) Released(int32) {}
 // runWebhookTier moves the webhooks on that have waited in a tier.
 func (f *Fleet) runWebhookTier(ctx context.Context, delay time.Duration) {
 	topic, group := f.env.Names.WebhookRetry(delay), f.env.Names.WebhookRetryGroup(delay)
+	f.awaitTier(ctx, group, topic)
 	rule := &WebhookTier{names: f.env.Names, delay: delay, tiers: f.env.Kafka.RetryTiers,
 		alert: func(kind, message string) { f.env.Reporter.Alert("", "", kind, message) }}
 	c, err := NewCarrier(CarrierConfig{Member: f.webhookMember(group, topic), Pool: f.env.Pool, Rule: rule, Logger: f.env.Logger}, nil)
@@ -70,6 +71,7 @@ func (f *Fleet) runWebhookTier(ctx context.Context, delay time.Duration) {
 
 // runWebhooks sends webhooks.
 func (f *Fleet) runWebhooks(ctx context.Context) {
+	f.awaitTier(ctx, f.env.Names.WebhookGroup(), f.env.Names.Webhooks())
 	d, err := deliver.New(deliver.Config{
 		Member: f.webhookMember(f.env.Names.WebhookGroup(), f.env.Names.Webhooks()), Pool: f.env.Pool, Names: f.env.Names,
 		Tiers: f.env.Kafka.RetryTiers, Retries: f.env.WebhookRetries, Send: f.env.Sender.Send,

@@ -5,7 +5,7 @@
 // stood still, would begin elsewhere: at the start of its topic, with everything again.
 //
 // So the registry that leads looks at all groups every few seconds, in a handful of requests, and copies what has changed
-// into Postgres: the groups of agents on user topics and task topics, and those on the retry topics. Where a group that
+// into Postgres: the groups of agents on user topics and task topics, and those on the topics of retries and webhooks. Where a group that
 // has a copy has no position on Kafka, Kafka has forgotten it, and the copy is committed again.
 //
 // # Who commits

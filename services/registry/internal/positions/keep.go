@@ -47,11 +47,12 @@ type Keeper struct {
 	told map[string]bool // groups whose positions couldn't be put back
 }
 
-// group is a group that is looked at. agent is nil for that of a retry tier.
+// group is a group that is looked at. agent is nil for that of a retry tier, or of webhooks.
 type group struct {
 	name, topic string
 	agent       *spec.Agent
 	work        bool // on the task topic
+	webhooks    bool // what was sent since the last look is sent again: it is sent at least once
 }
 
 // Run looks again and again, until ctx ends or the database doesn't answer.
@@ -109,13 +110,15 @@ func (k *Keeper) groups(agents []*spec.Agent, whole bool) []group {
 		if a.Cleaning() || a.Phase == spec.Terminated && a.CleanUp {
 			continue
 		}
-		out = append(out, group{k.Names.Group(a.Topic, a.Name), a.Topic, a, false},
-			group{k.Names.WorkGroup(a.Topic, a.Name), k.Names.Tasks(a.Topic, a.Name), a, true})
+		out = append(out, group{name: k.Names.Group(a.Topic, a.Name), topic: a.Topic, agent: a},
+			group{name: k.Names.WorkGroup(a.Topic, a.Name), topic: k.Names.Tasks(a.Topic, a.Name), agent: a, work: true})
 	}
 	if whole {
 		for _, tier := range k.Tiers {
-			out = append(out, group{name: k.Names.RetryGroup(tier), topic: k.Names.Retry(tier)})
+			out = append(out, group{name: k.Names.RetryGroup(tier), topic: k.Names.Retry(tier)},
+				group{name: k.Names.WebhookRetryGroup(tier), topic: k.Names.WebhookRetry(tier), webhooks: true})
 		}
+		out = append(out, group{name: k.Names.WebhookGroup(), topic: k.Names.Webhooks(), webhooks: true})
 	}
 	return out
 }

@@ -87,6 +87,7 @@ func (b *back) group(ctx context.Context, s seen) error {
 	}
 	at := k.copyOf(s, bounds)
 	switch {
+	case s.webhooks:
 	case s.agent == nil:
 		err = b.tier(ctx, s, bounds, at)
 	case s.work:
