@@ -80,7 +80,7 @@ func TestAStopInTheMiddleOfWorkSettlesWhatRunsAndLeavesNothing(t *testing.T) {
 }
 
 func stoppedInTheMiddle(t *testing.T, sys *harness.System) {
-	const events = 160
+	const events = 1200
 	topic := sys.Prefix + "-in"
 	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 3, nil); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func stoppedInTheMiddle(t *testing.T, sys *harness.System) {
 	ps := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
 	registerBusy(t, sys, topic, "stock", sys.Prefix)
 	publishFlaky(t, sys, topic, events)
-	await(t, l, 60, func() bool { return l.done >= events/4 })
+	await(t, l, 60, func() bool { return l.done >= events/8 })
 	stop(t, ps[2], ps[1]) // the supervisor first: each with exit code 0
 	if n := marked(t, sys); n != 0 {
 		t.Errorf("%d processes of the agent are left", n)

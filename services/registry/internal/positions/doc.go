@@ -5,8 +5,9 @@
 // stood still, would begin elsewhere: at the start of its topic, with everything again.
 //
 // So the registry that leads looks at all groups every few seconds, in a handful of requests, and copies what has changed
-// into Postgres: the groups of agents on user topics and task topics, and those on the topics of retries and webhooks. Where a group that
-// has a copy has no position on Kafka, Kafka has forgotten it, and the copy is committed again.
+// into Postgres: the groups of agents on user topics and task topics, those on the topics of retries and webhooks, and
+// those that say which dead letters were redriven. Where a group that has a copy has no position on Kafka, Kafka has
+// forgotten it, and the copy is committed again.
 //
 // # Who commits
 //

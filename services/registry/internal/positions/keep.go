@@ -47,12 +47,22 @@ type Keeper struct {
 	told map[string]bool // groups whose positions couldn't be put back
 }
 
-// group is a group that is looked at. agent is nil for that of a retry tier, or of webhooks.
+// kind is what a group consumes.
+type kind int
+
+const (
+	ofEvents   kind = iota // an agent's user topic
+	ofTasks                // its task topic
+	ofRetries              // a retry tier's topic
+	ofWebhooks             // what was sent since the last look is sent again: it is sent at least once
+	ofLetters              // a dead-letter topic: which of them were redriven. Members come only for that
+)
+
+// group is a group that is looked at. agent is nil but for the first two kinds, whose positions end with a life.
 type group struct {
+	kind
 	name, topic string
 	agent       *spec.Agent
-	work        bool // on the task topic
-	webhooks    bool // what was sent since the last look is sent again: it is sent at least once
 }
 
 // Run looks again and again, until ctx ends or the database doesn't answer.
@@ -107,20 +117,22 @@ func unmarked(agents []*spec.Agent) []*spec.Agent {
 func (k *Keeper) groups(agents []*spec.Agent, whole bool) []group {
 	var out []group
 	for _, a := range agents {
-		if a.Cleaning() || a.Phase == spec.Terminated && a.CleanUp {
-			continue
+		if !a.Cleaning() && !(a.Phase == spec.Terminated && a.CleanUp) {
+			out = append(out, group{ofEvents, k.Names.Group(a.Topic, a.Name), a.Topic, a},
+				group{ofTasks, k.Names.WorkGroup(a.Topic, a.Name), k.Names.Tasks(a.Topic, a.Name), a})
 		}
-		out = append(out, group{name: k.Names.Group(a.Topic, a.Name), topic: a.Topic, agent: a},
-			group{name: k.Names.WorkGroup(a.Topic, a.Name), topic: k.Names.Tasks(a.Topic, a.Name), agent: a, work: true})
-	}
-	if whole {
-		for _, tier := range k.Tiers {
-			out = append(out, group{name: k.Names.RetryGroup(tier), topic: k.Names.Retry(tier)},
-				group{name: k.Names.WebhookRetryGroup(tier), topic: k.Names.WebhookRetry(tier), webhooks: true})
+		if whole {
+			out = append(out, group{ofLetters, k.Names.DLQGroup(a.Topic, a.Name), k.Names.DLQ(a.Topic, a.Name), nil})
 		}
-		out = append(out, group{name: k.Names.WebhookGroup(), topic: k.Names.Webhooks(), webhooks: true})
 	}
-	return out
+	if !whole {
+		return out
+	}
+	for _, tier := range k.Tiers {
+		out = append(out, group{ofRetries, k.Names.RetryGroup(tier), k.Names.Retry(tier), nil},
+			group{ofWebhooks, k.Names.WebhookRetryGroup(tier), k.Names.WebhookRetry(tier), nil})
+	}
+	return append(out, group{ofWebhooks, k.Names.WebhookGroup(), k.Names.Webhooks(), nil})
 }
 
 // seen is what a look finds of a group. known is false where Kafka doesn't say.
@@ -277,14 +289,15 @@ func (s seen) forgotten(old *copied) bool {
 	if old != nil && old.topicID == s.topicID && old.life == s.life() {
 		return true
 	}
-	if s.agent == nil {
-		return true // dispatchers wait for it where the topic has ever held something, and no harm is done elsewhere
+	switch s.kind {
+	case ofEvents:
+		return s.agent.Kept.Topic == s.topicID // the database was made anew, and members wait
+	case ofTasks:
+		return s.agent.Kept.Tasks == s.topicID
+	case ofLetters:
+		return false
 	}
-	marked := s.agent.Kept.Topic
-	if s.work {
-		marked = s.agent.Kept.Tasks
-	}
-	return marked == s.topicID // the database was made anew, and members wait
+	return true // dispatchers wait for it where the topic has ever held something, and no harm is done elsewhere
 }
 
 func same(x, y *copied) bool {
@@ -302,7 +315,7 @@ func (k *Keeper) mark(ctx context.Context, found []seen) error {
 		if !ok {
 			kept = s.agent.Kept
 		}
-		if s.work {
+		if s.kind == ofTasks {
 			kept.Tasks = s.topicID
 		} else {
 			kept.Topic = s.topicID

@@ -86,14 +86,13 @@ func (b *back) group(ctx context.Context, s seen) error {
 		return err
 	}
 	at := k.copyOf(s, bounds)
-	switch {
-	case s.webhooks:
-	case s.agent == nil:
-		err = b.tier(ctx, s, bounds, at)
-	case s.work:
-		err = b.work(ctx, s, at)
-	default:
+	switch s.kind {
+	case ofEvents:
 		err = b.user(ctx, s, at)
+	case ofTasks:
+		err = b.work(ctx, s, at)
+	case ofRetries:
+		err = b.tier(ctx, s, bounds, at)
 	}
 	if err != nil {
 		return err
@@ -119,7 +118,7 @@ func (k *Keeper) copyOf(s seen, bounds map[int32]peek.Bounds) map[int32]position
 	at := map[int32]position{}
 	if c := k.kept[s.name]; c != nil && c.topicID == s.topicID && c.life == s.life() {
 		for p, from := range c.at {
-			if start := bounds[p].Start; from.Next < start && (s.agent == nil || s.work) {
+			if start := bounds[p].Start; from.Next < start && s.kind != ofEvents && s.kind != ofLetters {
 				from = position{start, moved(from, start)}
 			}
 			at[p] = from

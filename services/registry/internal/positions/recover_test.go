@@ -144,8 +144,10 @@ func TestForgottenIsWhatHadAPositionOnThisVeryTopic(t *testing.T) {
 		"the agent was deleted with its group":       {seen{group: group{agent: agentOf(9, "", "")}, known: true, topicID: "A"}, kept, false},
 		"nobody knows of one":                        {seen{group: group{agent: agentOf(5, "", "")}, known: true, topicID: "A"}, nil, false},
 		"only the agent's record knows, and waits":   {seen{group: group{agent: bill}, known: true, topicID: "A"}, nil, true},
-		"the record knows of the other group's only": {seen{group: group{agent: bill, work: true}, known: true, topicID: "A"}, nil, false},
-		"a retry tier's":                             {seen{known: true, topicID: "A"}, nil, true},
+		"the record knows of the other group's only": {seen{group: group{kind: ofTasks, agent: bill}, known: true, topicID: "A"}, nil, false},
+		"a retry tier's":                             {seen{group: group{kind: ofRetries}, known: true, topicID: "A"}, nil, true},
+		"dead letters of which none was redriven":    {seen{group: group{kind: ofLetters}, known: true, topicID: "A"}, nil, false},
+		"dead letters of which some were":            {seen{group: group{kind: ofLetters}, known: true, topicID: "A"}, &copied{topicID: "A"}, true},
 	} {
 		if c.s.at == nil {
 			c.s.at = map[int32]position{}
@@ -159,12 +161,12 @@ func TestForgottenIsWhatHadAPositionOnThisVeryTopic(t *testing.T) {
 func TestWhatWasTrimmedFromATaskTopicIsNotCalledLost(t *testing.T) {
 	from := at(10, offsets.Metadata{Node: "s0", Reserved: 20})
 	k := Keeper{kept: map[string]*copied{"g": {topicID: "A", at: map[int32]position{0: from, 1: from}}}}
-	s := seen{group: group{name: "g", agent: agentOf(0, "", "A"), work: true}, topicID: "A"}
+	s := seen{group: group{kind: ofTasks, name: "g", agent: agentOf(0, "", "A")}, topicID: "A"}
 	got := k.copyOf(s, map[int32]peek.Bounds{0: {Start: 15, End: 15}, 1: {Start: 3, End: 40}})
 	if m := decoded(t, got[0]); got[0].Next != 15 || m.Node != "s0" || m.Reserved != 20 || got[1] != from {
 		t.Errorf("%+v", got)
 	}
-	s.work = false
+	s.kind = ofEvents
 	if got = k.copyOf(s, map[int32]peek.Bounds{0: {Start: 15, End: 15}}); got[0] != from {
 		t.Errorf("what retention took from a user topic is lost, and the position says %+v", got[0])
 	}
