@@ -153,12 +153,17 @@ type outcome struct {
 // read reads a topic, read_committed, until enough says so.
 func (s *stand) read(topic string, enough func([]*kgo.Record) bool) []*kgo.Record {
 	s.t.Helper()
+	return s.readWithin(topic, 30*time.Second, enough)
+}
+
+func (s *stand) readWithin(topic string, limit time.Duration, enough func([]*kgo.Record) bool) []*kgo.Record {
+	s.t.Helper()
 	cl, err := kgo.NewClient(append(s.opts(), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
 	defer cancel()
 	var all []*kgo.Record
 	for !enough(all) {

@@ -3,9 +3,12 @@ package worker_test
 import (
 	"context"
 	"encoding/json"
+	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -180,6 +183,65 @@ func TestATopicThatIsDeletedMeanwhileCostsTheReplyOnly(t *testing.T) {
 		if h := header(r); string(r.Key) == "orders/1/1" && (h[task.HeaderReply] != task.ReplyUndeliverable || h[task.HeaderSettled] != "done") {
 			t.Errorf("%v", h)
 		}
+	}
+}
+
+// A topic whose brokers take no records (too few replicas, no leader) would hold its task, and with it in the end the
+// partition, for as long as that lasts.
+func TestAReplyTopicThatIsDownHoldsItsTaskForAWhile(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	s.create("answers", 1)
+	id := topicID(s, "answers")
+	s.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			if rt.Topic == "answers" || rt.TopicID == id {
+				return refuse(req.(*kmsg.ProduceRequest), kerr.NotEnoughReplicas.Code), nil, true
+			}
+		}
+		return nil, nil, false
+	})
+	host, port, err := net.SplitHostPort(s.seeds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		ts := req.(*kmsg.MetadataRequest).Topics
+		if len(ts) != 1 || ts[0].Topic == nil || *ts[0].Topic != "answers" {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		b := kmsg.NewMetadataResponseBroker()
+		b.Host, b.Port = host, int32(number)
+		resp.Brokers = append(resp.Brokers, b)
+		rt := kmsg.NewMetadataResponseTopic()
+		rt.Topic, rt.TopicID = kmsg.StringPtr("answers"), id
+		p := kmsg.NewMetadataResponseTopicPartition()
+		p.Leader, p.Replicas, p.ISR = 0, []int32{0, 1}, nil
+		rt.Partitions = append(rt.Partitions, p)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	var runs atomic.Int32
+	s.publish(0, 1, replyTo("answers")...)
+	s.publish(1, 20)
+	s.engine("a", runner(t, 4, func(ctx context.Context, a *worker.Attempt) worker.Result {
+		runs.Add(1)
+		return ok(ctx, a)
+	}))
+	for _, r := range s.readWithin(s.names.Outcomes(), 90*time.Second, func(rs []*kgo.Record) bool { return len(rs) >= 21 }) {
+		if h := header(r); (string(r.Key) == "orders/0/0") != (h[task.HeaderReply] == task.ReplyUndeliverable) || h[task.HeaderAttempt] != "1" {
+			t.Errorf("%s: %v", r.Key, h)
+		}
+	}
+	if n := runs.Load(); n != 21 {
+		t.Errorf("21 tasks ran %d times", n)
 	}
 }
 

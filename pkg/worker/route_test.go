@@ -34,10 +34,14 @@ func TestATopicIsLameWithoutItsReplicas(t *testing.T) {
 	short, headless := whole, whole
 	short.ISR, headless.Leader = []int32{1}, -1
 	for name, tt := range map[string]struct {
-		p    kadm.PartitionDetail
-		lame bool
-	}{"whole": {whole, false}, "a replica is missing": {short, true}, "no leader": {headless, true}} {
-		if lame(kadm.TopicDetail{Partitions: kadm.PartitionDetails{0: tt.p}}) != tt.lame {
+		p      kadm.PartitionDetail
+		needed int
+		lame   bool
+	}{
+		"whole": {whole, 0, false}, "a replica is missing": {short, 0, true}, "no leader": {headless, 1, true}, "one that may be missing is": {short, 1, false},
+		"it needs more than there are": {whole, 3, false},
+	} {
+		if lame(kadm.TopicDetail{Partitions: kadm.PartitionDetails{0: tt.p}}, tt.needed) != tt.lame {
 			t.Error(name)
 		}
 	}

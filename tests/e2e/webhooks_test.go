@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -256,4 +257,57 @@ func TestOmniDaemonsWebhookAndReply(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Webhooks that were given up are kept as they were sent, and Kafka's own tools send them once more.
+func TestKafkasOwnToolsRedriveWebhooks(t *testing.T) {
+	t.Parallel()
+	needPython(t)
+	sys := onShared(t)
+	withWebhooks(t, sys)
+	sys.Env = append(sys.Env, "REEVE_WEBHOOK_RETRIES=none")
+	var mu sync.Mutex
+	broken := true
+	h := serveHooks(t, func(int) bool { mu.Lock(); defer mu.Unlock(); return broken })
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerStock(t, sys, topic)
+	o := omni{t, sys, topic}
+	for n := range 3 {
+		o.do("POST", "/publish-tasks", map[string]any{"id": fmt.Sprintf("e,%d", n), "topic": topic, "payload": map[string]any{"content": 1, "webhook": h.URL + "/in?a=1,2"}}, nil)
+	}
+	get(o, "/v1/tasks/"+topic+"/stock/0/2", func(d struct{ Webhook struct{ State string } }) bool { return d.Webhook.State == "failed" })
+	get(o, "/v1/tasks/"+topic+"/stock/0/0", func(d struct{ Webhook struct{ State string } }) bool { return d.Webhook.State == "failed" })
+	mu.Lock()
+	broken = false
+	mu.Unlock()
+	kept := tool(t, "", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", sys.Brokers[0], "--topic", sys.Names().WebhookDLQ(), "--from-beginning",
+		"--timeout-ms", "10000", "--group", sys.Prefix+"-webhooks-redrive", "--property", "print.headers=true", "--property", "print.key=true", "--property", "headers.separator=@@",
+		"--consumer-property", "isolation.level=read_committed")
+	var lines []string
+	for line := range strings.Lines(kept) {
+		if strings.Contains(line, "reeve-webhook:") {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) != 3 {
+		t.Fatalf("%d are kept:\n%s", len(lines), kept)
+	}
+	tool(t, strings.Join(lines, ""), "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", sys.Brokers[0], "--topic", sys.Names().Webhooks(),
+		"--property", "parse.headers=true", "--property", "parse.key=true", "--property", "headers.separator=@@")
+	for n := range 3 {
+		eventually(t, 30*time.Second, func() string {
+			if _, ok := h.event(fmt.Sprintf("e,%d", n)); !ok {
+				return "not delivered"
+			}
+			return ""
+		})
+	}
+	get(o, "/v1/tasks/"+topic+"/stock/0/2", func(d struct{ Webhook struct{ State string } }) bool { return d.Webhook.State == "delivered" })
+	for _, failure := range h.failures {
+		t.Error(failure)
+	}
 }

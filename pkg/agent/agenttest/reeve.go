@@ -49,7 +49,7 @@ func Start(t testing.TB) *Reeve {
 	r.client = r.connect(kgo.RecordPartitioner(partitioner()))
 	t.Cleanup(r.client.Close)
 	adm := kadm.NewClient(r.client)
-	made := []string{r.names.Control(), r.names.Commands(), r.names.Status(), r.names.Outcomes()}
+	made := []string{r.names.Control(), r.names.Commands(), r.names.Status(), r.names.Outcomes(), r.names.Webhooks()}
 	for _, tier := range topics.DefaultTiers() {
 		made = append(made, r.names.Retry(tier))
 	}

@@ -67,6 +67,7 @@ type Deliverer struct {
 	dlqReady  bool
 	toldDown  string
 	toldWrite bool
+	toldDLQ   bool
 	stopping  bool
 }
 

@@ -162,6 +162,9 @@ func TestAFailedWebhookSaysWhatWentWrong(t *testing.T) {
 	}
 	i.verdict = Verdict{State: Failed, Class: task.ClassPermanent, Message: "gone"}
 	i.cancel = func() {}
+	if again := Read(&kgo.Record{Headers: i.deadLetter("dlq").Headers}); again.Attempt != 1 || again.Before != 2 || again.ID != i.ID {
+		t.Errorf("redriven it is %+v", again)
+	}
 	if rs = i.records(topics.Names{}, tiers, time.Now()); len(rs) != 2 || rs[0].Topic != "reeve.dlq.webhooks" || route.Header(rs[0], task.HeaderAttempts) != "2" ||
 		route.Header(rs[0], task.HeaderErrorFingerprint) == "" || route.Header(rs[0], task.HeaderAttempt) != "" {
 		t.Errorf("%v", rs)

@@ -92,6 +92,9 @@ func (i *item) again(topic string, now time.Time) *kgo.Record {
 	hs := append(i.carried(), i.failure()...)
 	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempt, Value: strconv.AppendInt(nil, int64(i.tries()+1), 10)},
 		kgo.RecordHeader{Key: task.HeaderNotBefore, Value: strconv.AppendInt(nil, now.Add(i.verdict.Wait).UnixMilli(), 10)})
+	if i.Before > 0 {
+		hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempts, Value: strconv.AppendInt(nil, int64(i.Before), 10)})
+	}
 	if i.verdict.Deferred {
 		hs = append(hs, kgo.RecordHeader{Key: task.HeaderDeferred, Value: strconv.AppendInt(nil, int64(i.Deferred+1), 10)})
 	}
@@ -100,7 +103,7 @@ func (i *item) again(topic string, now time.Time) *kgo.Record {
 
 // deadLetter makes the record of what was given up: the body as it was sent, and what went wrong.
 func (i *item) deadLetter(topic string) *kgo.Record {
-	hs := append(append(i.carried(), i.failure()...), kgo.RecordHeader{Key: task.HeaderAttempts, Value: strconv.AppendInt(nil, int64(i.tries()), 10)})
+	hs := append(append(i.carried(), i.failure()...), kgo.RecordHeader{Key: task.HeaderAttempts, Value: strconv.AppendInt(nil, int64(i.Before+i.tries()), 10)})
 	return &kgo.Record{Topic: topic, Partition: hop.AnyPartition, Key: i.Record.Key, Value: i.Record.Value, Headers: hs}
 }
 
@@ -109,7 +112,7 @@ func (i *item) told(topic string, now time.Time) *kgo.Record {
 	agent := route.Header(i.Record, task.HeaderAgent)
 	of, name, _ := strings.Cut(agent, "/")
 	s := status.Webhook{Event: status.EventWebhook, Topic: of, AgentName: name, Origin: route.Header(i.Record, task.HeaderOrigin),
-		Redrives: number(route.Header(i.Record, task.HeaderRedrives)), ID: i.ID, Endpoint: i.Endpoint, State: string(i.verdict.State), Attempts: i.tries(),
+		Redrives: number(route.Header(i.Record, task.HeaderRedrives)), ID: i.ID, Endpoint: i.Endpoint, State: string(i.verdict.State), Attempts: i.Before + i.tries(),
 		StatusCode: i.status, ErrorClass: string(i.verdict.Class), Error: clip(i.verdict.Message), Timestamp: status.Seconds(i.ended)}
 	if i.verdict.State == Retrying {
 		s.NextAt = status.Seconds(now.Add(i.verdict.Wait))

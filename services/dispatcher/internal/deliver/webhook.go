@@ -25,12 +25,14 @@ type Webhook struct {
 	Endpoint string   // scheme://host:port, which is safe to show
 	Problem  error    // why it can't be sent to anybody
 	Attempt  int      // the one to come, from 1
+	Before   int      // tries before it was given up and redriven
 	Deferred int      // how often it waited since without having been tried
 }
 
 // Read reads a record.
 func Read(r *kgo.Record) Webhook {
-	w := Webhook{Record: r, ID: id(r), Attempt: max(number(route.Header(r, task.HeaderAttempt)), 1), Deferred: number(route.Header(r, task.HeaderDeferred))}
+	w := Webhook{Record: r, ID: id(r), Attempt: max(number(route.Header(r, task.HeaderAttempt)), 1), Deferred: number(route.Header(r, task.HeaderDeferred)),
+		Before: number(route.Header(r, task.HeaderAttempts))}
 	text := route.Header(r, task.HeaderWebhook)
 	if w.Problem = spec.CheckWebhook(text); w.Problem != nil {
 		w.Endpoint = "an illegal URL"

@@ -39,7 +39,7 @@ func (t *WebhookTier) Ended(bool) {}
 // Refused tells a person: all that it writes to are Reeve's own topics, so the record is tried again.
 func (t *WebhookTier) Refused(_ context.Context, _ *kgo.Record, reason error) {
 	if t.patience.lost(time.Now()) {
-		t.alert("destination_unwritable", fmt.Sprintf("webhooks that waited for %s can't be moved on: %v", topics.Tier(t.delay), reason))
+		t.alert("webhooks_unwritable", fmt.Sprintf("webhooks that waited for %s can't be moved on: %v", topics.Tier(t.delay), reason))
 	}
 }
 
