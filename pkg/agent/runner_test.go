@@ -112,6 +112,9 @@ func TestWhatAnEventBringsAlongReachesTheFunctionAndTheReply(t *testing.T) {
 	if reply := string(reeve.Records("answers", 1)[0].Value); !strings.Contains(reply, want) || !strings.Contains(reply, `"correlation_id":"c"`) {
 		t.Error(reply)
 	}
+	if hook := string(reeve.Records("reeve.webhooks", 1)[0].Value); !strings.Contains(hook, want) || !strings.Contains(hook, `"task_id":"e1"`) {
+		t.Error(hook)
+	}
 }
 
 func TestWhatAFunctionPublishesComesWithItsOutcomeOrNotAtAll(t *testing.T) {
