@@ -50,6 +50,10 @@ func TestAnAgentsSpec(t *testing.T) {
 	if err != nil || s.Config.Ordering != spec.OrderingStrict || !slices.Equal(s.Config.RetryDelays, []string{"1s", "5s"}) {
 		t.Errorf("%+v, %v", s, err)
 	}
+	s, err = agent.Agent{Topic: "orders", Inactive: true}.Spec(topics.Names{}, topics.DefaultTiers())
+	if err != nil || !s.Inactive {
+		t.Errorf("%+v, %v", s, err)
+	}
 	s, err = agent.Agent{Topic: "orders", Name: "hello"}.Spec(topics.Names{}, topics.DefaultTiers())
 	if err != nil || s.Config.MaxRetries != 3 || !s.Config.DLQEnabled || s.Version != "1.0.0" || s.Config.Concurrency != 16 || s.Process != spec.NewProcess() {
 		t.Errorf("%+v, %v", s, err)

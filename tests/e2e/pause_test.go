@@ -6,10 +6,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/tests/harness"
 )
@@ -148,4 +152,66 @@ func (l *ledger) retriesOf(agent string) int {
 
 func (l *ledger) countOf(agent string, what func(harness.Outcome) bool) int {
 	return l.count(func(o harness.Outcome) bool { return o.Agent == agent && what(o) })
+}
+
+// What retention takes from a paused agent is seen at once, and reported exactly when it goes on.
+func TestWhatRetentionTakesFromAPausedAgentIsReportedExactly(t *testing.T) {
+	onEachKafka(t, overtakenWhilePaused)
+}
+
+func overtakenWhilePaused(t *testing.T, sys *harness.System) {
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	l := followLedger(t, sys)
+	start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerStock(t, sys, topic)
+	publish(t, sys, topic, 10)
+	l.await(t, 10)
+	agent := "/v1/agents/" + topic + "/stock"
+	call(t, sys, http.MethodPost, agent+"/unsubscribe", map[string]any{}, nil)
+	eventually(t, time.Minute, func() string { return differ(marked(t, sys), 0) })
+	publish(t, sys, topic, 30)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(sys.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := kafka.Trim(t.Context(), cl, map[string]map[int32]int64{topic: {0: 25}}); err != nil {
+		t.Fatal(err)
+	}
+	type lost struct{ Partition, First, Last int }
+	var a struct {
+		Overtaken int
+		OldestAt  *time.Time `json:"oldest_waiting_at"`
+		Lost      []lost
+	}
+	eventually(t, 30*time.Second, func() string {
+		call(t, sys, http.MethodGet, agent, nil, &a)
+		if a.Overtaken != 15 || a.OldestAt == nil {
+			return fmt.Sprintf("%+v", a)
+		}
+		return ""
+	})
+	call(t, sys, http.MethodPost, agent+"/resume", nil, nil)
+	l.await(t, 25)
+	eventually(t, 30*time.Second, func() string {
+		call(t, sys, http.MethodGet, agent, nil, &a)
+		if len(a.Lost) != 1 || a.Lost[0] != (lost{0, 10, 24}) {
+			return fmt.Sprintf("%+v", a.Lost)
+		}
+		return ""
+	})
+	var h struct {
+		Alerts []struct{ Kind, Message string }
+	}
+	call(t, sys, http.MethodGet, "/health", nil, &h)
+	told := slices.ContainsFunc(h.Alerts, func(a struct{ Kind, Message string }) bool {
+		return a.Kind == "records_lost" && strings.Contains(a.Message, "15 records") && strings.Contains(a.Message, "offsets 10 to 24")
+	})
+	if !told {
+		t.Errorf("%+v", h.Alerts)
+	}
+	l.check(t)
 }

@@ -41,6 +41,8 @@ func TestStatus(t *testing.T) {
 		"no agents":                     {Inputs{Fleet: view(t, idle, dispatcher)}, Ready, 0},
 		"no agents and nobody":          {Inputs{}, Ready, 0},
 		"all paused":                    {Inputs{Agents: paused, Fleet: view(t, idle, dispatcher)}, Running, 0},
+		"all stopped":                   {Inputs{Agents: []*spec.Agent{{Topic: "t", Name: "n", Phase: spec.Initialized}}, Fleet: view(t, idle, dispatcher)}, Running, 0},
+		"only registered":               {Inputs{Agents: []*spec.Agent{{Topic: "t", Name: "n", Phase: spec.Created}}, Fleet: view(t, idle, dispatcher)}, Running, 0},
 		"no supervisor":                 {Inputs{Agents: active, Fleet: view(t, dispatcher)}, Stopped, 0},
 		"no dispatcher":                 {Inputs{Agents: active, Fleet: view(t, serving)}, Stopped, 1},
 		"a supervisor that serves none": {Inputs{Agents: active, Fleet: view(t, idle, dispatcher)}, Stopped, 0},
