@@ -24,7 +24,7 @@ const (
 	// often is how often all groups are looked at, and soon how often while an agent's positions aren't known to be kept
 	// yet: what is in no copy by the time everything stops for weeks begins anew.
 	often = 10 * time.Second
-	soon  = time.Second
+	soon  = 2 * time.Second
 	// limit bounds one look.
 	limit = time.Minute
 )
