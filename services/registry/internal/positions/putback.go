@@ -197,14 +197,18 @@ func (b *back) work(ctx context.Context, s seen, at map[int32]position) error {
 		return err
 	}
 	for p, from := range at {
-		of := slices.DeleteFunc(slices.Clone(tasks), func(t taskRecord) bool { return t.partition != p })
-		at[p] = settle(from, of, b.settled)
+		at[p] = settle(from, on(tasks, p), b.settled.has)
 	}
 	return nil
 }
 
+// on are the records of a partition.
+func on(records []taskRecord, p int32) []taskRecord {
+	return slices.DeleteFunc(slices.Clone(records), func(t taskRecord) bool { return t.partition != p })
+}
+
 // tier brings a retry topic's positions up to date: a record that was moved is on its agent's task topic, or its attempt is
-// settled. They are moved in order, so all before the last that was moved were, too.
+// settled. Most are moved in order, some before they are due.
 func (b *back) tier(ctx context.Context, s seen, bounds map[int32]peek.Bounds, at map[int32]position) error {
 	ranges := map[int32]peek.Bounds{}
 	for p, from := range at {
@@ -221,18 +225,30 @@ func (b *back) tier(ctx context.Context, s seen, bounds map[int32]peek.Bounds, a
 	if err != nil {
 		return err
 	}
-	for _, t := range pending {
-		topic, name, _ := strings.Cut(t.agent, "/")
+	waiting := map[round]int{} // up to which attempt a round is on its task topic
+	for _, ref := range agentsOf(pending) {
+		topic, name, _ := strings.Cut(ref, "/")
 		tasks, err := b.tasksOf(ctx, topic, name)
 		if err != nil {
 			return err
 		}
-		there := func(o taskRecord) bool { return o.round == t.round && o.attempt >= t.attempt }
-		if from := at[t.partition]; t.offset >= from.Next && (b.settled.has(t) || slices.ContainsFunc(tasks, there)) {
-			at[t.partition] = position{Next: t.offset + 1, Metadata: moved(from, t.offset+1)}
+		for _, t := range tasks {
+			waiting[t.round] = max(waiting[t.round], t.attempt)
 		}
 	}
+	for p, from := range at {
+		at[p] = settle(from, on(pending, p), func(t taskRecord) bool { return b.settled.has(t) || t.attempt > 0 && waiting[t.round] >= t.attempt })
+	}
 	return nil
+}
+
+func agentsOf(records []taskRecord) []string {
+	var refs []string
+	for _, t := range records {
+		refs = append(refs, t.agent)
+	}
+	slices.Sort(refs)
+	return slices.Compact(refs)
 }
 
 // taskOf reads what a record on a task topic or retry topic says of its task; false where it is none.

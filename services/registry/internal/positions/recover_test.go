@@ -89,6 +89,29 @@ func TestAPositionOnAUserTopicIsBehindEveryEventThatATaskWasMadeOf(t *testing.T)
 	}
 }
 
+// An event is cancelled before its turn, and a finished one is reopened: neither says that what lies between was dispatched.
+func TestWhatPassesBeforeItsTurnMovesNoPosition(t *testing.T) {
+	var before offsets.Set
+	before.Add(4) // offset 14
+	from := at(10, offsets.Metadata{Settled: before, Passed: offsets.Count{Since: 7, N: 100}})
+	ps := map[int32]position{0: from}
+	advance(ps, agentOf(0, "", ""), text(topicID),
+		tasks(t, record(0, 50, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 40), task.HeaderAttempt, "1", task.HeaderRedrives, "1")),
+		outcomes(
+			record(0, 1, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 11), task.HeaderAttempt, "1"),
+			record(0, 2, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 14), task.HeaderAttempt, "0", task.HeaderFinal, "true", task.HeaderOutcome, "cancelled"),
+			record(0, 3, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 30), task.HeaderAttempt, "0", task.HeaderFinal, "true", task.HeaderOutcome, "cancelled")))
+	p, m := ps[0], decoded(t, ps[0])
+	if p.Next != 12 || !m.Settled.Has(2) || !m.Settled.Has(18) || m.Settled.Len() != 2 || m.Passed.N != 102 {
+		t.Errorf("%+v, %+v", p, m)
+	}
+	advance(ps, agentOf(0, "", ""), text(topicID), nil, outcomes(
+		record(0, 4, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 20), task.HeaderAttempt, "0", task.HeaderFinal, "true", task.HeaderOutcome, "rejected")))
+	if p, m = ps[0], decoded(t, ps[0]); p.Next != 21 || !m.Settled.Has(9) || m.Settled.Len() != 1 {
+		t.Errorf("what is rejected is so in its turn: %+v, %+v", p, m)
+	}
+}
+
 func TestATaskPartitionIsSettledAsFarAsItsOutcomesSay(t *testing.T) {
 	var before offsets.Set
 	before.Add(2) // offset 12
@@ -104,7 +127,7 @@ func TestATaskPartitionIsSettledAsFarAsItsOutcomesSay(t *testing.T) {
 		record(0, 1, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 1), task.HeaderAttempt, "2", task.HeaderFinal, "true"),
 		record(0, 2, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 2), task.HeaderAttempt, "2"),
 		record(0, 3, task.HeaderAgent, agent, task.HeaderOrigin, origin(0, 5), task.HeaderAttempt, "1", task.HeaderFinal, "true"))
-	p := settle(from, of, done)
+	p := settle(from, of, done.has)
 	m := decoded(t, p)
 	if p.Next != 13 || !m.Settled.Has(2) || m.Settled.Has(0) || m.Settled.Has(3) || m.Reserved != 16 || m.Clean || m.Node != "s0" {
 		t.Errorf("%+v, %+v", p, m)
@@ -112,7 +135,7 @@ func TestATaskPartitionIsSettledAsFarAsItsOutcomesSay(t *testing.T) {
 	if len(m.Entries) != 1 || m.Entries[0] != (offsets.Entry{Offset: 13, Attempt: 2}) {
 		t.Errorf("entries %+v", m.Entries)
 	}
-	if got := settle(from, of, settled{}); got != from {
+	if got := settle(from, of, settled{}.has); got != from {
 		t.Errorf("nothing was settled since, and the position changed to %+v", got)
 	}
 }
