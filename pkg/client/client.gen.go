@@ -198,6 +198,57 @@ func (e ComponentStatus) Valid() bool {
 	}
 }
 
+// Defines values for DLQOrderState.
+const (
+	DLQOrderStateAccepted DLQOrderState = "accepted"
+	DLQOrderStateDone     DLQOrderState = "done"
+	DLQOrderStateDryRun   DLQOrderState = "dry_run"
+	DLQOrderStateRefused  DLQOrderState = "refused"
+	DLQOrderStateRunning  DLQOrderState = "running"
+	DLQOrderStateStopped  DLQOrderState = "stopped"
+	DLQOrderStateWaiting  DLQOrderState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the DLQOrderState enum.
+func (e DLQOrderState) Valid() bool {
+	switch e {
+	case DLQOrderStateAccepted:
+		return true
+	case DLQOrderStateDone:
+		return true
+	case DLQOrderStateDryRun:
+		return true
+	case DLQOrderStateRefused:
+		return true
+	case DLQOrderStateRunning:
+		return true
+	case DLQOrderStateStopped:
+		return true
+	case DLQOrderStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DLQOrderVerb.
+const (
+	DLQOrderVerbPurge   DLQOrderVerb = "purge"
+	DLQOrderVerbRedrive DLQOrderVerb = "redrive"
+)
+
+// Valid indicates whether the value is a known member of the DLQOrderVerb enum.
+func (e DLQOrderVerb) Valid() bool {
+	switch e {
+	case DLQOrderVerbPurge:
+		return true
+	case DLQOrderVerbRedrive:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DeadLetterKeyEncoding.
 const (
 	DeadLetterKeyEncodingBase64 DeadLetterKeyEncoding = "base64"
@@ -228,6 +279,60 @@ func (e DeadLetterValueEncoding) Valid() bool {
 	case DeadLetterValueEncodingBase64:
 		return true
 	case DeadLetterValueEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeadLetterDetailHeadersEncoding.
+const (
+	DeadLetterDetailHeadersEncodingBase64 DeadLetterDetailHeadersEncoding = "base64"
+	DeadLetterDetailHeadersEncodingUtf8   DeadLetterDetailHeadersEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadLetterDetailHeadersEncoding enum.
+func (e DeadLetterDetailHeadersEncoding) Valid() bool {
+	switch e {
+	case DeadLetterDetailHeadersEncodingBase64:
+		return true
+	case DeadLetterDetailHeadersEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeadLetterDetailKeyEncoding.
+const (
+	DeadLetterDetailKeyEncodingBase64 DeadLetterDetailKeyEncoding = "base64"
+	DeadLetterDetailKeyEncodingUtf8   DeadLetterDetailKeyEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadLetterDetailKeyEncoding enum.
+func (e DeadLetterDetailKeyEncoding) Valid() bool {
+	switch e {
+	case DeadLetterDetailKeyEncodingBase64:
+		return true
+	case DeadLetterDetailKeyEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeadLetterDetailValueEncoding.
+const (
+	DeadLetterDetailValueEncodingBase64 DeadLetterDetailValueEncoding = "base64"
+	DeadLetterDetailValueEncodingUtf8   DeadLetterDetailValueEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadLetterDetailValueEncoding enum.
+func (e DeadLetterDetailValueEncoding) Valid() bool {
+	switch e {
+	case DeadLetterDetailValueEncodingBase64:
+		return true
+	case DeadLetterDetailValueEncodingUtf8:
 		return true
 	default:
 		return false
@@ -839,10 +944,55 @@ type DLQ struct {
 	DlqTopic string `json:"dlq_topic"`
 	Name     string `json:"name"`
 
-	// Records Exact up to 1000 of a partition; above it an upper bound.
+	// Records Open dead letters: exact up to 1000 of a partition; above it an upper bound.
 	Records int64  `json:"records"`
 	Topic   string `json:"topic"`
 }
+
+// DLQOrder defines model for DLQOrder.
+type DLQOrder struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// CameBack Of the redriven tasks; dead once more.
+	CameBack int64 `json:"came_back"`
+
+	// Completed Of the redriven tasks.
+	Completed   int64  `json:"completed"`
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+	Force       bool   `json:"force,omitempty,omitzero"`
+
+	// Guarded Beside them; left where they are, since they came back dead too often.
+	Guarded int64 `json:"guarded"`
+
+	// Id Empty with dry_run.
+	Id string `json:"id"`
+
+	// Kept Left where they are, because others of their failure came back or nobody takes them.
+	Kept int64 `json:"kept"`
+
+	// Matched Dead letters that it meant when it was asked for.
+	Matched int64 `json:"matched"`
+
+	// Moved Redriven or purged so far.
+	Moved       int64      `json:"moved"`
+	Name        string     `json:"name"`
+	Origin      string     `json:"origin,omitempty,omitzero"`
+	Reason      string     `json:"reason,omitempty,omitzero"`
+	RequestedAt *time.Time `json:"requested_at,omitempty"`
+	RequestedBy string     `json:"requested_by,omitempty,omitzero"`
+
+	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+	State     DLQOrderState `json:"state"`
+	Topic     string        `json:"topic"`
+	UpdatedAt *time.Time    `json:"updated_at,omitempty"`
+	Verb      DLQOrderVerb  `json:"verb"`
+}
+
+// DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+type DLQOrderState string
+
+// DLQOrderVerb defines model for DLQOrder.Verb.
+type DLQOrderVerb string
 
 // DeadLetter defines model for DeadLetter.
 type DeadLetter struct {
@@ -904,6 +1054,69 @@ type DeadLetterData struct {
 	// RetryCount Attempts after the first.
 	RetryCount int    `json:"retry_count"`
 	Topic      string `json:"topic"`
+}
+
+// DeadLetterDetail defines model for DeadLetterDetail.
+type DeadLetterDetail struct {
+	Attempts      int        `json:"attempts"`
+	ErrorClass    string     `json:"error_class"`
+	ErrorMessage  string     `json:"error_message"`
+	Fingerprint   string     `json:"fingerprint"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Headers All headers of the record, in their order.
+	Headers []struct {
+		Encoding DeadLetterDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
+		Key      string                          `json:"key"`
+
+		// Value Text, or base64 (see encoding).
+		Value string `json:"value"`
+	} `json:"headers"`
+
+	// Key Text, or base64 (see key_encoding); null for a null key.
+	Key          *string                     `json:"key"`
+	KeyEncoding  DeadLetterDetailKeyEncoding `json:"key_encoding,omitempty,omitzero"`
+	LastFailedAt *time.Time                  `json:"last_failed_at,omitempty"`
+	Name         string                      `json:"name,omitempty,omitzero"`
+	Offset       int64                       `json:"offset"`
+
+	// Origin topic/partition/offset.
+	Origin string `json:"origin"`
+
+	// Partition Where the record stands on the dead-letter topic.
+	Partition int32  `json:"partition"`
+	Redrives  int    `json:"redrives"`
+	Topic     string `json:"topic,omitempty,omitzero"`
+
+	// Value Text as it came, or base64 (see value_encoding); null for a null value.
+	Value *string `json:"value"`
+
+	// ValueEncoding base64 where the bytes are no UTF-8.
+	ValueEncoding DeadLetterDetailValueEncoding `json:"value_encoding,omitempty,omitzero"`
+}
+
+// DeadLetterDetailHeadersEncoding defines model for DeadLetterDetail.Headers.Encoding.
+type DeadLetterDetailHeadersEncoding string
+
+// DeadLetterDetailKeyEncoding defines model for DeadLetterDetail.KeyEncoding.
+type DeadLetterDetailKeyEncoding string
+
+// DeadLetterDetailValueEncoding base64 where the bytes are no UTF-8.
+type DeadLetterDetailValueEncoding string
+
+// DeadLetterGroup defines model for DeadLetterGroup.
+type DeadLetterGroup struct {
+	Count      int64  `json:"count"`
+	ErrorClass string `json:"error_class"`
+
+	// ErrorMessage That of the last one.
+	ErrorMessage  string     `json:"error_message"`
+	Fingerprint   string     `json:"fingerprint"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Guarded Of them; came back dead so often that a redrive of many leaves them unless it is forced.
+	Guarded      int64      `json:"guarded"`
+	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
 }
 
 // Deletion defines model for Deletion.
@@ -1199,6 +1412,33 @@ type Published struct {
 	// Tasks With wait: the event's task for each active agent of the topic, as it stands when all are finished or the wait is over.
 	Tasks []TaskDetail `json:"tasks,omitempty,omitzero"`
 	Topic string       `json:"topic"`
+}
+
+// PurgeRequest Exactly one of origin, fingerprint and all.
+type PurgeRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun      bool   `json:"dry_run,omitempty,omitzero"`
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// Origin topic/partition/offset of one task.
+	Origin string `json:"origin,omitempty,omitzero"`
+}
+
+// RedriveRequest Exactly one of origin, fingerprint and all.
+type RedriveRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun      bool   `json:"dry_run,omitempty,omitzero"`
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// Force Redrives also tasks that were redriven five times.
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// Origin topic/partition/offset of one task; it is redriven however often it came back.
+	Origin string `json:"origin,omitempty,omitzero"`
 }
 
 // StorageHealth defines model for StorageHealth.
@@ -1798,6 +2038,13 @@ type ListDLQsParams struct {
 
 // ListDeadLettersParams defines parameters for ListDeadLetters.
 type ListDeadLettersParams struct {
+	// Fingerprint Only those of this failure.
+	Fingerprint string `form:"fingerprint,omitempty" json:"fingerprint,omitempty,omitzero"`
+	ErrorClass  string `form:"error_class,omitempty" json:"error_class,omitempty,omitzero"`
+
+	// Since Only those that failed last since an RFC 3339 time, or a duration back from now (15m).
+	Since string `form:"since,omitempty" json:"since,omitempty,omitzero"`
+
 	// PageSize 1 to 1000.
 	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
 
@@ -1908,6 +2155,12 @@ type UnsubscribeAgentJSONRequestBody UnsubscribeAgentJSONBody
 
 // ApplyAgentsJSONRequestBody defines body for ApplyAgents for application/json ContentType.
 type ApplyAgentsJSONRequestBody ApplyAgentsJSONBody
+
+// PurgeDeadLettersJSONRequestBody defines body for PurgeDeadLetters for application/json ContentType.
+type PurgeDeadLettersJSONRequestBody = PurgeRequest
+
+// RedriveDeadLettersJSONRequestBody defines body for RedriveDeadLetters for application/json ContentType.
+type RedriveDeadLettersJSONRequestBody = RedriveRequest
 
 // PublishEventJSONRequestBody defines body for PublishEvent for application/json ContentType.
 type PublishEventJSONRequestBody = Event
@@ -2324,15 +2577,63 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/bus/groups (the `ListGroups` operationId).
 	ListGroups(ctx context.Context, params *ListGroupsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListDLQs Lists the dead-letter topics with how many records they hold, those of deleted agents too.
+	// ListDLQs Lists the dead-letter topics with how many open dead letters they hold, those of deleted agents too. What was redriven or purged is open no more.
 	//
 	// Corresponds with GET /v1/dlq (the `ListDLQs` operationId).
 	ListDLQs(ctx context.Context, params *ListDLQsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListDeadLetters Lists an agent's dead letters, oldest first; empty before the first.
+	// ListDeadLetters Lists an agent's open dead letters, oldest first; empty before the first. With a filter a page may be short of its size, and still not be the last.
 	//
 	// Corresponds with GET /v1/dlq/{topic}/{name} (the `ListDeadLetters` operationId).
 	ListDeadLetters(ctx context.Context, topic Topic, name Name, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CountDeadLetters Counts an agent's open dead letters by the fingerprint of their failure, the most frequent first.
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/fingerprints (the `CountDeadLetters` operationId).
+	CountDeadLetters(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDLQOrders Lists the latest 100 redrives and purges of an agent's dead letters, the newest first.
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/orders (the `ListDLQOrders` operationId).
+	ListDLQOrders(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDLQOrder Says how far a redrive or a purge has come, and why it stopped.
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/orders/{id} (the `GetDLQOrder` operationId).
+	GetDLQOrder(ctx context.Context, topic Topic, name Name, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PurgeDeadLettersWithBody Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+	PurgeDeadLettersWithBody(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PurgeDeadLetters Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+	PurgeDeadLetters(ctx context.Context, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedriveDeadLettersWithBody Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+	RedriveDeadLettersWithBody(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+	RedriveDeadLetters(ctx context.Context, topic Topic, name Name, body RedriveDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDeadLetter Gives one open dead letter with all its headers.
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/{partition}/{offset} (the `GetDeadLetter` operationId).
+	GetDeadLetter(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PublishEventWithBody Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	//
@@ -3164,7 +3465,7 @@ func (c *Client) ListGroups(ctx context.Context, params *ListGroupsParams, reqEd
 	return c.Client.Do(req)
 }
 
-// ListDLQs Lists the dead-letter topics with how many records they hold, those of deleted agents too.
+// ListDLQs Lists the dead-letter topics with how many open dead letters they hold, those of deleted agents too. What was redriven or purged is open no more.
 //
 // Corresponds with GET /v1/dlq (the `ListDLQs` operationId).
 func (c *Client) ListDLQs(ctx context.Context, params *ListDLQsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3179,11 +3480,139 @@ func (c *Client) ListDLQs(ctx context.Context, params *ListDLQsParams, reqEditor
 	return c.Client.Do(req)
 }
 
-// ListDeadLetters Lists an agent's dead letters, oldest first; empty before the first.
+// ListDeadLetters Lists an agent's open dead letters, oldest first; empty before the first. With a filter a page may be short of its size, and still not be the last.
 //
 // Corresponds with GET /v1/dlq/{topic}/{name} (the `ListDeadLetters` operationId).
 func (c *Client) ListDeadLetters(ctx context.Context, topic Topic, name Name, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListDeadLettersRequest(c.Server, topic, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CountDeadLetters Counts an agent's open dead letters by the fingerprint of their failure, the most frequent first.
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/fingerprints (the `CountDeadLetters` operationId).
+func (c *Client) CountDeadLetters(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCountDeadLettersRequest(c.Server, topic, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDLQOrders Lists the latest 100 redrives and purges of an agent's dead letters, the newest first.
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/orders (the `ListDLQOrders` operationId).
+func (c *Client) ListDLQOrders(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDLQOrdersRequest(c.Server, topic, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDLQOrder Says how far a redrive or a purge has come, and why it stopped.
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/orders/{id} (the `GetDLQOrder` operationId).
+func (c *Client) GetDLQOrder(ctx context.Context, topic Topic, name Name, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDLQOrderRequest(c.Server, topic, name, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PurgeDeadLettersWithBody Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+func (c *Client) PurgeDeadLettersWithBody(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPurgeDeadLettersRequestWithBody(c.Server, topic, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PurgeDeadLetters Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+func (c *Client) PurgeDeadLetters(ctx context.Context, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPurgeDeadLettersRequest(c.Server, topic, name, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedriveDeadLettersWithBody Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+func (c *Client) RedriveDeadLettersWithBody(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedriveDeadLettersRequestWithBody(c.Server, topic, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+func (c *Client) RedriveDeadLetters(ctx context.Context, topic Topic, name Name, body RedriveDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedriveDeadLettersRequest(c.Server, topic, name, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDeadLetter Gives one open dead letter with all its headers.
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/{partition}/{offset} (the `GetDeadLetter` operationId).
+func (c *Client) GetDeadLetter(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeadLetterRequest(c.Server, topic, name, partition, offset)
 	if err != nil {
 		return nil, err
 	}
@@ -5787,6 +6216,30 @@ func NewListDeadLettersRequest(server string, topic Topic, name Name, params *Li
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "fingerprint", params.Fingerprint, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "error_class", params.ErrorClass, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if params.PageSize != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_size", *params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
@@ -5811,6 +6264,299 @@ func NewListDeadLettersRequest(server string, topic Topic, name Name, params *Li
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCountDeadLettersRequest constructs an http.Request for the CountDeadLetters method
+func NewCountDeadLettersRequest(server string, topic Topic, name Name) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/dlq/%s/%s/fingerprints", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListDLQOrdersRequest constructs an http.Request for the ListDLQOrders method
+func NewListDLQOrdersRequest(server string, topic Topic, name Name) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/dlq/%s/%s/orders", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDLQOrderRequest constructs an http.Request for the GetDLQOrder method
+func NewGetDLQOrderRequest(server string, topic Topic, name Name, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/dlq/%s/%s/orders/%s", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPurgeDeadLettersRequest calls the generic PurgeDeadLetters builder with application/json body
+func NewPurgeDeadLettersRequest(server string, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPurgeDeadLettersRequestWithBody(server, topic, name, "application/json", bodyReader)
+}
+
+// NewPurgeDeadLettersRequestWithBody constructs an http.Request for the PurgeDeadLetters method, with any body, and a specified content type
+func NewPurgeDeadLettersRequestWithBody(server string, topic Topic, name Name, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/dlq/%s/%s/purge", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRedriveDeadLettersRequest calls the generic RedriveDeadLetters builder with application/json body
+func NewRedriveDeadLettersRequest(server string, topic Topic, name Name, body RedriveDeadLettersJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRedriveDeadLettersRequestWithBody(server, topic, name, "application/json", bodyReader)
+}
+
+// NewRedriveDeadLettersRequestWithBody constructs an http.Request for the RedriveDeadLetters method, with any body, and a specified content type
+func NewRedriveDeadLettersRequestWithBody(server string, topic Topic, name Name, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/dlq/%s/%s/redrive", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetDeadLetterRequest constructs an http.Request for the GetDeadLetter method
+func NewGetDeadLetterRequest(server string, topic Topic, name Name, partition int32, offset int64) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "partition", partition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int32"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam3 string
+
+	pathParam3, err = runtime.StyleParamWithOptions("simple", false, "offset", offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/dlq/%s/%s/%s/%s", pathParam0, pathParam1, pathParam2, pathParam3)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -6897,19 +7643,75 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/bus/groups (the `ListGroups` operationId).
 	ListGroupsWithResponse(ctx context.Context, params *ListGroupsParams, reqEditors ...RequestEditorFn) (*ListGroupsResponse, error)
 
-	// ListDLQsWithResponse Lists the dead-letter topics with how many records they hold, those of deleted agents too.
+	// ListDLQsWithResponse Lists the dead-letter topics with how many open dead letters they hold, those of deleted agents too. What was redriven or purged is open no more.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/dlq (the `ListDLQs` operationId).
 	ListDLQsWithResponse(ctx context.Context, params *ListDLQsParams, reqEditors ...RequestEditorFn) (*ListDLQsResponse, error)
 
-	// ListDeadLettersWithResponse Lists an agent's dead letters, oldest first; empty before the first.
+	// ListDeadLettersWithResponse Lists an agent's open dead letters, oldest first; empty before the first. With a filter a page may be short of its size, and still not be the last.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/dlq/{topic}/{name} (the `ListDeadLetters` operationId).
 	ListDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*ListDeadLettersResponse, error)
+
+	// CountDeadLettersWithResponse Counts an agent's open dead letters by the fingerprint of their failure, the most frequent first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/fingerprints (the `CountDeadLetters` operationId).
+	CountDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*CountDeadLettersResponse, error)
+
+	// ListDLQOrdersWithResponse Lists the latest 100 redrives and purges of an agent's dead letters, the newest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/orders (the `ListDLQOrders` operationId).
+	ListDLQOrdersWithResponse(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*ListDLQOrdersResponse, error)
+
+	// GetDLQOrderWithResponse Says how far a redrive or a purge has come, and why it stopped.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/orders/{id} (the `GetDLQOrder` operationId).
+	GetDLQOrderWithResponse(ctx context.Context, topic Topic, name Name, id string, reqEditors ...RequestEditorFn) (*GetDLQOrderResponse, error)
+
+	// PurgeDeadLettersWithBodyWithResponse Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+	PurgeDeadLettersWithBodyWithResponse(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PurgeDeadLettersResponse, error)
+
+	// PurgeDeadLettersWithResponse Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+	PurgeDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeDeadLettersResponse, error)
+
+	// RedriveDeadLettersWithBodyWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+	RedriveDeadLettersWithBodyWithResponse(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedriveDeadLettersResponse, error)
+
+	// RedriveDeadLettersWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+	RedriveDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, body RedriveDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*RedriveDeadLettersResponse, error)
+
+	// GetDeadLetterWithResponse Gives one open dead letter with all its headers.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/dlq/{topic}/{name}/{partition}/{offset} (the `GetDeadLetter` operationId).
+	GetDeadLetterWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*GetDeadLetterResponse, error)
 
 	// PublishEventWithBodyWithResponse Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	//
@@ -9329,6 +10131,326 @@ func (r ListDeadLettersResponse) ContentType() string {
 	return ""
 }
 
+type CountDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		// Complete False where there are more than are counted at once (200000).
+		Complete bool              `json:"complete"`
+		Items    []DeadLetterGroup `json:"items"`
+
+		// Total Dead letters that were counted.
+		Total int64 `json:"total"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CountDeadLettersResponse) GetJSON200() *struct {
+	// Complete False where there are more than are counted at once (200000).
+	Complete bool              `json:"complete"`
+	Items    []DeadLetterGroup `json:"items"`
+
+	// Total Dead letters that were counted.
+	Total int64 `json:"total"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CountDeadLettersResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CountDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CountDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CountDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CountDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDLQOrdersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []DLQOrder `json:"items"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDLQOrdersResponse) GetJSON200() *struct {
+	Items []DLQOrder `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDLQOrdersResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDLQOrdersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDLQOrdersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDLQOrdersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDLQOrdersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDLQOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDLQOrderResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDLQOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDLQOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDLQOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDLQOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDLQOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PurgeDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PurgeDeadLettersResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r PurgeDeadLettersResponse) GetJSON202() *DLQOrder {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PurgeDeadLettersResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PurgeDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PurgeDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PurgeDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PurgeDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RedriveDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RedriveDeadLettersResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RedriveDeadLettersResponse) GetJSON202() *DLQOrder {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RedriveDeadLettersResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RedriveDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RedriveDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RedriveDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RedriveDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDeadLetterResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeadLetterDetail
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDeadLetterResponse) GetJSON200() *DeadLetterDetail {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDeadLetterResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDeadLetterResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDeadLetterResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDeadLetterResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDeadLetterResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PublishEventResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10478,7 +11600,7 @@ func (c *ClientWithResponses) ListGroupsWithResponse(ctx context.Context, params
 	return ParseListGroupsResponse(rsp)
 }
 
-// ListDLQsWithResponse Lists the dead-letter topics with how many records they hold, those of deleted agents too.
+// ListDLQsWithResponse Lists the dead-letter topics with how many open dead letters they hold, those of deleted agents too. What was redriven or purged is open no more.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10491,7 +11613,7 @@ func (c *ClientWithResponses) ListDLQsWithResponse(ctx context.Context, params *
 	return ParseListDLQsResponse(rsp)
 }
 
-// ListDeadLettersWithResponse Lists an agent's dead letters, oldest first; empty before the first.
+// ListDeadLettersWithResponse Lists an agent's open dead letters, oldest first; empty before the first. With a filter a page may be short of its size, and still not be the last.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10502,6 +11624,110 @@ func (c *ClientWithResponses) ListDeadLettersWithResponse(ctx context.Context, t
 		return nil, err
 	}
 	return ParseListDeadLettersResponse(rsp)
+}
+
+// CountDeadLettersWithResponse Counts an agent's open dead letters by the fingerprint of their failure, the most frequent first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/fingerprints (the `CountDeadLetters` operationId).
+func (c *ClientWithResponses) CountDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*CountDeadLettersResponse, error) {
+	rsp, err := c.CountDeadLetters(ctx, topic, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCountDeadLettersResponse(rsp)
+}
+
+// ListDLQOrdersWithResponse Lists the latest 100 redrives and purges of an agent's dead letters, the newest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/orders (the `ListDLQOrders` operationId).
+func (c *ClientWithResponses) ListDLQOrdersWithResponse(ctx context.Context, topic Topic, name Name, reqEditors ...RequestEditorFn) (*ListDLQOrdersResponse, error) {
+	rsp, err := c.ListDLQOrders(ctx, topic, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDLQOrdersResponse(rsp)
+}
+
+// GetDLQOrderWithResponse Says how far a redrive or a purge has come, and why it stopped.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/orders/{id} (the `GetDLQOrder` operationId).
+func (c *ClientWithResponses) GetDLQOrderWithResponse(ctx context.Context, topic Topic, name Name, id string, reqEditors ...RequestEditorFn) (*GetDLQOrderResponse, error) {
+	rsp, err := c.GetDLQOrder(ctx, topic, name, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDLQOrderResponse(rsp)
+}
+
+// PurgeDeadLettersWithBodyWithResponse Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+func (c *ClientWithResponses) PurgeDeadLettersWithBodyWithResponse(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PurgeDeadLettersResponse, error) {
+	rsp, err := c.PurgeDeadLettersWithBody(ctx, topic, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePurgeDeadLettersResponse(rsp)
+}
+
+// PurgeDeadLettersWithResponse Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
+func (c *ClientWithResponses) PurgeDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeDeadLettersResponse, error) {
+	rsp, err := c.PurgeDeadLetters(ctx, topic, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePurgeDeadLettersResponse(rsp)
+}
+
+// RedriveDeadLettersWithBodyWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+func (c *ClientWithResponses) RedriveDeadLettersWithBodyWithResponse(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedriveDeadLettersResponse, error) {
+	rsp, err := c.RedriveDeadLettersWithBody(ctx, topic, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedriveDeadLettersResponse(rsp)
+}
+
+// RedriveDeadLettersWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
+func (c *ClientWithResponses) RedriveDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, body RedriveDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*RedriveDeadLettersResponse, error) {
+	rsp, err := c.RedriveDeadLetters(ctx, topic, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedriveDeadLettersResponse(rsp)
+}
+
+// GetDeadLetterWithResponse Gives one open dead letter with all its headers.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/dlq/{topic}/{name}/{partition}/{offset} (the `GetDeadLetter` operationId).
+func (c *ClientWithResponses) GetDeadLetterWithResponse(ctx context.Context, topic Topic, name Name, partition int32, offset int64, reqEditors ...RequestEditorFn) (*GetDeadLetterResponse, error) {
+	rsp, err := c.GetDeadLetter(ctx, topic, name, partition, offset, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDeadLetterResponse(rsp)
 }
 
 // PublishEventWithBodyWithResponse Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
@@ -12328,6 +13554,227 @@ func ParseListDeadLettersResponse(rsp *http.Response) (*ListDeadLettersResponse,
 			Items         []DeadLetter `json:"items"`
 			NextPageToken string       `json:"next_page_token,omitempty,omitzero"`
 		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCountDeadLettersResponse parses an HTTP response from a CountDeadLettersWithResponse call
+func ParseCountDeadLettersResponse(rsp *http.Response) (*CountDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CountDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			// Complete False where there are more than are counted at once (200000).
+			Complete bool              `json:"complete"`
+			Items    []DeadLetterGroup `json:"items"`
+
+			// Total Dead letters that were counted.
+			Total int64 `json:"total"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDLQOrdersResponse parses an HTTP response from a ListDLQOrdersWithResponse call
+func ParseListDLQOrdersResponse(rsp *http.Response) (*ListDLQOrdersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDLQOrdersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []DLQOrder `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDLQOrderResponse parses an HTTP response from a GetDLQOrderWithResponse call
+func ParseGetDLQOrderResponse(rsp *http.Response) (*GetDLQOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDLQOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePurgeDeadLettersResponse parses an HTTP response from a PurgeDeadLettersWithResponse call
+func ParsePurgeDeadLettersResponse(rsp *http.Response) (*PurgeDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PurgeDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRedriveDeadLettersResponse parses an HTTP response from a RedriveDeadLettersWithResponse call
+func ParseRedriveDeadLettersResponse(rsp *http.Response) (*RedriveDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RedriveDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDeadLetterResponse parses an HTTP response from a GetDeadLetterWithResponse call
+func ParseGetDeadLetterResponse(rsp *http.Response) (*GetDeadLetterResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDeadLetterResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeadLetterDetail
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -199,6 +199,57 @@ func (e ComponentStatus) Valid() bool {
 	}
 }
 
+// Defines values for DLQOrderState.
+const (
+	DLQOrderStateAccepted DLQOrderState = "accepted"
+	DLQOrderStateDone     DLQOrderState = "done"
+	DLQOrderStateDryRun   DLQOrderState = "dry_run"
+	DLQOrderStateRefused  DLQOrderState = "refused"
+	DLQOrderStateRunning  DLQOrderState = "running"
+	DLQOrderStateStopped  DLQOrderState = "stopped"
+	DLQOrderStateWaiting  DLQOrderState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the DLQOrderState enum.
+func (e DLQOrderState) Valid() bool {
+	switch e {
+	case DLQOrderStateAccepted:
+		return true
+	case DLQOrderStateDone:
+		return true
+	case DLQOrderStateDryRun:
+		return true
+	case DLQOrderStateRefused:
+		return true
+	case DLQOrderStateRunning:
+		return true
+	case DLQOrderStateStopped:
+		return true
+	case DLQOrderStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DLQOrderVerb.
+const (
+	Purge   DLQOrderVerb = "purge"
+	Redrive DLQOrderVerb = "redrive"
+)
+
+// Valid indicates whether the value is a known member of the DLQOrderVerb enum.
+func (e DLQOrderVerb) Valid() bool {
+	switch e {
+	case Purge:
+		return true
+	case Redrive:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DeadLetterKeyEncoding.
 const (
 	DeadLetterKeyEncodingBase64 DeadLetterKeyEncoding = "base64"
@@ -229,6 +280,60 @@ func (e DeadLetterValueEncoding) Valid() bool {
 	case DeadLetterValueEncodingBase64:
 		return true
 	case DeadLetterValueEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeadLetterDetailHeadersEncoding.
+const (
+	DeadLetterDetailHeadersEncodingBase64 DeadLetterDetailHeadersEncoding = "base64"
+	DeadLetterDetailHeadersEncodingUtf8   DeadLetterDetailHeadersEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadLetterDetailHeadersEncoding enum.
+func (e DeadLetterDetailHeadersEncoding) Valid() bool {
+	switch e {
+	case DeadLetterDetailHeadersEncodingBase64:
+		return true
+	case DeadLetterDetailHeadersEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeadLetterDetailKeyEncoding.
+const (
+	DeadLetterDetailKeyEncodingBase64 DeadLetterDetailKeyEncoding = "base64"
+	DeadLetterDetailKeyEncodingUtf8   DeadLetterDetailKeyEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadLetterDetailKeyEncoding enum.
+func (e DeadLetterDetailKeyEncoding) Valid() bool {
+	switch e {
+	case DeadLetterDetailKeyEncodingBase64:
+		return true
+	case DeadLetterDetailKeyEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeadLetterDetailValueEncoding.
+const (
+	DeadLetterDetailValueEncodingBase64 DeadLetterDetailValueEncoding = "base64"
+	DeadLetterDetailValueEncodingUtf8   DeadLetterDetailValueEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadLetterDetailValueEncoding enum.
+func (e DeadLetterDetailValueEncoding) Valid() bool {
+	switch e {
+	case DeadLetterDetailValueEncodingBase64:
+		return true
+	case DeadLetterDetailValueEncodingUtf8:
 		return true
 	default:
 		return false
@@ -840,10 +945,55 @@ type DLQ struct {
 	DlqTopic string `json:"dlq_topic"`
 	Name     string `json:"name"`
 
-	// Records Exact up to 1000 of a partition; above it an upper bound.
+	// Records Open dead letters: exact up to 1000 of a partition; above it an upper bound.
 	Records int64  `json:"records"`
 	Topic   string `json:"topic"`
 }
+
+// DLQOrder defines model for DLQOrder.
+type DLQOrder struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// CameBack Of the redriven tasks; dead once more.
+	CameBack int64 `json:"came_back"`
+
+	// Completed Of the redriven tasks.
+	Completed   int64  `json:"completed"`
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+	Force       bool   `json:"force,omitempty,omitzero"`
+
+	// Guarded Beside them; left where they are, since they came back dead too often.
+	Guarded int64 `json:"guarded"`
+
+	// Id Empty with dry_run.
+	Id string `json:"id"`
+
+	// Kept Left where they are, because others of their failure came back or nobody takes them.
+	Kept int64 `json:"kept"`
+
+	// Matched Dead letters that it meant when it was asked for.
+	Matched int64 `json:"matched"`
+
+	// Moved Redriven or purged so far.
+	Moved       int64      `json:"moved"`
+	Name        string     `json:"name"`
+	Origin      string     `json:"origin,omitempty,omitzero"`
+	Reason      string     `json:"reason,omitempty,omitzero"`
+	RequestedAt *time.Time `json:"requested_at,omitempty"`
+	RequestedBy string     `json:"requested_by,omitempty,omitzero"`
+
+	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+	State     DLQOrderState `json:"state"`
+	Topic     string        `json:"topic"`
+	UpdatedAt *time.Time    `json:"updated_at,omitempty"`
+	Verb      DLQOrderVerb  `json:"verb"`
+}
+
+// DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+type DLQOrderState string
+
+// DLQOrderVerb defines model for DLQOrder.Verb.
+type DLQOrderVerb string
 
 // DeadLetter defines model for DeadLetter.
 type DeadLetter struct {
@@ -905,6 +1055,69 @@ type DeadLetterData struct {
 	// RetryCount Attempts after the first.
 	RetryCount int    `json:"retry_count"`
 	Topic      string `json:"topic"`
+}
+
+// DeadLetterDetail defines model for DeadLetterDetail.
+type DeadLetterDetail struct {
+	Attempts      int        `json:"attempts"`
+	ErrorClass    string     `json:"error_class"`
+	ErrorMessage  string     `json:"error_message"`
+	Fingerprint   string     `json:"fingerprint"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Headers All headers of the record, in their order.
+	Headers []struct {
+		Encoding DeadLetterDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
+		Key      string                          `json:"key"`
+
+		// Value Text, or base64 (see encoding).
+		Value string `json:"value"`
+	} `json:"headers"`
+
+	// Key Text, or base64 (see key_encoding); null for a null key.
+	Key          *string                     `json:"key"`
+	KeyEncoding  DeadLetterDetailKeyEncoding `json:"key_encoding,omitempty,omitzero"`
+	LastFailedAt *time.Time                  `json:"last_failed_at,omitempty"`
+	Name         string                      `json:"name,omitempty,omitzero"`
+	Offset       int64                       `json:"offset"`
+
+	// Origin topic/partition/offset.
+	Origin string `json:"origin"`
+
+	// Partition Where the record stands on the dead-letter topic.
+	Partition int32  `json:"partition"`
+	Redrives  int    `json:"redrives"`
+	Topic     string `json:"topic,omitempty,omitzero"`
+
+	// Value Text as it came, or base64 (see value_encoding); null for a null value.
+	Value *string `json:"value"`
+
+	// ValueEncoding base64 where the bytes are no UTF-8.
+	ValueEncoding DeadLetterDetailValueEncoding `json:"value_encoding,omitempty,omitzero"`
+}
+
+// DeadLetterDetailHeadersEncoding defines model for DeadLetterDetail.Headers.Encoding.
+type DeadLetterDetailHeadersEncoding string
+
+// DeadLetterDetailKeyEncoding defines model for DeadLetterDetail.KeyEncoding.
+type DeadLetterDetailKeyEncoding string
+
+// DeadLetterDetailValueEncoding base64 where the bytes are no UTF-8.
+type DeadLetterDetailValueEncoding string
+
+// DeadLetterGroup defines model for DeadLetterGroup.
+type DeadLetterGroup struct {
+	Count      int64  `json:"count"`
+	ErrorClass string `json:"error_class"`
+
+	// ErrorMessage That of the last one.
+	ErrorMessage  string     `json:"error_message"`
+	Fingerprint   string     `json:"fingerprint"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Guarded Of them; came back dead so often that a redrive of many leaves them unless it is forced.
+	Guarded      int64      `json:"guarded"`
+	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
 }
 
 // Deletion defines model for Deletion.
@@ -1200,6 +1413,33 @@ type Published struct {
 	// Tasks With wait: the event's task for each active agent of the topic, as it stands when all are finished or the wait is over.
 	Tasks []TaskDetail `json:"tasks,omitempty,omitzero"`
 	Topic string       `json:"topic"`
+}
+
+// PurgeRequest Exactly one of origin, fingerprint and all.
+type PurgeRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun      bool   `json:"dry_run,omitempty,omitzero"`
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// Origin topic/partition/offset of one task.
+	Origin string `json:"origin,omitempty,omitzero"`
+}
+
+// RedriveRequest Exactly one of origin, fingerprint and all.
+type RedriveRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun      bool   `json:"dry_run,omitempty,omitzero"`
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// Force Redrives also tasks that were redriven five times.
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// Origin topic/partition/offset of one task; it is redriven however often it came back.
+	Origin string `json:"origin,omitempty,omitzero"`
 }
 
 // StorageHealth defines model for StorageHealth.
@@ -1799,6 +2039,13 @@ type ListDLQsParams struct {
 
 // ListDeadLettersParams defines parameters for ListDeadLetters.
 type ListDeadLettersParams struct {
+	// Fingerprint Only those of this failure.
+	Fingerprint string `form:"fingerprint,omitempty" json:"fingerprint,omitempty,omitzero"`
+	ErrorClass  string `form:"error_class,omitempty" json:"error_class,omitempty,omitzero"`
+
+	// Since Only those that failed last since an RFC 3339 time, or a duration back from now (15m).
+	Since string `form:"since,omitempty" json:"since,omitempty,omitzero"`
+
 	// PageSize 1 to 1000.
 	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
 
@@ -1909,6 +2156,12 @@ type UnsubscribeAgentJSONRequestBody UnsubscribeAgentJSONBody
 
 // ApplyAgentsJSONRequestBody defines body for ApplyAgents for application/json ContentType.
 type ApplyAgentsJSONRequestBody ApplyAgentsJSONBody
+
+// PurgeDeadLettersJSONRequestBody defines body for PurgeDeadLetters for application/json ContentType.
+type PurgeDeadLettersJSONRequestBody = PurgeRequest
+
+// RedriveDeadLettersJSONRequestBody defines body for RedriveDeadLetters for application/json ContentType.
+type RedriveDeadLettersJSONRequestBody = RedriveRequest
 
 // PublishEventJSONRequestBody defines body for PublishEvent for application/json ContentType.
 type PublishEventJSONRequestBody = Event
@@ -2106,12 +2359,30 @@ type ServerInterface interface {
 	// ListGroups Lists the agents' groups on a user topic.
 	// (GET /v1/bus/groups)
 	ListGroups(c *gin.Context, params ListGroupsParams)
-	// ListDLQs Lists the dead-letter topics with how many records they hold, those of deleted agents too.
+	// ListDLQs Lists the dead-letter topics with how many open dead letters they hold, those of deleted agents too. What was redriven or purged is open no more.
 	// (GET /v1/dlq)
 	ListDLQs(c *gin.Context, params ListDLQsParams)
-	// ListDeadLetters Lists an agent's dead letters, oldest first; empty before the first.
+	// ListDeadLetters Lists an agent's open dead letters, oldest first; empty before the first. With a filter a page may be short of its size, and still not be the last.
 	// (GET /v1/dlq/{topic}/{name})
 	ListDeadLetters(c *gin.Context, topic Topic, name Name, params ListDeadLettersParams)
+	// CountDeadLetters Counts an agent's open dead letters by the fingerprint of their failure, the most frequent first.
+	// (GET /v1/dlq/{topic}/{name}/fingerprints)
+	CountDeadLetters(c *gin.Context, topic Topic, name Name)
+	// ListDLQOrders Lists the latest 100 redrives and purges of an agent's dead letters, the newest first.
+	// (GET /v1/dlq/{topic}/{name}/orders)
+	ListDLQOrders(c *gin.Context, topic Topic, name Name)
+	// GetDLQOrder Says how far a redrive or a purge has come, and why it stopped.
+	// (GET /v1/dlq/{topic}/{name}/orders/{id})
+	GetDLQOrder(c *gin.Context, topic Topic, name Name, id string)
+	// PurgeDeadLetters Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+	// (POST /v1/dlq/{topic}/{name}/purge)
+	PurgeDeadLetters(c *gin.Context, topic Topic, name Name)
+	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// (POST /v1/dlq/{topic}/{name}/redrive)
+	RedriveDeadLetters(c *gin.Context, topic Topic, name Name)
+	// GetDeadLetter Gives one open dead letter with all its headers.
+	// (GET /v1/dlq/{topic}/{name}/{partition}/{offset})
+	GetDeadLetter(c *gin.Context, topic Topic, name Name, partition int32, offset int64)
 	// PublishEvent Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	// (POST /v1/events)
 	PublishEvent(c *gin.Context, params PublishEventParams)
@@ -3769,6 +4040,30 @@ func (siw *ServerInterfaceWrapper) ListDeadLetters(c *gin.Context) {
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListDeadLettersParams
 
+	// ------------- Optional query parameter "fingerprint" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "fingerprint", c.Request.URL.Query(), &params.Fingerprint, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter fingerprint: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "error_class" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "error_class", c.Request.URL.Query(), &params.ErrorClass, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter error_class: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "since" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since", c.Request.URL.Query(), &params.Since, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter since: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	// ------------- Optional query parameter "page_size" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_size", c.Request.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -3793,6 +4088,237 @@ func (siw *ServerInterfaceWrapper) ListDeadLetters(c *gin.Context) {
 	}
 
 	siw.Handler.ListDeadLetters(c, topic, name, params)
+}
+
+// CountDeadLetters operation middleware
+func (siw *ServerInterfaceWrapper) CountDeadLetters(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CountDeadLetters(c, topic, name)
+}
+
+// ListDLQOrders operation middleware
+func (siw *ServerInterfaceWrapper) ListDLQOrders(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDLQOrders(c, topic, name)
+}
+
+// GetDLQOrder operation middleware
+func (siw *ServerInterfaceWrapper) GetDLQOrder(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDLQOrder(c, topic, name, id)
+}
+
+// PurgeDeadLetters operation middleware
+func (siw *ServerInterfaceWrapper) PurgeDeadLetters(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PurgeDeadLetters(c, topic, name)
+}
+
+// RedriveDeadLetters operation middleware
+func (siw *ServerInterfaceWrapper) RedriveDeadLetters(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RedriveDeadLetters(c, topic, name)
+}
+
+// GetDeadLetter operation middleware
+func (siw *ServerInterfaceWrapper) GetDeadLetter(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "partition" -------------
+	var partition int32
+
+	err = runtime.BindStyledParameterWithOptions("simple", "partition", c.Param("partition"), &partition, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int32", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter partition: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "offset" -------------
+	var offset int64
+
+	err = runtime.BindStyledParameterWithOptions("simple", "offset", c.Param("offset"), &offset, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter offset: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDeadLetter(c, topic, name, partition, offset)
 }
 
 // PublishEvent operation middleware
@@ -4319,6 +4845,12 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/tasks/:topic/:name/:partition/:offset/retry", wrapper.RetryTask)
 	router.GET(options.BaseURL+"/v1/dlq", wrapper.ListDLQs)
 	router.GET(options.BaseURL+"/v1/dlq/:topic/:name", wrapper.ListDeadLetters)
+	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/fingerprints", wrapper.CountDeadLetters)
+	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/:partition/:offset", wrapper.GetDeadLetter)
+	router.POST(options.BaseURL+"/v1/dlq/:topic/:name/redrive", wrapper.RedriveDeadLetters)
+	router.POST(options.BaseURL+"/v1/dlq/:topic/:name/purge", wrapper.PurgeDeadLetters)
+	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/orders", wrapper.ListDLQOrders)
+	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/orders/:id", wrapper.GetDLQOrder)
 	router.GET(options.BaseURL+"/v1/bus/groups", wrapper.ListGroups)
 	router.GET(options.BaseURL+"/v1/instances", wrapper.ListInstances)
 	router.GET(options.BaseURL+"/v1/overview", wrapper.GetOverview)
@@ -6254,6 +6786,288 @@ func (response ListDeadLettersdefaultApplicationProblemPlusJSONResponse) VisitLi
 	return err
 }
 
+type CountDeadLettersRequestObject struct {
+	Topic Topic `json:"topic"`
+	Name  Name  `json:"name"`
+}
+
+type CountDeadLettersResponseObject interface {
+	VisitCountDeadLettersResponse(w http.ResponseWriter) error
+}
+
+type CountDeadLetters200JSONResponse struct {
+	// Complete False where there are more than are counted at once (200000).
+	Complete bool              `json:"complete"`
+	Items    []DeadLetterGroup `json:"items"`
+
+	// Total Dead letters that were counted.
+	Total int64 `json:"total"`
+}
+
+func (response CountDeadLetters200JSONResponse) VisitCountDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CountDeadLettersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CountDeadLettersdefaultApplicationProblemPlusJSONResponse) VisitCountDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDLQOrdersRequestObject struct {
+	Topic Topic `json:"topic"`
+	Name  Name  `json:"name"`
+}
+
+type ListDLQOrdersResponseObject interface {
+	VisitListDLQOrdersResponse(w http.ResponseWriter) error
+}
+
+type ListDLQOrders200JSONResponse struct {
+	Items []DLQOrder `json:"items"`
+}
+
+func (response ListDLQOrders200JSONResponse) VisitListDLQOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDLQOrdersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListDLQOrdersdefaultApplicationProblemPlusJSONResponse) VisitListDLQOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDLQOrderRequestObject struct {
+	Topic Topic  `json:"topic"`
+	Name  Name   `json:"name"`
+	Id    string `json:"id"`
+}
+
+type GetDLQOrderResponseObject interface {
+	VisitGetDLQOrderResponse(w http.ResponseWriter) error
+}
+
+type GetDLQOrder200JSONResponse DLQOrder
+
+func (response GetDLQOrder200JSONResponse) VisitGetDLQOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDLQOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDLQOrderdefaultApplicationProblemPlusJSONResponse) VisitGetDLQOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeDeadLettersRequestObject struct {
+	Topic Topic `json:"topic"`
+	Name  Name  `json:"name"`
+	Body  *PurgeDeadLettersJSONRequestBody
+}
+
+type PurgeDeadLettersResponseObject interface {
+	VisitPurgeDeadLettersResponse(w http.ResponseWriter) error
+}
+
+type PurgeDeadLetters200JSONResponse DLQOrder
+
+func (response PurgeDeadLetters200JSONResponse) VisitPurgeDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeDeadLetters202JSONResponse DLQOrder
+
+func (response PurgeDeadLetters202JSONResponse) VisitPurgeDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeDeadLettersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PurgeDeadLettersdefaultApplicationProblemPlusJSONResponse) VisitPurgeDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedriveDeadLettersRequestObject struct {
+	Topic Topic `json:"topic"`
+	Name  Name  `json:"name"`
+	Body  *RedriveDeadLettersJSONRequestBody
+}
+
+type RedriveDeadLettersResponseObject interface {
+	VisitRedriveDeadLettersResponse(w http.ResponseWriter) error
+}
+
+type RedriveDeadLetters200JSONResponse DLQOrder
+
+func (response RedriveDeadLetters200JSONResponse) VisitRedriveDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedriveDeadLetters202JSONResponse DLQOrder
+
+func (response RedriveDeadLetters202JSONResponse) VisitRedriveDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedriveDeadLettersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RedriveDeadLettersdefaultApplicationProblemPlusJSONResponse) VisitRedriveDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeadLetterRequestObject struct {
+	Topic     Topic `json:"topic"`
+	Name      Name  `json:"name"`
+	Partition int32 `json:"partition"`
+	Offset    int64 `json:"offset"`
+}
+
+type GetDeadLetterResponseObject interface {
+	VisitGetDeadLetterResponse(w http.ResponseWriter) error
+}
+
+type GetDeadLetter200JSONResponse DeadLetterDetail
+
+func (response GetDeadLetter200JSONResponse) VisitGetDeadLetterResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeadLetterdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDeadLetterdefaultApplicationProblemPlusJSONResponse) VisitGetDeadLetterResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PublishEventRequestObject struct {
 	Params PublishEventParams
 	Body   *PublishEventJSONRequestBody
@@ -6824,12 +7638,30 @@ type StrictServerInterface interface {
 	// ListGroups Lists the agents' groups on a user topic.
 	// (GET /v1/bus/groups)
 	ListGroups(ctx context.Context, request ListGroupsRequestObject) (ListGroupsResponseObject, error)
-	// ListDLQs Lists the dead-letter topics with how many records they hold, those of deleted agents too.
+	// ListDLQs Lists the dead-letter topics with how many open dead letters they hold, those of deleted agents too. What was redriven or purged is open no more.
 	// (GET /v1/dlq)
 	ListDLQs(ctx context.Context, request ListDLQsRequestObject) (ListDLQsResponseObject, error)
-	// ListDeadLetters Lists an agent's dead letters, oldest first; empty before the first.
+	// ListDeadLetters Lists an agent's open dead letters, oldest first; empty before the first. With a filter a page may be short of its size, and still not be the last.
 	// (GET /v1/dlq/{topic}/{name})
 	ListDeadLetters(ctx context.Context, request ListDeadLettersRequestObject) (ListDeadLettersResponseObject, error)
+	// CountDeadLetters Counts an agent's open dead letters by the fingerprint of their failure, the most frequent first.
+	// (GET /v1/dlq/{topic}/{name}/fingerprints)
+	CountDeadLetters(ctx context.Context, request CountDeadLettersRequestObject) (CountDeadLettersResponseObject, error)
+	// ListDLQOrders Lists the latest 100 redrives and purges of an agent's dead letters, the newest first.
+	// (GET /v1/dlq/{topic}/{name}/orders)
+	ListDLQOrders(ctx context.Context, request ListDLQOrdersRequestObject) (ListDLQOrdersResponseObject, error)
+	// GetDLQOrder Says how far a redrive or a purge has come, and why it stopped.
+	// (GET /v1/dlq/{topic}/{name}/orders/{id})
+	GetDLQOrder(ctx context.Context, request GetDLQOrderRequestObject) (GetDLQOrderResponseObject, error)
+	// PurgeDeadLetters Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
+	// (POST /v1/dlq/{topic}/{name}/purge)
+	PurgeDeadLetters(ctx context.Context, request PurgeDeadLettersRequestObject) (PurgeDeadLettersResponseObject, error)
+	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// (POST /v1/dlq/{topic}/{name}/redrive)
+	RedriveDeadLetters(ctx context.Context, request RedriveDeadLettersRequestObject) (RedriveDeadLettersResponseObject, error)
+	// GetDeadLetter Gives one open dead letter with all its headers.
+	// (GET /v1/dlq/{topic}/{name}/{partition}/{offset})
+	GetDeadLetter(ctx context.Context, request GetDeadLetterRequestObject) (GetDeadLetterResponseObject, error)
 	// PublishEvent Publishes an event to a topic, as an envelope; with wait, it also gives the outcomes.
 	// (POST /v1/events)
 	PublishEvent(ctx context.Context, request PublishEventRequestObject) (PublishEventResponseObject, error)
@@ -8182,6 +9014,207 @@ func (sh *strictHandler) ListDeadLetters(ctx *gin.Context, topic Topic, name Nam
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ListDeadLettersResponseObject); ok {
 		if err := validResponse.VisitListDeadLettersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CountDeadLetters operation middleware
+func (sh *strictHandler) CountDeadLetters(ctx *gin.Context, topic Topic, name Name) {
+	var request CountDeadLettersRequestObject
+
+	request.Topic = topic
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CountDeadLetters(ctx, request.(CountDeadLettersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CountDeadLetters")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CountDeadLettersResponseObject); ok {
+		if err := validResponse.VisitCountDeadLettersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDLQOrders operation middleware
+func (sh *strictHandler) ListDLQOrders(ctx *gin.Context, topic Topic, name Name) {
+	var request ListDLQOrdersRequestObject
+
+	request.Topic = topic
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDLQOrders(ctx, request.(ListDLQOrdersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDLQOrders")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDLQOrdersResponseObject); ok {
+		if err := validResponse.VisitListDLQOrdersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDLQOrder operation middleware
+func (sh *strictHandler) GetDLQOrder(ctx *gin.Context, topic Topic, name Name, id string) {
+	var request GetDLQOrderRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Id = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDLQOrder(ctx, request.(GetDLQOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDLQOrder")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetDLQOrderResponseObject); ok {
+		if err := validResponse.VisitGetDLQOrderResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PurgeDeadLetters operation middleware
+func (sh *strictHandler) PurgeDeadLetters(ctx *gin.Context, topic Topic, name Name) {
+	var request PurgeDeadLettersRequestObject
+
+	request.Topic = topic
+	request.Name = name
+
+	var body PurgeDeadLettersJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PurgeDeadLetters(ctx, request.(PurgeDeadLettersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PurgeDeadLetters")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PurgeDeadLettersResponseObject); ok {
+		if err := validResponse.VisitPurgeDeadLettersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RedriveDeadLetters operation middleware
+func (sh *strictHandler) RedriveDeadLetters(ctx *gin.Context, topic Topic, name Name) {
+	var request RedriveDeadLettersRequestObject
+
+	request.Topic = topic
+	request.Name = name
+
+	var body RedriveDeadLettersJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RedriveDeadLetters(ctx, request.(RedriveDeadLettersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RedriveDeadLetters")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RedriveDeadLettersResponseObject); ok {
+		if err := validResponse.VisitRedriveDeadLettersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDeadLetter operation middleware
+func (sh *strictHandler) GetDeadLetter(ctx *gin.Context, topic Topic, name Name, partition int32, offset int64) {
+	var request GetDeadLetterRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Partition = partition
+	request.Offset = offset
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDeadLetter(ctx, request.(GetDeadLetterRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDeadLetter")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetDeadLetterResponseObject); ok {
+		if err := validResponse.VisitGetDeadLetterResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
 	"github.com/reeve-run/reeve/services/registry/internal/leader"
+	"github.com/reeve-run/reeve/services/registry/internal/orders"
 	"github.com/reeve-run/reeve/services/registry/internal/projection"
 	"github.com/reeve-run/reeve/services/registry/internal/relay"
 	"github.com/reeve-run/reeve/services/registry/internal/rest"
@@ -116,6 +117,8 @@ type parts struct {
 	pulse  *pulse
 	watch  *retention.Watch
 	tasks  *history.Store
+	orders *orders.Store
+	desk   *commands.Desk
 	rights *kafka.Tolerance
 
 	outcomes, reports *projection.Projection
@@ -125,7 +128,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	gin.SetMode(gin.ReleaseMode)
 	log, names := a.cfg.Logger, a.cfg.Kafka.Names()
 	opts := kafka.Options(a.cfg.Kafka, log)
-	p := &parts{cfg: a.cfg, rights: &kafka.Tolerance{Logger: log}, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, relay: relay.New(db, opts, names, log)}
+	p := &parts{cfg: a.cfg, rights: &kafka.Tolerance{Logger: log}, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, orders: &orders.Store{DB: db}, relay: relay.New(db, opts, names, log)}
 	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers}, p.relay.Kick)
 	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node, Logger: log}
 	p.pulse = newPulse(p)
@@ -139,7 +142,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	}
 	defer requests.Close()
 	desk := commands.New(cl, names)
-	p.fleet.Commands = desk.Heard
+	p.desk, p.fleet.Commands = desk, desk.Heard
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(rest.Collector{History: p.tasks, Fleet: p.fleet}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -155,7 +158,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	loops.Go(func() { p.watch.Run(ctx) })
 	loops.Go(func() { p.lease.Run(ctx, p.lead) })
 
-	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Tiers: a.cfg.Kafka.RetryTiers, Commands: desk, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
+	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Tiers: a.cfg.Kafka.RetryTiers, Commands: desk, Orders: p.orders, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
 		Outlook: p.watch.Of, Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
 	served := make(chan error, 1)
 	loops.Go(func() { served <- httpx.ServeListener(ctx, l, server.Handler()) })

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
@@ -144,7 +145,8 @@ func (p *parts) tidy(ctx context.Context) {
 	if len(dropped) > 0 {
 		p.cfg.Logger.Info("old attempts dropped", slog.Any("tables", dropped))
 	}
-	err = errors.Join(err, history.PruneResults(ctx, p.db, time.Now().Add(-p.cfg.OutcomesKeep)), fleet.Store{DB: p.db}.Prune(ctx, time.Now()), p.trimOutcomes(ctx))
+	err = errors.Join(err, history.PruneResults(ctx, p.db, time.Now().Add(-p.cfg.OutcomesKeep)), fleet.Store{DB: p.db}.Prune(ctx, time.Now()), p.trimOutcomes(ctx),
+		p.orders.Prune(ctx, time.Now()), p.issueAgain(ctx))
 	if err != nil && ctx.Err() == nil {
 		p.cfg.Logger.Warn("tidying up is tried again", slog.Any("error", err))
 	}
@@ -175,4 +177,22 @@ func (p *parts) trimOutcomes(ctx context.Context) error {
 	}
 	err = kafka.Trim(ctx, p.client, map[string]map[int32]int64{topic: below})
 	return p.rights.Accept("trim "+topic+" behind what is projected", "it grows until somebody grants Delete on it", err)
+}
+
+// issueAgain issues orders about dead letters that haven't ended by now: their commands expire, and reports may be lost. Who
+// knows an order already doesn't mind.
+func (p *parts) issueAgain(ctx context.Context) error {
+	open, err := p.orders.Open(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	for _, o := range open {
+		if _, _, err := p.desk.Issue(ctx, *o.Command, command.MaxLife, 0); err != nil {
+			return err
+		}
+		if err := p.orders.Sent(ctx, o.ID, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
@@ -39,49 +38,6 @@ func causeOf(r *kgo.Record) string {
 }
 
 func (l *letter) size() int { return len(l.record.Key) + len(l.record.Value) + 500 }
-
-// Choice is what an order means for a dead letter.
-type Choice int
-
-// The choices.
-const (
-	Leave   Choice = iota // it isn't meant
-	Take                  // it is
-	Guarded               // it is, but has come back too often
-	Foreign               // it is, but it is no task
-)
-
-// Choose decides what an order means for an open dead letter that stands below its ends.
-func Choose(c command.Command, r *kgo.Record) Choice {
-	origin, err := task.ParseOrigin(route.Header(r, task.HeaderOrigin))
-	switch {
-	case c.Task != "":
-		if want, bad := task.ParseOrigin(c.Task); bad != nil || err != nil || !sameTask(want, origin) {
-			return Leave
-		}
-		return Take // who names a task means it
-	case c.Dead.Fingerprint != "" && route.Header(r, task.HeaderErrorFingerprint) != c.Dead.Fingerprint:
-		return Leave
-	case c.Verb == command.Purge:
-		return Take
-	case err != nil || route.Header(r, task.HeaderAgent) != c.Ref():
-		return Foreign
-	case route.Redrives(r) >= MaxRedrives && !c.Dead.Force:
-		return Guarded
-	}
-	return Take
-}
-
-// sameTask compares origins; the topic's UUID and the agent's life count where both have them.
-func sameTask(a, b task.Origin) bool {
-	if a.TopicID == "" || b.TopicID == "" {
-		a.TopicID, b.TopicID = "", ""
-	}
-	if a.Life == 0 || b.Life == 0 {
-		a.Life, b.Life = 0, 0
-	}
-	return a == b
-}
 
 // endOf reads how a redriven task ended from its outcome: cause is that of its dead letter. ok is false for what doesn't
 // finish it.

@@ -10,8 +10,6 @@ const (
 	// hopeless is how many more tasks have to come back with the failure that they had than are completed, before the rest
 	// of them stays where it is; with another failure it takes twice as many.
 	hopeless = 5
-	// MaxRedrives is how often a task is redriven among many. After that it takes an order of its own, or force.
-	MaxRedrives = 5
 )
 
 // end is how a redriven task ended.

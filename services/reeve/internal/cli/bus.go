@@ -187,7 +187,7 @@ func (c *command) busDLQ() *cobra.Command {
 			}
 			var all []json.RawMessage
 			for _, q := range queues.JSON200.Items {
-				list, err := deadLetters(cmd.Context(), cl, ref{q.Topic, q.Name}, limit)
+				list, err := deadLetters(cmd.Context(), cl, ref{q.Topic, q.Name}, client.ListDeadLettersParams{}, limit)
 				if err != nil {
 					return err
 				}

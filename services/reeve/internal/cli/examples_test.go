@@ -70,7 +70,7 @@ func TestEveryExampleRuns(t *testing.T) {
 			a := running()
 			a.Topic, a.Name = "orders", "hello"
 			f.agents = map[string]api.Agent{"orders/hello": a}
-			f.asked = 2
+			f.asked, f.ends = 2, "done"
 			f.resumes = true
 			f.tasks = []api.Task{{Id: "orders/0/17", Topic: "orders", Name: "hello", Offset: 17, Status: "completed"}}
 			s := System{In: strings.NewReader(input), Environ: environ, Dev: func(context.Context, DevOptions) error { return nil }}

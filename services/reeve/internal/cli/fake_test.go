@@ -42,6 +42,9 @@ type fake struct {
 	cleared    []string
 	resumes    bool
 	reason     string
+	redrives   []api.RedriveRequest
+	purges     int
+	ends       api.DLQOrderState
 	// onBatch answers the nth batch; nil for the usual answer.
 	onBatch func(n, size int) api.PublishEventsResponseObject
 	parts   map[string]api.Component

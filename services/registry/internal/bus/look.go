@@ -109,76 +109,10 @@ func (b *Bus) offsets(ctx context.Context, group string) (kadm.OffsetResponses, 
 	return offsets, nil
 }
 
-// DLQ is an agent's dead-letter topic.
-type DLQ struct {
-	Topic   string
-	Records int64
-}
-
-// DLQs counts the records of the dead-letter topics of agents (topic and name); those that don't exist are left out of
-// the map.
-func (b *Bus) DLQs(ctx context.Context, agents [][2]string) (map[[2]string]DLQ, error) {
-	names := make([]string, len(agents))
-	for i, a := range agents {
-		names[i] = b.names.DLQ(a[0], a[1])
-	}
-	bounds, err := peek.TopicBounds(ctx, b.client, names...)
-	if err != nil {
-		return nil, err
-	}
-	counts, err := peek.Count(ctx, b.opts, bounds, exactCount)
-	if err != nil {
-		return nil, err
-	}
-	out := map[[2]string]DLQ{}
-	for i, a := range agents {
-		if n, ok := counts[names[i]]; ok {
-			out[a] = DLQ{Topic: names[i], Records: n}
-		}
-	}
-	return out, nil
-}
-
 // Place is where a record stands in its topic.
 type Place struct {
 	Partition int32 `json:"p"`
 	Offset    int64 `json:"o"`
-}
-
-// DeadLetters reads an agent's dead letters from a place on, the oldest of each partition first. The place that it
-// returns is nil at the end.
-func (b *Bus) DeadLetters(ctx context.Context, topic, agent string, from Place, limit int) ([]*kgo.Record, *Place, error) {
-	name := b.names.DLQ(topic, agent)
-	bounds, err := peek.PartitionBounds(ctx, b.client, name)
-	if errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	var partitions []int32
-	for p := range bounds {
-		if p >= from.Partition {
-			partitions = append(partitions, p)
-		}
-	}
-	slices.Sort(partitions)
-	var out []*kgo.Record
-	for _, p := range partitions {
-		start := bounds[p].Start
-		if p == from.Partition {
-			start = max(start, from.Offset)
-		}
-		records, next, err := peek.Read(ctx, b.opts, name, p, start, bounds[p].End, limit-len(out))
-		if err != nil {
-			return nil, nil, err
-		}
-		out = append(out, records...)
-		if len(out) == limit {
-			return out, &Place{p, next}, nil
-		}
-	}
-	return out, nil, nil
 }
 
 // ErrGone says that a record has been deleted from its topic.

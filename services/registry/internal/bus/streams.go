@@ -56,21 +56,8 @@ func (b *Bus) Latest(ctx context.Context, topic string, limit int) (records []*k
 	if listed[topic].Err != nil {
 		return nil, false, nil
 	}
-	records, err = peek.Tail(ctx, b.client, b.opts, limit, topic)
+	records, err = peek.Tail(ctx, b.client, b.opts, limit, nil, topic)
 	return records, true, err
-}
-
-// LatestDead gives the newest dead letters of agents of a topic over all of them, the newest first, and whose they are,
-// by the name of their topic.
-func (b *Bus) LatestDead(ctx context.Context, topic string, agents []string, limit int) ([]*kgo.Record, map[string]string, error) {
-	of := make(map[string]string, len(agents))
-	names := make([]string, len(agents))
-	for i, agent := range agents {
-		names[i] = b.names.DLQ(topic, agent)
-		of[names[i]] = agent
-	}
-	records, err := peek.Tail(ctx, b.client, b.opts, limit, names...)
-	return records, of, err
 }
 
 // Brokers counts the brokers of the cluster.

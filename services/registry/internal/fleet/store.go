@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/services/registry/internal/orders"
 )
 
 // Store has what the fleet reported in Postgres: nodes, instances of agents, alerts that are open. It is the target of
@@ -39,6 +40,7 @@ type batch struct {
 	alerts  map[string]status.Alert
 	counts  counts // of all heartbeats
 	lines   []status.LogLine
+	orders  map[string]status.DLQOrder // by id
 	lost    []status.Lost
 	hooks   webhooks
 }
@@ -110,6 +112,11 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 			return fmt.Errorf("store lost events of %s/%s: %w", l.Topic, l.AgentName, err)
 		}
 	}
+	for _, o := range b.orders {
+		if err := orders.Report(ctx, tx, o); err != nil {
+			return fmt.Errorf("store how far the order %s has come: %w", o.ID, err)
+		}
+	}
 	if err := storeLines(ctx, tx, b.lines); err != nil {
 		return fmt.Errorf("store lines of agents' logs: %w", err)
 	}
@@ -121,7 +128,7 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 
 func collect(records []*kgo.Record) batch {
 	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}, counts: counts{},
-		hooks: webhooks{}}
+		hooks: webhooks{}, orders: map[string]status.DLQOrder{}}
 	for _, r := range records {
 		var head struct{ Event string }
 		value := storable(r.Value)
@@ -147,6 +154,8 @@ func collect(records []*kgo.Record) batch {
 			if json.Unmarshal(value, &l) == nil && l.From < l.To {
 				b.lost = append(b.lost, l)
 			}
+		case status.EventDLQOrder:
+			keep(value, b.orders, func(o status.DLQOrder) string { return o.ID })
 		case status.EventLog:
 			var l status.LogLine
 			if json.Unmarshal(value, &l) == nil {

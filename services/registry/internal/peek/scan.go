@@ -133,14 +133,14 @@ const (
 	tailBytes  = 64 << 20 // of values that are held at a time
 )
 
-// Tail gives the newest records of topics, at most limit over all of them, the newest first; fewer where those before
-// them are many times as many markers, or more than 64 MiB.
-func Tail(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, limit int, topics ...string) ([]*kgo.Record, error) {
+// Tail gives the newest records of topics that are wanted, or with nil of all, at most limit over all topics, the newest
+// first; fewer where those before them are many times as many markers and others, or more than 64 MiB.
+func Tail(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, limit int, wanted func(*kgo.Record) bool, topics ...string) ([]*kgo.Record, error) {
 	bounds, err := TopicBounds(ctx, cl, topics...)
 	if err != nil {
 		return nil, err
 	}
-	t := tail{limit: limit, found: map[string]map[int32][]*kgo.Record{}}
+	t := tail{limit: limit, wanted: wanted, found: map[string]map[int32][]*kgo.Record{}}
 	back := int64(limit + tailSlack)
 	for range tailRounds {
 		t.older = map[string]map[int32][]*kgo.Record{}
@@ -160,6 +160,7 @@ func Tail(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, limit int, topics
 // tail collects the newest records of partitions, round by round further back.
 type tail struct {
 	limit        int
+	wanted       func(*kgo.Record) bool // nil: all
 	bytes        int
 	found, older map[string]map[int32][]*kgo.Record // by topic and partition, the oldest first
 }
@@ -184,6 +185,9 @@ func (t *tail) window(bounds Ranges, back int64) Ranges {
 }
 
 func (t *tail) add(r *kgo.Record) {
+	if t.wanted != nil && !t.wanted(r) {
+		return
+	}
 	if t.older[r.Topic] == nil {
 		t.older[r.Topic] = map[int32][]*kgo.Record{}
 	}

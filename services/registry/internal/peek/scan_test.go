@@ -52,7 +52,7 @@ func written(t *testing.T) (*kgo.Client, []kgo.Opt) {
 func TestTailGoesBackOverWhatWasAborted(t *testing.T) {
 	cl, opts := written(t)
 	for limit, want := range map[int]string{1: "5 ", 3: "5 4 3 ", 6: "5 4 3 2 1 0 ", 100: "5 4 3 2 1 0 "} {
-		records, err := Tail(t.Context(), cl, opts, limit, "t", "empty", "nowhere")
+		records, err := Tail(t.Context(), cl, opts, limit, nil, "t", "empty", "nowhere")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,6 +31,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
+	"github.com/reeve-run/reeve/services/registry/internal/orders"
 	"github.com/reeve-run/reeve/services/registry/internal/retention"
 	"github.com/reeve-run/reeve/services/registry/internal/settings"
 )
@@ -50,6 +51,7 @@ type Server struct {
 	Settings *settings.Store
 	Bus      *bus.Bus
 	Commands *commands.Desk
+	Orders   *orders.Store
 	Names    topics.Names
 	Tiers    []time.Duration // the retry tiers
 	Node     string          // the registry's own

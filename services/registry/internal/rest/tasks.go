@@ -8,9 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
@@ -228,69 +225,6 @@ func (s *Server) unsettledTask(ctx context.Context, r api.GetTaskRequestObject) 
 	out := detail(t)
 	s.addProgress(&out)
 	return api.GetTask200JSONResponse(out), nil
-}
-
-// ListDLQs lists dead-letter topics.
-func (s *Server) ListDLQs(ctx context.Context, r api.ListDLQsRequestObject) (api.ListDLQsResponseObject, error) {
-	rows, err := s.Agents.List(ctx, agents.Filter{Topic: r.Params.Topic, Deleted: true, Limit: 10_000})
-	if err != nil {
-		return nil, err
-	}
-	dlqs, err := s.Bus.DLQs(ctx, refs(rows))
-	if err != nil {
-		return nil, &Unreached{err}
-	}
-	out := api.ListDLQs200JSONResponse{Items: []api.DLQ{}}
-	for _, row := range rows {
-		if d, ok := dlqs[[2]string{row.Topic, row.Name}]; ok {
-			out.Items = append(out.Items, api.DLQ{Topic: row.Topic, Name: row.Name, DlqTopic: d.Topic, Records: d.Records, Deleted: row.Phase == spec.Terminated})
-		}
-	}
-	return out, nil
-}
-
-// ListDeadLetters lists an agent's dead letters.
-func (s *Server) ListDeadLetters(ctx context.Context, r api.ListDeadLettersRequestObject) (api.ListDeadLettersResponseObject, error) {
-	limit, err := pageSize(r.Params.PageSize)
-	if err != nil {
-		return nil, err
-	}
-	var from bus.Place
-	if err := readToken(r.Params.PageToken, &from); err != nil {
-		return nil, err
-	}
-	if err := s.known(ctx, r.Topic, r.Name); err != nil {
-		return nil, err
-	}
-	records, next, err := s.Bus.DeadLetters(ctx, r.Topic, r.Name, from, limit)
-	if err != nil {
-		return nil, &Unreached{err}
-	}
-	out := api.ListDeadLetters200JSONResponse{Items: []api.DeadLetter{}}
-	if next != nil {
-		out.NextPageToken = pageToken(next)
-	}
-	for _, rec := range records {
-		out.Items = append(out.Items, deadLetterOf(rec, r.Topic, r.Name))
-	}
-	return out, nil
-}
-
-// deadLetterOf reads a record of an agent's dead-letter topic.
-func deadLetterOf(rec *kgo.Record, topic, name string) api.DeadLetter {
-	headers := make(map[string]string, len(rec.Headers))
-	for _, h := range rec.Headers {
-		headers[h.Key] = string(h.Value)
-	}
-	d := api.DeadLetter{Topic: topic, Name: name, Origin: headers[task.HeaderOrigin], ErrorClass: headers[task.HeaderErrorClass], ErrorMessage: headers[task.HeaderErrorMessage],
-		Fingerprint: headers[task.HeaderErrorFingerprint], Attempts: atoi(headers[task.HeaderAttempts]), Redrives: atoi(headers[task.HeaderRedrives]),
-		FirstFailedAt: stamp(headers[task.HeaderFirstFailedAt]), LastFailedAt: stamp(headers[task.HeaderLastFailedAt]), Partition: rec.Partition, Offset: rec.Offset}
-	if o, err := task.ParseOrigin(d.Origin); err == nil {
-		d.Origin = o.ID()
-	}
-	d.Key, d.KeyEncoding = textOrBase64[api.DeadLetterKeyEncoding](rec.Key)
-	d.Value, d.ValueEncoding = textOrBase64[api.DeadLetterValueEncoding](rec.Value)
-	return d
 }
 
 // known is ErrNotFound for an agent that was never registered.

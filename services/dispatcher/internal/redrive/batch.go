@@ -1,0 +1,222 @@
+package redrive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// choose takes from what is held what may move now, in order, and drops what won't.
+func (r *run) choose() []*letter {
+	r.tasks.Lock()
+	defer r.tasks.Unlock()
+	var batch []*letter
+	size := 0
+	full := map[int32]bool{}
+	chosen := map[string]int{}
+	kept := r.held[:0]
+	for _, l := range r.held {
+		if len(batch) == maxBatch || size > maxBytes {
+			kept = append(kept, l)
+			continue
+		}
+		if r.order.Verb == command.Redrive && r.order.Task == "" {
+			p := r.pace(l)
+			if p.Hopeless() {
+				r.kept++
+				r.bytes -= l.size()
+				continue
+			}
+			if p.Room() <= chosen[l.cause] {
+				kept = append(kept, l)
+				continue
+			}
+		}
+		if r.order.Verb == command.Redrive && !r.placed(l, full) {
+			kept = append(kept, l)
+			continue
+		}
+		chosen[l.cause]++
+		size += l.size()
+		r.bytes -= l.size()
+		batch = append(batch, l)
+	}
+	clear(r.held[len(kept):])
+	r.held = kept
+	return batch
+}
+
+// pace is that of a letter's failure.
+func (r *run) pace(l *letter) *Pace {
+	p := r.paces[l.cause]
+	if p == nil {
+		p = &Pace{}
+		r.paces[l.cause] = p
+		r.examples[l.cause] = clip(route.Header(l.record, task.HeaderErrorClass) + ": " + route.Header(l.record, task.HeaderErrorMessage))
+	}
+	return p
+}
+
+// placed takes a place on the letter's task partition, which is then its record's. Once one had to wait, those behind it
+// do too.
+func (r *run) placed(l *letter, full map[int32]bool) bool {
+	a := r.cfg.Agent(r.ref)
+	if a == nil {
+		return false
+	}
+	want := int32(-1)
+	if l.record.Key != nil {
+		want = route.Partition(l.record.Key, a.Partitions)
+	}
+	if full[want] {
+		return false
+	}
+	p, ok := r.cfg.Place(r.ref, want)
+	full[want] = !ok
+	l.place = p
+	return ok
+}
+
+func clip(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// move settles a batch in one transaction, with the tasks that it becomes. What doesn't move is held again.
+func (r *run) move(ctx context.Context, batch []*letter) error {
+	r.txn.Lock()
+	defer r.txn.Unlock()
+	fitting, after := r.settled(batch)
+	back := batch[len(fitting):]
+	if len(fitting) == 0 {
+		r.hold(batch)
+		return errFull
+	}
+	records := r.records(fitting)
+	r.begun(fitting)
+	err := r.commit(ctx, records, after, r.version, false)
+	if err != nil {
+		r.hold(batch)
+		r.notBegun(fitting)
+		return r.refused(ctx, fitting, err)
+	}
+	maps.Copy(r.ledgers, after)
+	r.moved += int64(len(fitting))
+	r.hold(back)
+	return nil
+}
+
+// settled gives as much of a batch as a commit can say, and the ledgers that say it.
+func (r *run) settled(batch []*letter) ([]*letter, map[int32]offsets.Ledger) {
+	for n := len(batch); n > 0; n /= 2 {
+		after, fits := map[int32]offsets.Ledger{}, true
+		for _, l := range batch[:n] {
+			p := l.record.Partition
+			before, ok := after[p]
+			if !ok {
+				before = r.ledgers[p]
+			}
+			after[p] = before.Settle(l.from, l.record.Offset+1)
+		}
+		for _, l := range after {
+			_, ok := positionOf(l, r.cfg.Node, [16]byte{}, false)
+			fits = fits && ok
+		}
+		if fits {
+			return batch[:n], after
+		}
+	}
+	return nil, nil
+}
+
+// records are what dead letters become; nothing where they are purged.
+func (r *run) records(batch []*letter) []*kgo.Record {
+	a := r.cfg.Agent(r.ref)
+	if r.order.Verb != command.Redrive || a == nil {
+		return nil
+	}
+	now := time.Now()
+	out := make([]*kgo.Record, len(batch))
+	for i, l := range batch {
+		out[i] = route.Redrive(r.cfg.Names, a, l.record, l.place, now)
+	}
+	return out
+}
+
+// begun notes tasks that are about to be redriven; they may end before the transaction's answer is here.
+func (r *run) begun(batch []*letter) {
+	if r.order.Verb != command.Redrive {
+		return
+	}
+	r.tasks.Lock()
+	defer r.tasks.Unlock()
+	for _, l := range batch {
+		r.pace(l).Move()
+		r.underway[l.origin.ID()] = redriven{l.cause, route.Redrives(l.record) + 1}
+	}
+}
+
+// notBegun takes begun back.
+func (r *run) notBegun(batch []*letter) {
+	if r.order.Verb != command.Redrive {
+		return
+	}
+	r.tasks.Lock()
+	defer r.tasks.Unlock()
+	for _, l := range batch {
+		if u, ok := r.underway[l.origin.ID()]; ok {
+			delete(r.underway, l.origin.ID())
+			r.paces[u.cause].takeBack()
+		}
+	}
+}
+
+// hold puts letters back, where they were.
+func (r *run) hold(batch []*letter) {
+	for _, l := range batch {
+		r.bytes += l.size()
+	}
+	r.held = append(slices.Clone(batch), r.held...)
+}
+
+// refused decides what it means that a transaction was not committed: letters that the task topic won't ever take are left
+// where they are.
+func (r *run) refused(ctx context.Context, batch []*letter, err error) error {
+	var refused *hop.RecordsError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if err := r.cfg.Mend(ctx, r.ref); err != nil {
+		r.log.Warn("make the task topic fit", slog.Any("error", err))
+	}
+	for i, reason := range refused.Refused {
+		l := batch[i]
+		if l.refusals++; l.refusals < 3 || !errors.Is(reason, kerr.MessageTooLarge) && !errors.Is(reason, kerr.InvalidRecord) {
+			r.say(stateWaiting, fmt.Sprintf("%s can't be written: %v", r.cfg.Names.Tasks(r.agent, r.name), reason))
+			continue
+		}
+		r.kept++
+		r.unfit = fmt.Sprintf("the task topic refuses it: %v", reason)
+		r.held = slices.DeleteFunc(r.held, func(h *letter) bool { return h == l })
+		r.bytes -= l.size()
+	}
+	await(ctx, look, nil)
+	return nil
+}

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/reeve-run/reeve/services/registry/api"
+)
+
+func (f *fake) CountDeadLetters(context.Context, api.CountDeadLettersRequestObject) (api.CountDeadLettersResponseObject, error) {
+	return api.CountDeadLetters200JSONResponse{Total: 3, Complete: true, Items: []api.DeadLetterGroup{{Fingerprint: "7d0c41", ErrorClass: "network", ErrorMessage: "no route", Count: 3, Guarded: 1}}}, nil
+}
+
+func (f *fake) GetDeadLetter(_ context.Context, r api.GetDeadLetterRequestObject) (api.GetDeadLetterResponseObject, error) {
+	if r.Offset != 17 {
+		return api.GetDeadLetterdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "not_found"), StatusCode: 404}, nil
+	}
+	d := api.DeadLetterDetail{Origin: "orders/0/17", Topic: r.Topic, Name: r.Name, ErrorClass: "network", ErrorMessage: "no route"}
+	d.Headers = append(d.Headers, struct {
+		Encoding api.DeadLetterDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
+		Key      string                              `json:"key"`
+		Value    string                              `json:"value"`
+	}{Key: "traceparent", Value: "00-1"})
+	return api.GetDeadLetter200JSONResponse(d), nil
+}
+
+func (f *fake) order(verb api.DLQOrderVerb, dry bool) api.DLQOrder {
+	o := api.DLQOrder{Id: "o1", Topic: "orders", Name: "hello", Verb: verb, Matched: 30, Guarded: 2, State: "accepted"}
+	if dry {
+		o.Id, o.State = "", "dry_run"
+	}
+	return o
+}
+
+func (f *fake) RedriveDeadLetters(_ context.Context, r api.RedriveDeadLettersRequestObject) (api.RedriveDeadLettersResponseObject, error) {
+	f.redrives = append(f.redrives, *r.Body)
+	if o := f.order("redrive", r.Body.DryRun); r.Body.DryRun {
+		return api.RedriveDeadLetters200JSONResponse(o), nil
+	}
+	return api.RedriveDeadLetters202JSONResponse(f.order("redrive", false)), nil
+}
+
+func (f *fake) PurgeDeadLetters(_ context.Context, r api.PurgeDeadLettersRequestObject) (api.PurgeDeadLettersResponseObject, error) {
+	if r.Body.DryRun {
+		return api.PurgeDeadLetters200JSONResponse(f.order("purge", true)), nil
+	}
+	f.purges++
+	return api.PurgeDeadLetters202JSONResponse(f.order("purge", false)), nil
+}
+
+func (f *fake) GetDLQOrder(context.Context, api.GetDLQOrderRequestObject) (api.GetDLQOrderResponseObject, error) {
+	f.asked++
+	o := f.order("redrive", false)
+	o.State, o.Reason, o.Moved = "waiting", "the agent is paused", 0
+	if f.asked > 2 {
+		o.State, o.Reason, o.Moved, o.Completed, o.CameBack, o.Kept = f.ends, "", 30, 25, 5, 0
+		if f.ends == "stopped" {
+			o.Reason, o.Kept = "5 of 5 came back", 10
+		}
+	}
+	return api.GetDLQOrder200JSONResponse(o), nil
+}
+
+func (f *fake) ListDLQOrders(context.Context, api.ListDLQOrdersRequestObject) (api.ListDLQOrdersResponseObject, error) {
+	o := f.order("redrive", false)
+	o.All = true
+	return api.ListDLQOrders200JSONResponse{Items: []api.DLQOrder{o}}, nil
+}
+
+func TestARedriveSaysHowItGoesOnAndHowItEnds(t *testing.T) {
+	f := newFake()
+	f.ends = "done"
+	got := f.reeve(t, "", "dlq", "redrive", "orders/hello", "--all", "--wait")
+	if got.code != Done || got.out != "done: 30 of 30 dead letters redriven, 25 completed, 5 came back, 2 were redriven too often (--force redrives them too)\n" || strings.Count(got.err, "waiting: the agent is paused") != 1 {
+		t.Errorf("%+v", got)
+	}
+	f.asked, f.ends = 0, "stopped"
+	if got = f.reeve(t, "", "dlq", "redrive", "orders/hello", "--fingerprint", "7d0c41", "--force"); got.code != Failed || !strings.Contains(got.out, "stopped: ") || !strings.Contains(got.out, "10 stay") || !strings.Contains(got.out, "5 of 5 came back") {
+		t.Errorf("%+v", got)
+	}
+	f.asked, f.ends = 0, "refused"
+	if got = f.reeve(t, "", "dlq", "redrive", "orders/hello", "--origin", "orders/0/17", "-o", "json"); got.code != Conflict || !strings.Contains(got.out, `"refused"`) {
+		t.Errorf("%+v", got)
+	}
+	f.asked = 0
+	if got = f.reeve(t, "", "dlq", "redrive", "--topic", "orders", "--name", "hello", "--all", "--dry-run"); got.code != Done || !strings.HasPrefix(got.out, "30 dead letters would be redriven") || f.asked != 0 {
+		t.Errorf("%+v", got)
+	}
+	want := []api.RedriveRequest{{All: true}, {Fingerprint: "7d0c41", Force: true}, {Origin: "orders/0/17"}, {All: true, DryRun: true}}
+	if len(f.redrives) != len(want) {
+		t.Fatalf("%+v", f.redrives)
+	}
+	for i, w := range want {
+		if f.redrives[i] != w {
+			t.Errorf("%+v, want %+v", f.redrives[i], w)
+		}
+	}
+	for _, args := range [][]string{{}, {"--all", "--fingerprint", "f"}, {"--all", "--dry-run", "--wait"}} {
+		if got := f.reeve(t, "", append([]string{"dlq", "redrive", "orders/hello"}, args...)...); got.code != Usage {
+			t.Errorf("%v: %+v", args, got)
+		}
+	}
+}
+
+func TestAPurgeNamesItsCountAndAsks(t *testing.T) {
+	f := newFake()
+	f.ends = "done"
+	got := f.reeve(t, "", "dlq", "purge", "orders/hello", "--all")
+	if got.code != Usage || !strings.Contains(got.err, "purging deletes 30 dead letters of orders/hello for ever") || f.purges != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got = f.reeve(t, "", "dlq", "purge", "orders/hello", "--all", "--yes"); got.code != Done || f.purges != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestOneDeadLetterIsShownWithItsHeaders(t *testing.T) {
+	f := newFake()
+	if got := f.reeve(t, "", "dlq", "get", "orders/0/17", "--name", "hello"); got.code != Done || !strings.Contains(got.out, "traceparent") || !strings.Contains(got.out, "no route") {
+		t.Errorf("%+v", got)
+	}
+	if got := f.reeve(t, "", "dlq", "get", "orders/hello/0/18"); got.code != NotFound {
+		t.Errorf("%+v", got)
+	}
+	if got := f.reeve(t, "", "dlq", "get", "orders/0/17"); got.code != Usage {
+		t.Errorf("%+v", got)
+	}
+	if got := f.reeve(t, "", "dlq", "count", "orders/hello"); got.code != Done || !strings.Contains(got.out, "7d0c41") {
+		t.Errorf("%+v", got)
+	}
+	if got := f.reeve(t, "", "dlq", "list", "--since", "1h"); got.code != Usage {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-run/reeve/pkg/client"
+)
+
+const (
+	// orderPatience is how long a redrive or a purge is waited for without --wait: most have ended by then.
+	orderPatience = 3 * time.Second
+	orderLook     = 200 * time.Millisecond
+)
+
+// selected says which dead letters are meant.
+type selected struct {
+	ref
+	origin, fingerprint string
+	all, dryRun, wait   bool
+}
+
+// read checks what was given.
+func (s *selected) read(cmd *cobra.Command, args []string) error {
+	n := 0
+	for _, given := range []bool{s.origin != "", s.fingerprint != "", s.all} {
+		if given {
+			n++
+		}
+	}
+	switch {
+	case n != 1:
+		return usage("say which dead letters, in one way: --origin TOPIC/PARTITION/OFFSET, --fingerprint F or --all")
+	case s.dryRun && s.wait:
+		return usage("--dry-run does nothing that --wait could wait for: give one of them")
+	}
+	r, err := s.resolve(cmd, args)
+	s.ref = r
+	return err
+}
+
+func (c *command) selectionFlags(cmd *cobra.Command, s *selected) *cobra.Command {
+	f := cmd.Flags()
+	f.StringVar(&s.origin, "origin", "", "that of one event, TOPIC/PARTITION/OFFSET")
+	f.StringVar(&s.fingerprint, "fingerprint", "", "those of one failure; `reeve dlq count` lists failures")
+	f.BoolVar(&s.all, "all", false, "all that are there now")
+	f.BoolVar(&s.dryRun, "dry-run", false, "only say how many that are")
+	f.BoolVar(&s.wait, "wait", false, "wait until it has ended, however long that takes")
+	return c.outputFlag(c.refFlags(cmd, &s.ref))
+}
+
+func (c *command) dlqRedrive() *cobra.Command {
+	var s selected
+	var force bool
+	cmd := &cobra.Command{
+		Use: "redrive TOPIC/NAME (--origin ID | --fingerprint F | --all)", Short: "Send dead letters to their agent once more",
+		Long: `Send dead letters to their agent once more, as the tasks that they were, with all their retries.
+
+Those of a failure begin with five. They go on as far as tasks succeed; where five more come back dead than are completed,
+the rest of that failure stays where it is, and the exit code is 1. What was redriven five times already is left alone by
+--all and --fingerprint, unless --force is given. While the agent isn't active the redrive waits.`,
+		Example: "  reeve dlq redrive orders/hello --all --dry-run\n  reeve dlq redrive orders/hello --origin orders/0/17\n  reeve dlq redrive orders/hello --fingerprint 7d0c41 --wait",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.read(cmd, args); err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			answer, err := cl.RedriveDeadLettersWithResponse(cmd.Context(), s.topic, s.name,
+				client.RedriveRequest{Origin: s.origin, Fingerprint: s.fingerprint, All: s.all, Force: force, DryRun: s.dryRun})
+			if err != nil {
+				return err
+			}
+			return c.followOrder(cmd.Context(), cl, s, answer.Body)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also what came back dead five times")
+	return c.selectionFlags(cmd, &s)
+}
+
+func (c *command) dlqPurge() *cobra.Command {
+	var s selected
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "purge TOPIC/NAME (--origin ID | --fingerprint F | --all)", Short: "Delete dead letters for ever",
+		Example: "  reeve dlq purge orders/hello --fingerprint 7d0c41 --dry-run\n  reeve dlq purge orders/hello --all --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.read(cmd, args); err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			ask := client.PurgeRequest{Origin: s.origin, Fingerprint: s.fingerprint, All: s.all, DryRun: true}
+			if !s.dryRun && !yes {
+				counted, err := cl.PurgeDeadLettersWithResponse(cmd.Context(), s.topic, s.name, ask)
+				if err != nil {
+					return err
+				}
+				if err := c.confirm(false, "purging deletes %d dead letters of %s for ever", counted.JSON200.Matched, s.ref); err != nil {
+					return err
+				}
+			}
+			ask.DryRun = s.dryRun
+			answer, err := cl.PurgeDeadLettersWithResponse(cmd.Context(), s.topic, s.name, ask)
+			if err != nil {
+				return err
+			}
+			return c.followOrder(cmd.Context(), cl, s, answer.Body)
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	return c.selectionFlags(cmd, &s)
+}
+
+// followOrder shows how an order goes on, for a while or until its end, and what became of it.
+func (c *command) followOrder(ctx context.Context, cl *client.ClientWithResponses, s selected, body []byte) error {
+	var o client.DLQOrder
+	if err := json.Unmarshal(body, &o); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	began, said := time.Now(), ""
+	bar := c.progress(int(o.Matched))
+	defer bar.end()
+	tick := time.NewTicker(orderLook)
+	defer tick.Stop()
+	for moved := int64(0); !ended(o) && (s.wait || time.Since(began) < orderPatience); {
+		select {
+		case <-ctx.Done():
+			return failure(Failed, "interrupted: the %s goes on; see `reeve dlq orders %s`", o.Verb, s.ref)
+		case <-tick.C:
+		}
+		answer, err := cl.GetDLQOrderWithResponse(ctx, s.topic, s.name, o.Id)
+		if err != nil {
+			return err
+		}
+		body, o = answer.Body, *answer.JSON200
+		bar.add(int(o.Moved - moved))
+		moved = o.Moved
+		if o.State == "waiting" && o.Reason != said {
+			said = o.Reason
+			c.say("waiting: %s", o.Reason)
+		}
+	}
+	bar.end()
+	if err := c.write(json.RawMessage(body), func() { _, _ = fmt.Fprintln(c.Out, orderSentence(o)) }); err != nil {
+		return err
+	}
+	switch o.State {
+	case "stopped":
+		return silent(Failed)
+	case "refused":
+		return silent(Conflict)
+	}
+	return nil
+}
+
+// ended reports whether nothing more becomes of an order.
+func ended(o client.DLQOrder) bool {
+	switch o.State {
+	case "dry_run", "done", "stopped", "refused":
+		return true
+	}
+	return false
+}
+
+// orderSentence says for people how far an order has come.
+func orderSentence(o client.DLQOrder) string {
+	verb, would := "redriven", "would be redriven"
+	if o.Verb == "purge" {
+		verb, would = "purged", "would be purged"
+	}
+	var b strings.Builder
+	if o.State == "dry_run" {
+		fmt.Fprintf(&b, "%d dead letters %s", o.Matched, would)
+	} else {
+		fmt.Fprintf(&b, "%s: %d of %d dead letters %s", o.State, o.Moved, o.Matched, verb)
+	}
+	if o.Completed+o.CameBack > 0 {
+		fmt.Fprintf(&b, ", %d completed, %d came back", o.Completed, o.CameBack)
+	}
+	if o.Kept > 0 {
+		fmt.Fprintf(&b, ", %d stay", o.Kept)
+	}
+	if o.Guarded > 0 {
+		fmt.Fprintf(&b, ", %d were redriven too often (--force redrives them too)", o.Guarded)
+	}
+	if o.Reason != "" {
+		fmt.Fprintf(&b, ": %s", o.Reason)
+	}
+	if !ended(o) {
+		fmt.Fprintf(&b, "\nit goes on by itself: reeve dlq orders %s/%s", o.Topic, o.Name)
+	}
+	return b.String()
+}
+
+func (c *command) dlqOrders() *cobra.Command {
+	var r ref
+	cmd := &cobra.Command{
+		Use: "orders TOPIC/NAME", Short: "List the redrives and purges of an agent's dead letters and how far they have come",
+		Example: "  reeve dlq orders orders/hello",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := r.resolve(cmd, args)
+			if err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			answer, err := cl.ListDLQOrdersWithResponse(cmd.Context(), r.topic, r.name)
+			if err != nil {
+				return err
+			}
+			var list items
+			if err := json.Unmarshal(answer.Body, &list); err != nil {
+				return fmt.Errorf("read answer: %w", err)
+			}
+			return writeList(c, list.Items, []string{"ASKED", "BY", "VERB", "MEANT", "STATE", "MATCHED", "MOVED", "COMPLETED", "CAME BACK", "STAY", "REASON"}, func(o client.DLQOrder) []string {
+				meant := o.Origin + o.Fingerprint
+				if o.All {
+					meant = "all"
+				}
+				return []string{orDash(moment(o.RequestedAt)), orDash(o.RequestedBy), string(o.Verb), orDash(meant), string(o.State), number(o.Matched), number(o.Moved), number(o.Completed),
+					number(o.CameBack), number(o.Kept + o.Guarded), orDash(c.clip(o.Reason, 80))}
+			})
+		},
+	}
+	return c.outputFlag(c.watchFlag(c.refFlags(cmd, &r)))
+}

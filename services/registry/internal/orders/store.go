@@ -1,0 +1,150 @@
+// Package orders keeps what people asked for of dead letters: redrives and purges. Dispatchers carry them out, and say on the
+// status topic how far they have come. A command expires; an order is issued again until it has ended, however long its
+// agent is paused.
+package orders
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/status"
+)
+
+const (
+	// Accepted is the state of an order that no dispatcher has begun. The others are those of status.DLQOrder.
+	Accepted = "accepted"
+	// sendAgain is how long after it was issued an order that hasn't ended is issued again.
+	sendAgain = 10 * time.Minute
+	// keep is how long an order is kept after it has ended.
+	keep = 30 * 24 * time.Hour
+)
+
+// ErrNotFound says that there is no such order.
+var ErrNotFound = errors.New("there is no such order")
+
+// Store has the orders in Postgres. Its methods are safe for concurrent use.
+type Store struct{ DB *sqlx.DB }
+
+// Order is one order and how far it has come.
+type Order struct {
+	ID, Topic, Name, Verb string
+	Command               *command.Command `db:"-"`
+	Raw                   []byte           `db:"command"`
+	Matched               int64
+	RequestedBy           string    `db:"requested_by"`
+	RequestedAt           time.Time `db:"requested_at"`
+	State, Reason         string
+	Moved, Completed      int64
+	CameBack              int64 `db:"came_back"`
+	Kept, Guarded         int64
+	UpdatedAt             time.Time `db:"updated_at"`
+}
+
+const columns = `id, topic, name, verb, command, matched, requested_by, requested_at, state, reason, moved, completed, came_back, kept, guarded, updated_at`
+
+// Add stores an order that is about to be issued.
+func (s *Store) Add(ctx context.Context, c command.Command, matched, guarded int64, now time.Time) error {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode an order: %w", err)
+	}
+	_, err = s.DB.ExecContext(ctx, `INSERT INTO dlq_orders (id, topic, name, verb, command, matched, guarded, requested_by, requested_at, sent_at, state, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $9) ON CONFLICT (id) DO NOTHING`,
+		c.ID, c.Topic, c.Agent, c.Verb, raw, matched, guarded, c.Actor, now, Accepted)
+	if err != nil {
+		return fmt.Errorf("store an order: %w", err)
+	}
+	return nil
+}
+
+// Drop forgets an order that couldn't be issued.
+func (s *Store) Drop(ctx context.Context, id string) error {
+	if _, err := s.DB.ExecContext(ctx, `DELETE FROM dlq_orders WHERE id = $1 AND state = $2`, id, Accepted); err != nil {
+		return fmt.Errorf("drop an order: %w", err)
+	}
+	return nil
+}
+
+// Get gives one order of an agent, or ErrNotFound.
+func (s *Store) Get(ctx context.Context, topic, name, id string) (Order, error) {
+	var o Order
+	err := s.DB.GetContext(ctx, &o, `SELECT `+columns+` FROM dlq_orders WHERE id = $1 AND topic = $2 AND name = $3`, id, topic, name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return o, ErrNotFound
+	}
+	if err == nil {
+		err = o.decode()
+	}
+	if err != nil {
+		return o, fmt.Errorf("read an order: %w", err)
+	}
+	return o, nil
+}
+
+// List gives an agent's latest orders, the newest first.
+func (s *Store) List(ctx context.Context, topic, name string, limit int) ([]Order, error) {
+	return s.list(ctx, `SELECT `+columns+` FROM dlq_orders WHERE topic = $1 AND name = $2 ORDER BY requested_at DESC, id LIMIT $3`, topic, name, limit)
+}
+
+// Open gives orders that haven't ended and were issued a while ago, the oldest first.
+func (s *Store) Open(ctx context.Context, now time.Time) ([]Order, error) {
+	return s.list(ctx, `SELECT `+columns+` FROM dlq_orders
+		WHERE state NOT IN ('done', 'stopped', 'refused') AND command IS NOT NULL AND sent_at < $1 ORDER BY sent_at LIMIT 1000`, now.Add(-sendAgain))
+}
+
+func (s *Store) list(ctx context.Context, query string, args ...any) ([]Order, error) {
+	var out []Order
+	if err := s.DB.SelectContext(ctx, &out, query, args...); err != nil {
+		return nil, fmt.Errorf("list orders: %w", err)
+	}
+	for i := range out {
+		if err := out[i].decode(); err != nil {
+			return nil, fmt.Errorf("read an order: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func (o *Order) decode() error {
+	if o.Raw == nil {
+		return nil
+	}
+	o.Command = new(command.Command)
+	return json.Unmarshal(o.Raw, o.Command)
+}
+
+// Sent notes that an order was issued again.
+func (s *Store) Sent(ctx context.Context, id string, now time.Time) error {
+	if _, err := s.DB.ExecContext(ctx, `UPDATE dlq_orders SET sent_at = $2 WHERE id = $1`, id, now); err != nil {
+		return fmt.Errorf("note that an order was issued again: %w", err)
+	}
+	return nil
+}
+
+// Prune forgets orders that ended long ago.
+func (s *Store) Prune(ctx context.Context, now time.Time) error {
+	if _, err := s.DB.ExecContext(ctx, `DELETE FROM dlq_orders WHERE updated_at < $1 AND state IN ('done', 'stopped', 'refused')`, now.Add(-keep)); err != nil {
+		return fmt.Errorf("forget old orders: %w", err)
+	}
+	return nil
+}
+
+// Report stores what a dispatcher says of an order. An end is for good.
+func Report(ctx context.Context, tx *sqlx.Tx, o status.DLQOrder) error {
+	at := time.UnixMilli(int64(o.Timestamp * 1000))
+	_, err := tx.ExecContext(ctx, `INSERT INTO dlq_orders AS d (id, topic, name, verb, requested_at, sent_at, state, reason, moved, completed, came_back, kept, guarded, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $10, $11, $12, $5)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, moved = greatest(d.moved, excluded.moved),
+			completed = greatest(d.completed, excluded.completed), came_back = greatest(d.came_back, excluded.came_back), kept = excluded.kept,
+			guarded = excluded.guarded, updated_at = excluded.updated_at
+		WHERE d.state NOT IN ('done', 'stopped', 'refused') AND d.topic = excluded.topic AND d.name = excluded.name`,
+		o.ID, o.Topic, o.AgentName, o.Verb, at, o.State, o.Reason, o.Moved, o.Completed, o.CameBack, o.Kept, o.Guarded)
+	return err
+}

@@ -1,0 +1,191 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/deadletter"
+	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/services/registry/api"
+	"github.com/reeve-run/reeve/services/registry/internal/agents"
+	"github.com/reeve-run/reeve/services/registry/internal/bus"
+	"github.com/reeve-run/reeve/services/registry/internal/orders"
+)
+
+const (
+	// maxScanned is how many dead letters are looked at for one request; the request's own limit ends it before.
+	maxScanned = math.MaxInt
+	// maxOrders is how many orders a list has.
+	maxOrders = 100
+)
+
+// RedriveDeadLetters sends dead letters to their agent once more.
+func (s *Server) RedriveDeadLetters(ctx context.Context, r api.RedriveDeadLettersRequestObject) (api.RedriveDeadLettersResponseObject, error) {
+	c, err := s.orderOf(ctx, command.Redrive, r.Topic, r.Name, r.Body.Origin, r.Body.Fingerprint, r.Body.All)
+	if err != nil {
+		return nil, err
+	}
+	row, err := s.Agents.Get(ctx, r.Topic, r.Name)
+	if errors.Is(err, agents.ErrNotFound) || err == nil && row.Phase == spec.Terminated {
+		return nil, &bad{status: http.StatusConflict, code: "agent_deleted", detail: fmt.Sprintf("the agent %s/%s is deleted, so nobody would run what is redriven", r.Topic, r.Name),
+			remedy: "register the agent again, its dead letters are still there; or purge them"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.Dead.Force = r.Body.Force
+	o, accepted, err := s.order(ctx, c, r.Body.DryRun)
+	if err != nil || !accepted {
+		return api.RedriveDeadLetters200JSONResponse(o), err
+	}
+	return api.RedriveDeadLetters202JSONResponse(o), nil
+}
+
+// PurgeDeadLetters deletes dead letters.
+func (s *Server) PurgeDeadLetters(ctx context.Context, r api.PurgeDeadLettersRequestObject) (api.PurgeDeadLettersResponseObject, error) {
+	c, err := s.orderOf(ctx, command.Purge, r.Topic, r.Name, r.Body.Origin, r.Body.Fingerprint, r.Body.All)
+	if err != nil {
+		return nil, err
+	}
+	o, accepted, err := s.order(ctx, c, r.Body.DryRun)
+	if err != nil || !accepted {
+		return api.PurgeDeadLetters200JSONResponse(o), err
+	}
+	return api.PurgeDeadLetters202JSONResponse(o), nil
+}
+
+// orderOf reads which dead letters are meant.
+func (s *Server) orderOf(ctx context.Context, verb command.Verb, topic, name, id, fingerprint string, all bool) (command.Command, error) {
+	given := 0
+	for _, is := range []bool{id != "", fingerprint != "", all} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return command.Command{}, badRequest("invalid_request", "give exactly one of origin, fingerprint and all", "the body names dead letters in %d ways", given)
+	}
+	if id != "" {
+		o, err := task.ParseOrigin(id)
+		if err != nil {
+			return command.Command{}, badRequest("invalid_request", "write topic/partition/offset", "%v", err)
+		}
+		if o.Topic != topic {
+			return command.Command{}, badRequest("invalid_request", "name an event of "+topic, "the event %s is none of the agent's topic", id)
+		}
+	}
+	if err := s.known(ctx, topic, name); err != nil {
+		return command.Command{}, err
+	}
+	return command.Command{Verb: verb, Topic: topic, Agent: name, Task: id, Actor: admin.Name, Dead: &command.Dead{All: all, Fingerprint: fingerprint}}, nil
+}
+
+// order counts what is meant, and has it carried out unless it is none or nothing is to be done.
+func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api.DLQOrder, bool, error) {
+	g, err := s.Bus.Graves(ctx, c.Topic, c.Agent)
+	if err != nil {
+		return api.DLQOrder{}, false, &Unreached{err}
+	}
+	c.Dead.Ends, c.Dead.TopicID = g.Ends(), g.TopicID
+	matched, guarded, err := s.meant(ctx, g, c)
+	if err != nil {
+		return api.DLQOrder{}, false, err
+	}
+	now := s.Now()
+	o := orders.Order{Topic: c.Topic, Name: c.Agent, Verb: string(c.Verb), Command: &c, Matched: matched, Guarded: guarded, RequestedBy: c.Actor, RequestedAt: now, UpdatedAt: now, State: "dry_run"}
+	if dryRun {
+		return dlqOrder(o), false, nil
+	}
+	if matched == 0 {
+		o.State, o.Reason = "done", "no open dead letter is meant: nothing is done"
+		if c.Task != "" {
+			return dlqOrder(o), false, s.seenBefore(ctx, c)
+		}
+		return dlqOrder(o), false, nil
+	}
+	c.ID = uuid.NewString()
+	o.ID, o.State = c.ID, orders.Accepted
+	if err := s.Orders.Add(ctx, c, matched, guarded, now); err != nil {
+		return api.DLQOrder{}, false, err
+	}
+	if _, _, err := s.Commands.Issue(ctx, c, command.MaxLife, 0); err != nil {
+		return api.DLQOrder{}, false, errors.Join(&Unreached{err}, s.Orders.Drop(context.WithoutCancel(ctx), c.ID))
+	}
+	return dlqOrder(o), true, nil
+}
+
+// meant counts the open dead letters that an order means, and those that it leaves for having come back too often.
+func (s *Server) meant(ctx context.Context, g bus.Graves, c command.Command) (matched, guarded int64, err error) {
+	_, err = s.Bus.EachDead(ctx, g, maxScanned, func(rec *kgo.Record) {
+		switch deadletter.Choose(c, rec) {
+		case deadletter.Take:
+			matched++
+		case deadletter.Guarded:
+			guarded++
+		case deadletter.Foreign, deadletter.Leave:
+		}
+	})
+	if err != nil {
+		return 0, 0, &Unreached{err}
+	}
+	return matched, guarded, nil
+}
+
+// seenBefore is nil where the history knows the task that was named: then its dead letter was redriven or purged, and to ask
+// twice is fine.
+func (s *Server) seenBefore(ctx context.Context, c command.Command) error {
+	o, err := task.ParseOrigin(c.Task)
+	if err != nil {
+		return err
+	}
+	rows, err := s.History.Task(ctx, c.Topic, c.Agent, o.Partition, o.Offset)
+	if err == nil && len(rows) == 0 {
+		err = s.noDeadLetter(c.Topic, c.Agent, c.Task)
+	}
+	return err
+}
+
+func dlqOrder(o orders.Order) api.DLQOrder {
+	out := api.DLQOrder{Id: o.ID, Topic: o.Topic, Name: o.Name, Verb: api.DLQOrderVerb(o.Verb), State: api.DLQOrderState(o.State), Reason: o.Reason, Matched: o.Matched,
+		Guarded: o.Guarded, Moved: o.Moved, Completed: o.Completed, CameBack: o.CameBack, Kept: o.Kept, RequestedBy: o.RequestedBy, RequestedAt: utc(o.RequestedAt), UpdatedAt: utc(o.UpdatedAt)}
+	if c := o.Command; c != nil && c.Dead != nil {
+		out.Origin, out.Fingerprint, out.All, out.Force = c.Task, c.Dead.Fingerprint, c.Dead.All, c.Dead.Force
+	}
+	return out
+}
+
+// ListDLQOrders lists the latest orders about an agent's dead letters.
+func (s *Server) ListDLQOrders(ctx context.Context, r api.ListDLQOrdersRequestObject) (api.ListDLQOrdersResponseObject, error) {
+	if err := s.known(ctx, r.Topic, r.Name); err != nil {
+		return nil, err
+	}
+	rows, err := s.Orders.List(ctx, r.Topic, r.Name, maxOrders)
+	if err != nil {
+		return nil, err
+	}
+	out := api.ListDLQOrders200JSONResponse{Items: []api.DLQOrder{}}
+	for _, o := range rows {
+		out.Items = append(out.Items, dlqOrder(o))
+	}
+	return out, nil
+}
+
+// GetDLQOrder gives one.
+func (s *Server) GetDLQOrder(ctx context.Context, r api.GetDLQOrderRequestObject) (api.GetDLQOrderResponseObject, error) {
+	o, err := s.Orders.Get(ctx, r.Topic, r.Name, r.Id)
+	if errors.Is(err, orders.ErrNotFound) {
+		return nil, notFound(fmt.Sprintf("there is no order %s about dead letters of %s/%s", r.Id, r.Topic, r.Name), "see GET /v1/dlq/{topic}/{name}/orders; an order is kept for 30 days")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return api.GetDLQOrder200JSONResponse(dlqOrder(o)), nil
+}
