@@ -29,12 +29,13 @@ type Pace struct {
 	bad, worse                    int // how many more came back than were completed, with the same failure and at all
 }
 
-// Room is how many more may be redriven now.
+// Room is how many more may be redriven now. Those that came back as they were hold their places until others are completed:
+// without any success no more than the first few are ever redriven.
 func (p *Pace) Room() int {
 	if p.Hopeless() {
 		return 0
 	}
-	return max(min(first+p.grown, widest)-p.underway, 0)
+	return max(min(first+p.grown, widest)-p.underway-p.bad, 0)
 }
 
 // Hopeless reports whether no more of them should be redriven.
