@@ -35,14 +35,14 @@ const (
 //	active ───────────────► a member, as soon as the task topic is there
 //	active, spec changed ─► settled and started by the newer one; another concurrency needs another FuncRunner
 type keeper struct {
-	runner  *Runner
-	own     *spec.Agent // as the program registers it
-	entry   json.RawMessage
-	handle  Handler
-	log     *slog.Logger
-	wanted  chan struct{} // something was desired
-	counts  *counts
-	cancels worker.Cancels // of tasks that are to end
+	runner *Runner
+	own    *spec.Agent // as the program registers it
+	entry  json.RawMessage
+	handle Handler
+	log    *slog.Logger
+	wanted chan struct{} // something was desired
+	counts *counts
+	wishes worker.Wishes // about its tasks
 
 	mu         sync.Mutex
 	desired    *spec.Agent // nil: not registered, or deleted long ago
@@ -206,7 +206,7 @@ func (k *keeper) join(run *running, a *spec.Agent) {
 	}
 	k.spec, k.calls = a, calls
 	k.setEngine(e)
-	k.cancels.Attach(e)
+	k.wishes.Attach(e)
 }
 
 func (k *keeper) counted(f func(context.Context, *worker.Attempt) worker.Result) func(context.Context, *worker.Attempt) worker.Result {
@@ -264,7 +264,7 @@ func (k *keeper) end(run *running, how func(context.Context)) {
 	// A stop of the program may have less patience.
 	defer context.AfterFunc(run.life, func() { context.AfterFunc(run.drain, cancel) })()
 	how(limit)
-	k.cancels.Attach(nil)
+	k.wishes.Attach(nil)
 	k.setEngine(nil)
 	ended := make(chan struct{})
 	calls := k.calls

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/command"
@@ -63,41 +62,6 @@ func (c *Cancellation) Covers(origin []byte, redrives int) bool {
 // is called instead.
 type Interrupter interface {
 	Interrupt(a *Attempt)
-}
-
-// Cancels keeps an agent's cancellations for the engine that runs now and for later ones. The zero value is ready. Its
-// methods are safe for concurrent use.
-type Cancels struct {
-	mu     sync.Mutex
-	all    []Cancellation
-	engine *Engine
-}
-
-// Add adds one.
-func (c *Cancels) Add(x Cancellation) {
-	c.mu.Lock()
-	now := time.Now()
-	c.all = slices.DeleteFunc(c.all, func(old Cancellation) bool { return now.After(old.Expires) })
-	c.all = append(c.all, x)
-	e := c.engine
-	c.mu.Unlock()
-	if e != nil {
-		e.CancelTask(x)
-	}
-}
-
-// Attach gives an engine those there are, and those to come; nil lets go of the last one.
-func (c *Cancels) Attach(e *Engine) {
-	c.mu.Lock()
-	c.engine = e
-	all := slices.Clone(c.all)
-	c.mu.Unlock()
-	if e == nil {
-		return
-	}
-	for _, x := range all {
-		e.CancelTask(x)
-	}
 }
 
 // CancelTask ends a task: at once where it is here and hasn't started, by asking for its end where it runs, and whenever it

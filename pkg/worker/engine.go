@@ -113,6 +113,7 @@ type Engine struct {
 	joined    bool // the group has told this worker of its partitions, perhaps none
 	delivery  delivery
 	cancels   map[string]*Cancellation // tasks that are to end, by id
+	hastens   map[string]*Hastening    // tasks whose next attempt is to start at once, by id
 	outage    outage
 	sought    []*slot   // probes that were picked out of their turn
 	told      time.Time // when the outage was last told

@@ -161,6 +161,9 @@ func (e *Engine) inheritHold(s *slot, en *offsets.Entry) {
 // park lets a task wait until its next attempt is due.
 func (e *Engine) park(s *slot) {
 	s.state = held
+	if len(e.hastens) > 0 {
+		e.hasten(s)
+	}
 	w := &s.part.holds.waiting
 	i, _ := slices.BinarySearchFunc(*w, s, func(a, b *slot) int {
 		if a.hold.due.After(b.hold.due) {

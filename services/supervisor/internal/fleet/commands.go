@@ -9,7 +9,7 @@ import (
 
 // handlers are the commands that a supervisor carries out, by verb.
 func (f *Fleet) handlers() map[command.Verb]command.Handler {
-	return map[command.Verb]command.Handler{command.Cancel: f.cancelTask}
+	return map[command.Verb]command.Handler{command.Cancel: f.cancelTask, command.Retry: f.hastenTask}
 }
 
 // keeper is an agent's, or nil.
@@ -30,7 +30,18 @@ func (f *Fleet) cancelTask(c command.Command) {
 		f.env.Reporter.Command(c, status.CommandRefused, err.Error())
 		return
 	}
-	k.cancels.Add(x)
+	k.wishes.Cancel(x)
+}
+
+// hastenTask lets a task's next attempt start at once, if it waits here.
+func (f *Fleet) hastenTask(c command.Command) {
+	k := f.keeper(c.Topic, c.Agent)
+	if k == nil {
+		return
+	}
+	if x, err := worker.HasteningOf(c, func(state, message string) { f.env.Reporter.Command(c, state, message) }); err == nil {
+		k.wishes.Hasten(x) // of one that can't be read the dispatcher says so
+	}
 }
 
 // progress tells how far a task has come.

@@ -37,7 +37,7 @@ type Keeper struct {
 	log    *slog.Logger
 	wanted chan struct{} // something was desired
 
-	cancels worker.Cancels // of tasks that are to end
+	wishes  worker.Wishes // about its tasks
 	mu      sync.Mutex
 	desired *spec.Agent // nil: deleted
 	report  status.AgentReport
@@ -209,7 +209,7 @@ func (k *Keeper) join(ctx context.Context) error {
 		Tiers: k.env.Kafka.RetryTiers, Replication: k.env.Kafka.Replication, CreateReplyTopics: k.env.CreateTopics,
 		Alert: k.engineAlert, Progress: k.progress, Logger: k.env.Logger,
 	})
-	k.cancels.Attach(e)
+	k.wishes.Attach(e)
 	if err := e.Start(); err != nil {
 		return err
 	}
@@ -248,7 +248,7 @@ func (k *Keeper) leave(ctx context.Context, drain time.Duration) {
 		k.log.Warn("leave the work group", slog.Any("error", err))
 	}
 	k.engine = nil
-	k.cancels.Attach(nil)
+	k.wishes.Attach(nil)
 	k.pool.Attach(func() {})
 }
 
