@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,7 +25,7 @@ func needsPython(t *testing.T) {
 // registerSteered registers the steered agent under a name, with a change to its entry.
 func registerSteered(t *testing.T, sys *harness.System, topic, name string, change func(entry, config, process map[string]any)) {
 	t.Helper()
-	if err := os.CopyFS(filepath.Join(sys.AgentsDir(), "steer-"+name), os.DirFS("testdata/steer")); err != nil {
+	if err := os.CopyFS(filepath.Join(sys.AgentsDir(), "steer-"+name), os.DirFS("testdata/steer")); err != nil && !errors.Is(err, fs.ErrExist) {
 		t.Fatal(err)
 	}
 	config := map[string]any{"max_retries": 1, "retry_delays": []string{"5m"}, "dlq_enabled": false, "ordering": "none", "concurrency": 2}

@@ -59,3 +59,14 @@ func TestATaskIsWatchedAndWaitedForToItsEnd(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+func TestMetricsTellTheVersionsApart(t *testing.T) {
+	f := listeners()
+	got := f.reeve(t, "", "metrics", "--by-version")
+	if lines := strings.Split(got.out, "\n"); got.code != 0 || len(lines) < 3 || !strings.Contains(lines[1], "1.0.0") || !strings.Contains(lines[2], "2.0.0") {
+		t.Errorf("%+v", got)
+	}
+	if got := f.reeve(t, "", "metrics", "--by-version", "-o", "jsonl"); got.code != 0 || strings.Count(got.out, "\n") != 2 || !strings.Contains(got.out, `"version":"2.0.0"`) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -33,7 +33,7 @@ func (f *fake) RestartAgent(context.Context, api.RestartAgentRequestObject) (api
 
 func (f *fake) ListMetrics(context.Context, api.ListMetricsRequestObject) (api.ListMetricsResponseObject, error) {
 	return api.ListMetrics200JSONResponse{Items: []api.AgentMetrics{{Topic: "orders", Name: "hello", Received: 3,
-		ByVersion: map[string]api.Counters{"1.0.0": {Completed: 2}}}}}, nil
+		ByVersion: map[string]api.Counters{"1.0.0": {Completed: 2}, "2.0.0": {Completed: 5}}}}}, nil
 }
 
 // runElsewhere are commands whose examples need agents, programs or a Kafka; their own tests run them.

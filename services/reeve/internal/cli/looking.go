@@ -86,9 +86,10 @@ func sorted[V any](m map[string]V) []string {
 
 func (c *command) metrics() *cobra.Command {
 	var topic string
+	var byVersion bool
 	cmd := &cobra.Command{
 		Use: "metrics", Short: "Show the agents' exact counters", Args: exactly(0, "no arguments"),
-		Example: "  reeve metrics --topic orders\n  reeve metrics -o json",
+		Example: "  reeve metrics --topic orders\n  reeve metrics --topic orders --by-version\n  reeve metrics -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.client()
 			if err != nil {
@@ -104,12 +105,58 @@ func (c *command) metrics() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeListing(c, list, metricsListing())
+			if !byVersion {
+				return writeListing(c, list, metricsListing())
+			}
+			if list, err = versionsOf(list); err != nil {
+				return err
+			}
+			return writeListing(c, list, versionListing())
 		},
 	}
 	cmd.Flags().StringVar(&topic, "topic", "", "only the agents of this topic")
+	cmd.Flags().BoolVar(&byVersion, "by-version", false, "the counters of each version apart: a task counts for the version that ended it")
 	completeFlag(cmd, "topic", c.completeTopics())
 	return c.outputFlag(c.watchFlag(cmd))
+}
+
+// versionMetrics is what one version of an agent did.
+type versionMetrics struct {
+	Topic   string `json:"topic"`
+	Name    string `json:"name"`
+	Version string `json:"version"` // "" for what no worker has run
+	client.Counters
+}
+
+// versionsOf parts agents' metrics into those of their versions.
+func versionsOf(list []json.RawMessage) ([]json.RawMessage, error) {
+	out := []json.RawMessage{}
+	for _, raw := range list {
+		var m client.AgentMetrics
+		if err := json.Unmarshal(raw, &m); err != nil {
+			return nil, fmt.Errorf("read answer: %w", err)
+		}
+		for _, v := range sorted(m.ByVersion) {
+			b, err := json.Marshal(versionMetrics{m.Topic, m.Name, v, m.ByVersion[v]})
+			if err != nil {
+				return nil, fmt.Errorf("write the metrics of a version: %w", err)
+			}
+			out = append(out, b)
+		}
+	}
+	return out, nil
+}
+
+func versionListing() listing[versionMetrics] {
+	return listing[versionMetrics]{
+		columns: []string{"TOPIC", "NAME", "VERSION", "RECEIVED", "COMPLETED", "FAILED", "RETRIED", "DEAD-LETTERED", "REJECTED", "CANCELLED"},
+		row: func(m versionMetrics) []string {
+			return []string{m.Topic, m.Name, orDash(m.Version), number(m.Received), number(m.Completed), number(m.Failed), number(m.Retried), number(m.DeadLettered), number(m.Rejected),
+				number(m.Cancelled)}
+		},
+		more:    []string{"DISCARDED"},
+		moreRow: func(m versionMetrics) []string { return []string{number(m.Discarded)} },
+	}
 }
 
 func metricsListing() listing[client.AgentMetrics] {
