@@ -26,7 +26,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	if err := harness.Build(context.Background(), dir, "e2e/goworker"); err != nil {
+	if err := harness.Build(context.Background(), dir, "e2e/goworker", "sweep/agent"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

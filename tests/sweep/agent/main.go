@@ -3,6 +3,9 @@
 //
 // The log is one file a process, in the directory SWEEP_LOG. A line is written by one call before the work begins, so
 // a kill loses none: "S <task> <attempt> <nanoseconds>", and "E …" at the end.
+//
+// Content with "once" fails until its failure counts: until whoever follows the outcomes has put down a file "retried-<seq>"
+// in that directory. A kill between the failure and its transaction repeats the attempt, and it has to fail again.
 package main
 
 import (
@@ -30,8 +33,10 @@ type request struct {
 		TaskID  string `json:"task_id"`
 		Attempt int    `json:"delivery_attempts"`
 		Content struct {
+			Seq    int  `json:"seq"`
 			WorkUS int  `json:"work_us"`
 			Fails  int  `json:"fails"`  // attempts that fail before one succeeds
+			Once   bool `json:"once"`   // fails until a failure of it was settled
 			Poison bool `json:"poison"` // fails for good
 		} `json:"content"`
 	} `json:"payload"`
@@ -78,17 +83,35 @@ func serve() error {
 func (a *agent) begin(r request) {
 	a.note("S", r)
 	time.AfterFunc(time.Duration(r.Payload.Content.WorkUS)*time.Microsecond, func() {
-		a.note("E", r)
 		c := r.Payload.Content
+		again := r.Payload.Attempt <= c.Fails || c.Once && !a.retried(r)
+		a.note("E", r)
 		switch {
 		case c.Poison:
 			a.answer(r.ID, `"status":"error","error":"poison","error_class":"permanent"`)
-		case r.Payload.Attempt <= c.Fails:
+		case again:
 			a.answer(r.ID, `"status":"error","error":"not yet","error_class":"network"`)
 		default:
 			a.answer(r.ID, `"status":"ok","result":{}`)
 		}
 	})
+}
+
+// retried reports whether a failure of the task was settled. On a later attempt it was, as a rule, and the follower may
+// only be late.
+func (a *agent) retried(r request) bool {
+	path := filepath.Join(filepath.Dir(a.log.Name()), fmt.Sprintf("retried-%d", r.Payload.Content.Seq))
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for tries := 0; ; tries++ {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+		if r.Payload.Attempt == 1 || tries == 60 {
+			return false
+		}
+		<-tick.C
+	}
 }
 
 func (a *agent) note(kind string, r request) {
