@@ -152,6 +152,13 @@ log.segment.delete.delay.ms=1000
 log.cleaner.dedupe.buffer.size=4194304
 `
 
+// commonSettings are the settings without the addresses: those of every broker.
+func commonSettings(dir string) string {
+	const data = "log.dirs=%[3]s/data\n"
+	_, rest, _ := strings.Cut(settings, data)
+	return "log.dirs=" + dir + "/data\n" + rest
+}
+
 func runApache(ctx context.Context, dir, jars string, more []string) (*Server, error) {
 	addrs, err := FreeAddrs(2)
 	if err != nil {

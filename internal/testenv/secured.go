@@ -71,7 +71,7 @@ listener.name.%[1]s.oauthbearer.sasl.jaas.config=org.apache.kafka.common.securit
 // SecuredKafka is the secured Kafka that this process's tests share. Where this machine can't run one, the test is skipped.
 func SecuredKafka(t testing.TB) *Secured {
 	t.Helper()
-	if why := noSecuredKafka(); why != "" {
+	if why := noApacheKafka(); why != "" {
 		t.Skip("a secured Kafka is an Apache Kafka: " + why)
 	}
 	s, err := shared().secured()
@@ -81,7 +81,7 @@ func SecuredKafka(t testing.TB) *Secured {
 	return s
 }
 
-func noSecuredKafka() string {
+func noApacheKafka() string {
 	if os.Getenv(EnvKafka) == "kfake" {
 		return EnvKafka + " asks for kfake"
 	}
@@ -135,22 +135,39 @@ func runSecured(ctx context.Context, dir, jars string) (*Secured, error) {
 	for _, listener := range []string{"sasl", "expired", "saslplain"} {
 		fmt.Fprintf(&config, saslSettings, listener, PlainUser, PlainPassword)
 	}
-	_, common, _ := strings.Cut(settings, "log.dirs=%[3]s/data\n") // from here on the two have no addresses
-	fmt.Fprintf(&config, "log.dirs=%s/data\n%s", dir, common)
+	config.WriteString(commonSettings(dir))
 	s.Server, err = runKafka(ctx, dir, jars, addrs[0], config.String())
 	return s, err
 }
 
 // runKafka formats the storage and starts a broker with a configuration; addr answers without authentication.
 func runKafka(ctx context.Context, dir, jars, addr, configuration string) (*Server, error) {
-	config := filepath.Join(dir, "server.properties")
-	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
+	config, err := formatKafka(ctx, dir, jars, configuration)
+	if err != nil {
 		return nil, err
+	}
+	c, err := serveKafka(ctx, dir, jars, addr, config)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Address: addr, About: "Apache Kafka " + kafkaVersion(jars), PID: c.pid(), stop: c.stop}, nil
+}
+
+// formatKafka writes a configuration to dir and formats the storage that it names.
+func formatKafka(ctx context.Context, dir, jars, configuration string) (config string, err error) {
+	config = filepath.Join(dir, "server.properties")
+	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
+		return "", err
 	}
 	format := java(ctx, jars, "kafka.tools.StorageTool", "format", "-t", "cmVldmUtdGVzdC1rYWZrYQ", "-c", config)
 	if out, err := format.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("format storage: %w\n%s", err, out)
+		return "", fmt.Errorf("format storage: %w\n%s", err, out)
 	}
+	return config, nil
+}
+
+// serveKafka starts a broker on formatted storage and waits until it answers. dir goes when it ends.
+func serveKafka(ctx context.Context, dir, jars, addr, config string) (*child, error) {
 	c, err := startChild(dir, "KILL", nil, java(ctx, jars, "kafka.Kafka", config).Args...)
 	if err != nil {
 		return nil, err
@@ -160,7 +177,7 @@ func runKafka(ctx context.Context, dir, jars, addr, configuration string) (*Serv
 	if err := c.await(ctx, func(ctx context.Context) error { return pingKafka(ctx, addr) }); err != nil {
 		return nil, err
 	}
-	return &Server{Address: addr, About: "Apache Kafka " + kafkaVersion(jars), PID: c.pid(), stop: c.stop}, nil
+	return c, nil
 }
 
 // Token is an unsigned token for OAUTHBEARER, for a user and a time.

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -156,5 +158,60 @@ func TestTheNextProviderStepsInUnlessOneIsNamed(t *testing.T) {
 	}
 	if _, err := first(t.Context(), say, "Kafka", "", providers[:2]); err == nil || !strings.Contains(err.Error(), "not installed") {
 		t.Errorf("none left: %v", err)
+	}
+}
+
+func TestAShutGateHoldsWhatIsSentUntilItOpens(t *testing.T) {
+	target, err := listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	g, err := newGate(target.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close()
+	client, err := net.Dial("tcp", g.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := target.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+
+	receive := func(limit time.Duration) string {
+		t.Helper()
+		if err := server.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 8)
+		n, err := server.Read(buf)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		return string(buf[:n])
+	}
+	send := func(s string) {
+		t.Helper()
+		if _, err := client.Write([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("one")
+	if got := receive(10 * time.Second); got != "one" {
+		t.Fatalf("an open gate lets %q through", got)
+	}
+	g.Shut()
+	send("two")
+	if got := receive(100 * time.Millisecond); got != "" {
+		t.Fatalf("a shut gate lets %q through", got)
+	}
+	g.Open()
+	if got := receive(10 * time.Second); got != "two" {
+		t.Fatalf("opened again it lets %q through", got)
 	}
 }
