@@ -51,8 +51,8 @@ engine:
 	@docker compose version || { echo "Docker has no compose plugin: see https://docs.docker.com/compose/install/" >&2; exit 1; }
 
 .PHONY: sweep
-sweep: ## Kill and stop the services over and over and account for every task (SEED=n ROUNDS=n)
-	@cd tests && go run ./sweep/cmd/sweep $(if $(SEED),-seed $(SEED)) $(if $(ROUNDS),-rounds $(ROUNDS))
+sweep: ## Kill and stop the services and Kafka over and over and account for every task (SEED=n ROUNDS=n ONLY=part)
+	@cd tests && go run ./sweep/cmd/sweep $(if $(SEED),-seed $(SEED)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY))
 
 .PHONY: bench
 bench: ## Throughput, CPU and latency beside a bare copy by franz-go

@@ -133,6 +133,11 @@ func taskID(event string) string {
 	return strings.Join(parts[:n-2], ":") + "/" + parts[n-2] + "/" + parts[n-1]
 }
 
+// eventID turns a task's id into an event's.
+func eventID(task string) string {
+	return strings.ReplaceAll(task, "/", ":")
+}
+
 // A Verdict is what an Account comes to.
 type Verdict struct {
 	Tasks, Runs       int

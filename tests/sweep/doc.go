@@ -5,5 +5,7 @@
 // decides: no task lost, none finished twice, no attempt settled twice, none begun again after its final outcome was
 // visible, and the tasks of one key never overlapping. The process table says that no agent outlives a kill by 5 s.
 //
+// The same account judges outages of Kafka itself, which end no attempt.
+//
 // Each blow waits until more than a thousand dispatched tasks are unsettled, so that it finds the system at work.
 package sweep

@@ -19,16 +19,27 @@ type Content struct {
 	Poison bool `json:"poison,omitempty"`
 }
 
-const (
-	maxWork  = 20_000 // microseconds
-	keyCount = 5_000
-	// backlog is how many events the publisher keeps unfinished: enough that every blow finds over a thousand tasks
-	// dispatched and unsettled, few enough that the end doesn't take minutes.
-	backlog = 3_000
-)
+const keyCount = 5_000
+
+// load is what the services have to do.
+type load struct {
+	// backlog is how many events the publisher keeps unfinished: enough that every blow finds many tasks dispatched and
+	// unsettled, few enough that the end doesn't take minutes. enough is how many of them.
+	backlog, enough int
+	// work is how long the agent works on a task at most, and instances how many processes of it there are, each with 16
+	// tasks at a time.
+	work      time.Duration
+	instances int
+}
+
+// heavy leaves no time between two tasks.
+func heavy() load {
+	return load{backlog: 3_000, enough: 1_000, work: 20 * time.Millisecond, instances: 4}
+}
 
 // publisher feeds the system as fast as it finishes, until its context ends.
 type publisher struct {
+	load
 	topic string
 	rnd   *rand.Rand
 	rec   *recorder
@@ -56,7 +67,7 @@ func (p *publisher) run(ctx context.Context, brokers []string) error {
 		case <-tick.C:
 		}
 		seen := p.rec.counts()
-		missing := backlog - (max(p.sent, seen.published) - seen.finals)
+		missing := p.backlog - (max(p.sent, seen.published) - seen.finals)
 		if missing <= 0 {
 			continue
 		}
@@ -75,7 +86,7 @@ func (p *publisher) run(ctx context.Context, brokers []string) error {
 
 // next makes an event: one in a hundred fails once, one in a thousand for good.
 func (p *publisher) next() (*kgo.Record, error) {
-	c := Content{Seq: p.sent, WorkUS: p.rnd.IntN(maxWork)}
+	c := Content{Seq: p.sent, WorkUS: p.rnd.IntN(int(p.work.Microseconds()))}
 	switch n := p.rnd.IntN(1000); {
 	case n == 0:
 		c.Poison = true

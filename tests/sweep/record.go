@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -121,6 +123,17 @@ func (r *recorder) outcome(rec *kgo.Record, now time.Time) error {
 	}
 	r.tell(now, func(w *watch) bool { return w.outcome != nil && w.outcome(o, partition) })
 	return nil
+}
+
+// ended says by which attempts a task was settled, once it is finished; nil before.
+func (r *recorder) ended(id string) (attempts []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.account.tasks[id]
+	if e == nil || e.finals == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(e.attempts))
 }
 
 // tell lets go of those whose record this is.

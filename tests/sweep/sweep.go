@@ -78,13 +78,13 @@ func quantile(ds []time.Duration, q float64) time.Duration {
 const (
 	agentName = "sweeper"
 	nodes     = 2
-	enough    = 1_000 // unsettled tasks before a blow
 	grace     = 5 * time.Second
 )
 
 // sweep is a running one.
 type sweep struct {
 	Config
+	load
 	sys    *harness.System
 	rec    *recorder
 	mark   string // of the agents' environments
@@ -94,6 +94,7 @@ type sweep struct {
 	checks sync.WaitGroup
 
 	blows   []Blow
+	trouble func(context.Context) error   // what is done while tasks run
 	running map[string][]*harness.Process // by service, one a node
 	launch  func(service string, node int) (*harness.Process, error)
 }
@@ -106,7 +107,7 @@ func Run(ctx context.Context, sys *harness.System, c Config) (*Report, error) {
 	s.launch = func(service string, node int) (*harness.Process, error) {
 		return sys.Launch(service, nodeName(service, node))
 	}
-	if err := s.start(ctx); err != nil {
+	if err := s.start(ctx, "registry", "dispatcher", "dispatcher", "supervisor", "supervisor"); err != nil {
 		return nil, err
 	}
 	return s.run(ctx)
@@ -120,8 +121,8 @@ func newSweep(sys *harness.System, c Config) *sweep {
 		c.StopFor = 20 * time.Second
 	}
 	input := sys.Prefix + "-in"
-	return &sweep{
-		Config: c, sys: sys,
+	s := &sweep{
+		Config: c, load: heavy(), sys: sys,
 		mark: "SWEEP_MARK=" + sys.Prefix, logs: filepath.Join(sys.Dir, "runs"),
 		running: map[string][]*harness.Process{},
 		rec: &recorder{
@@ -129,6 +130,8 @@ func newSweep(sys *harness.System, c Config) *sweep {
 			account: NewAccount(), place: map[string]int32{},
 		},
 	}
+	s.trouble = s.strikeAll
+	return s
 }
 
 func (s *sweep) run(ctx context.Context) (*Report, error) {
@@ -138,15 +141,15 @@ func (s *sweep) run(ctx context.Context) (*Report, error) {
 	return s.close()
 }
 
-// start brings the services up with the agent registered.
-func (s *sweep) start(ctx context.Context) error {
+// start brings services up, one node for each time that they are named, with the agent registered.
+func (s *sweep) start(ctx context.Context, services ...string) error {
 	if err := s.place(); err != nil {
 		return err
 	}
 	if err := harness.CreateTopic(ctx, s.sys.Brokers, s.rec.input, 8, nil); err != nil {
 		return err
 	}
-	for _, service := range []string{"registry", "dispatcher", "dispatcher", "supervisor", "supervisor"} {
+	for _, service := range services {
 		p, err := s.launch(service, len(s.running[service]))
 		if err != nil {
 			return err
@@ -177,7 +180,7 @@ func (s *sweep) entry() map[string]any {
 		"topic": s.rec.input, "name": agentName, "runtime": "command", "dir": "sweep", "command": []string{"./agent"},
 		"env":    map[string]string{"SWEEP_LOG": s.logs, "SWEEP_MARK": s.sys.Prefix},
 		"config": map[string]any{"concurrency": 16, "retry_delays": []string{"1s"}},
-		"pool":   map[string]any{"min": 4, "max": 4},
+		"pool":   map[string]any{"min": s.instances, "max": s.instances},
 	}
 }
 
@@ -189,10 +192,10 @@ func (s *sweep) work(ctx context.Context) error {
 	defer stopFeeding()
 	recorded, fed := make(chan error, 1), make(chan error, 1)
 	go func() { recorded <- s.rec.run(recording, s.sys.Brokers) }()
-	pub := &publisher{topic: s.rec.input, rnd: rand.New(rand.NewPCG(s.Seed, 1)), rec: s.rec}
+	pub := &publisher{load: s.load, topic: s.rec.input, rnd: rand.New(rand.NewPCG(s.Seed, 1)), rec: s.rec}
 	go func() { fed <- pub.run(feeding, s.sys.Brokers) }()
 
-	err := s.strikeAll(ctx)
+	err := s.trouble(ctx)
 	stopFeeding()
 	err = errors.Join(err, <-fed)
 	if err == nil {
@@ -204,7 +207,7 @@ func (s *sweep) work(ctx context.Context) error {
 }
 
 func (s *sweep) strikeAll(ctx context.Context) error {
-	s.report.Least = backlog
+	s.report.Least = s.backlog
 	for i, b := range s.blows {
 		found, err := s.atWork(ctx, b.After)
 		if err != nil {
@@ -230,15 +233,15 @@ func (s *sweep) strikeAll(ctx context.Context) error {
 // atWork waits until enough tasks are unsettled, some more time has passed, and there are enough still.
 func (s *sweep) atWork(ctx context.Context, more time.Duration) (int, error) {
 	found := 0
-	busy := func() bool { found = s.rec.counts().unsettled(); return found > enough }
+	busy := func() bool { found = s.rec.counts().unsettled(); return found > s.enough }
 	if err := wait(ctx, time.Minute, busy); err != nil {
-		return 0, fmt.Errorf("wait for %d unsettled tasks: only %+v: %w", enough, s.rec.counts(), err)
+		return 0, fmt.Errorf("wait for %d unsettled tasks: only %+v: %w", s.enough, s.rec.counts(), err)
 	}
 	if err := pause(ctx, more); err != nil {
 		return 0, err
 	}
 	if err := wait(ctx, time.Minute, busy); err != nil {
-		return 0, fmt.Errorf("wait for %d unsettled tasks: only %+v: %w", enough, s.rec.counts(), err)
+		return 0, fmt.Errorf("wait for %d unsettled tasks: only %+v: %w", s.enough, s.rec.counts(), err)
 	}
 	return found, nil
 }

@@ -10,13 +10,38 @@ import (
 
 // A first, short sweep; `make sweep` is the long one.
 func TestKilledServicesLoseAndRepeatNothing(t *testing.T) {
+	t.Parallel()
+	report, err := Run(t.Context(), system(t, testenv.Brokers(t), testenv.Prefix(t)), Config{Seed: 1, Kills: 3, Takeover: true, Say: t.Logf})
+	check(t, report, err)
+}
+
+// A broker that stands still, dies and comes back, or can't be reached by the supervisor ends no attempt, and nobody has to
+// mend anything after.
+func TestABrokersOutageEndsNoAttempt(t *testing.T) {
+	t.Parallel()
+	b := testenv.OwnBroker(t, Gates)
+	report, err := RunOutages(t.Context(), system(t, nil, testenv.Unique()), b, Config{Seed: 1, Say: t.Logf}, FreezeBroker, KillBroker, CutSupervisor)
+	check(t, report, err)
+}
+
+func check(t *testing.T, report *Report, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(report)
+	if err := report.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func system(t *testing.T, brokers []string, prefix string) *harness.System {
+	t.Helper()
 	dir := t.TempDir()
 	if err := harness.Build(t.Context(), dir+"/bin", "sweep/agent"); err != nil {
 		t.Fatal(err)
 	}
-	sys, err := harness.New(harness.Config{
-		Brokers: testenv.Brokers(t), Prefix: testenv.Prefix(t), Database: testenv.Schema(t), Bin: dir + "/bin", Dir: dir + "/sys",
-	})
+	sys, err := harness.New(harness.Config{Brokers: brokers, Prefix: prefix, Database: testenv.Schema(t), Bin: dir + "/bin", Dir: dir + "/sys"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,12 +50,5 @@ func TestKilledServicesLoseAndRepeatNothing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	report, err := Run(t.Context(), sys, Config{Seed: 1, Kills: 3, Takeover: true, Say: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Log(report)
-	if err := report.Err(); err != nil {
-		t.Error(err)
-	}
+	return sys
 }

@@ -1,4 +1,4 @@
-// Command sweep kills and stops Reeve's services on Apache Kafka and accounts for every task.
+// Command sweep kills and stops Reeve's services on Apache Kafka, and Kafka itself, and accounts for every task.
 package main
 
 import (
@@ -22,7 +22,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order and the moments of the blows")
 	rounds := flag.Int("rounds", 20, "kills of each service; a quarter as many stops of each, half as many kills of reeve dev")
-	only := flag.String("only", "", "services or dev: one of the two parts")
+	only := flag.String("only", "", "services, broker or dev: one of the parts")
 	keep := flag.Bool("keep", false, "keep the directory of logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,13 +48,22 @@ func sweepAll(ctx context.Context, dir string, seed uint64, rounds int, only str
 	if err := harness.Build(ctx, bin, "sweep/agent"); err != nil {
 		return err
 	}
-	if only != "dev" {
-		if err := services(ctx, dir, bin, seed, rounds); err != nil {
-			return err
+	parts := []struct {
+		name string
+		run  func(ctx context.Context, dir, bin string, seed uint64, rounds int) error
+	}{{"services", services}, {"broker", broker}, {"dev", dev}}
+	known := only == ""
+	for _, p := range parts {
+		if only != "" && p.name != only {
+			continue
+		}
+		known = true
+		if err := p.run(ctx, dir, bin, seed, rounds); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	if only != "services" {
-		return dev(ctx, dir, bin, seed, rounds)
+	if !known {
+		return fmt.Errorf("-only: there is no part %q", only)
 	}
 	return nil
 }
@@ -79,6 +88,31 @@ func services(ctx context.Context, dir, bin string, seed uint64, rounds int) err
 	}
 	defer func() { _ = sys.Close() }()
 	report, err := sweep.Run(ctx, sys, sweep.Config{Seed: seed, Kills: rounds, Stops: (rounds + 3) / 4, Takeover: true, Say: say})
+	if err != nil {
+		return err
+	}
+	fmt.Println(report)
+	return report.Err()
+}
+
+// broker lets every outage happen to one broker.
+func broker(ctx context.Context, dir, bin string, seed uint64, _ int) error {
+	b, err := testenv.StartBroker(ctx, say, sweep.Gates)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = b.Stop() }()
+	postgres, err := testenv.StartPostgres(ctx, say)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = postgres.Stop() }()
+	sys, err := harness.New(harness.Config{Prefix: testenv.Unique(), Database: postgres.Address, Bin: bin, Dir: filepath.Join(dir, "broker")})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sys.Close() }()
+	report, err := sweep.RunOutages(ctx, sys, b, sweep.Config{Seed: seed, Say: say}, sweep.AllOutages()...)
 	if err != nil {
 		return err
 	}
