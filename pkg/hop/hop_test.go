@@ -361,3 +361,37 @@ func TestLostRangesAreReported(t *testing.T) {
 		t.Errorf("a topic made again is read from %d", a.Offset)
 	}
 }
+
+// What somebody else wrote beside a group's offset, or what is left of Reeve's own after it was damaged, counts as nothing
+// but the offset: it neither keeps the member from its work nor moves it.
+func TestForeignCommitMetadataCountsAsEmpty(t *testing.T) {
+	written := offsets.Metadata{Node: "b", Reserved: 9}
+	good := written.Encode(3)
+	for name, metadata := range map[string]string{
+		"foreign": "host-7 at noon", "cut short": good[:len(good)/2], "another version": "_" + good[1:], "binary": "\x00\xff\x10", "none": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t, "in")
+			s.publish("in", 0, 6)
+			committed := kadm.Offsets{}
+			committed.Add(kadm.Offset{Topic: "in", Partition: 0, At: 3, Metadata: metadata})
+			if err := s.adm.CommitAllOffsets(t.Context(), "g", committed); err != nil {
+				t.Fatal(err)
+			}
+			h := newHandler()
+			m := s.member("a", h)
+			a := h.last(t)
+			if a.Offset != 3 || a.Metadata.Settled.Len() != 0 || a.Metadata.Node != "" || a.Metadata.Reserved != 0 {
+				t.Errorf("it stands at %+v", a)
+			}
+			fs, err := m.Poll(t.Context(), 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.AllowRebalance()
+			if first := fs.Records()[0]; first.Offset != 3 {
+				t.Errorf("it goes on at offset %d", first.Offset)
+			}
+		})
+	}
+}

@@ -93,15 +93,16 @@ type Position struct {
 // Member is a static member of a group over one topic. Its methods may be called from any goroutine, but Poll and
 // AllowRebalance only from one.
 type Member struct {
-	cfg      MemberConfig
-	log      *slog.Logger
-	cl       *kgo.Client
-	adm      *kadm.Client
-	instance string
-	lease    lease
-	made     chan struct{} // closed once cl is set; the client's callbacks may come before
-	life     context.Context
-	end      context.CancelFunc // with Close
+	cfg         MemberConfig
+	log         *slog.Logger
+	cl          *kgo.Client
+	adm         *kadm.Client
+	instance    string
+	lease       lease
+	disconnects disconnects
+	made        chan struct{} // closed once cl is set; the client's callbacks may come before
+	life        context.Context
+	end         context.CancelFunc // with Close
 
 	mu        sync.Mutex
 	topicID   [16]byte
@@ -135,7 +136,7 @@ func NewMember(cfg MemberConfig) (*Member, error) {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.DisableFetchSessions(),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.OnPartitionsAssigned(m.assigned), kgo.OnPartitionsRevoked(m.revoked), kgo.OnPartitionsLost(m.lost), kgo.AdjustFetchOffsetsFn(m.fetched),
-		kgo.WithHooks(&m.lease),
+		kgo.WithHooks(&m.lease, &m.disconnects),
 	)
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
