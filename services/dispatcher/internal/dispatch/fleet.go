@@ -297,6 +297,7 @@ func (f *Fleet) looks(ctx context.Context) {
 	tick := time.NewTicker(urgentInterval)
 	defer tick.Stop()
 	const often, rare = int(lookInterval / urgentInterval), int(heartbeat / urgentInterval)
+	var troubles failures
 	for n := 0; ; n++ {
 		var queues []queue
 		for _, k := range f.all() {
@@ -306,8 +307,9 @@ func (f *Fleet) looks(ctx context.Context) {
 			}
 		}
 		limited, cancel := context.WithTimeout(ctx, heartbeat)
-		if err := look(limited, f.env.admin(), queues); err != nil && ctx.Err() == nil {
-			f.env.Logger.Warn("look at task queues", slog.Any("error", err))
+		err := look(limited, f.env.admin(), queues)
+		if _, complain := troubles.next(err, time.Now()); complain && ctx.Err() == nil {
+			f.env.Logger.Warn("look at task queues: it is tried again", slog.Any("error", err))
 		}
 		cancel()
 		select {
