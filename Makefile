@@ -51,12 +51,12 @@ engine:
 	@docker compose version || { echo "Docker has no compose plugin: see https://docs.docker.com/compose/install/" >&2; exit 1; }
 
 .PHONY: sweep
-sweep: ## Kill and stop the services and Kafka over and over and account for every task (SEED=n ROUNDS=n ONLY=part)
+sweep: ## Kill and stop the services and Kafka over and over and account for every task (SEED=n ROUNDS=n ONLY=services|broker|storm|dev)
 	@cd tests && go run ./sweep/cmd/sweep $(if $(SEED),-seed $(SEED)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY))
 
 .PHONY: bench
-bench: ## Throughput, CPU and latency beside a bare copy by franz-go
-	@cd tests && go run ./bench/cmd/bench
+bench: ## Throughput, CPU and latency beside a bare copy by franz-go; what retries and agents in trouble cost (PART=one)
+	@cd tests && go run ./bench/cmd/bench $(if $(PART),-part $(PART))
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Static checks, the modules' import rules among them

@@ -42,6 +42,8 @@ type Config struct {
 	// Settled is told what became of tasks, once for each transaction that says so and after it is committed: nothing is
 	// told twice. The sequence ends with the call. It must not block, since the next transaction waits. Defaults to nobody.
 	Settled func(iter.Seq[Settlement])
+	// Assigned is told that partitions were assigned; it must not block. Defaults to nobody.
+	Assigned func()
 	// Progress is told how far attempts have come, once a second of each at most; it must not block. Defaults to nobody.
 	Progress func(Progress)
 	// Logger defaults to discarding.
@@ -137,6 +139,9 @@ func New(cfg Config) *Engine {
 		e.cfg.Alert = func(a Alert) {
 			e.log.Warn("alert", slog.String("kind", a.Kind), slog.String("message", a.Message), slog.Bool("resolved", a.Resolved))
 		}
+	}
+	if e.cfg.Assigned == nil {
+		e.cfg.Assigned = func() {}
 	}
 	e.changed = sync.NewCond(&e.mu)
 	e.delivery.known = map[string]userTopic{}

@@ -55,6 +55,7 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 	e.cancelAttempts(victims)
 	signal(e.wakeSchedule)
 	signal(e.wakeCommit)
+	e.cfg.Assigned()
 }
 
 // Revoked hands partitions over: nothing starts, what runs may end for a while and is cancelled then, and the last

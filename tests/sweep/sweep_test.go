@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"testing"
+	"time"
 
 	"github.com/reeve-run/reeve/tests/harness"
 
@@ -21,6 +22,15 @@ func TestABrokersOutageEndsNoAttempt(t *testing.T) {
 	t.Parallel()
 	b := testenv.OwnBroker(t, Gates)
 	report, err := RunOutages(t.Context(), system(t, nil, testenv.Unique()), b, Config{Seed: 1, Say: t.Logf}, FreezeBroker, KillBroker, CutSupervisor)
+	check(t, report, err)
+}
+
+// Workers that join and leave every second, explicitly, lose and repeat nothing, and cost no throughput once that is over.
+func TestARebalanceStormLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	report, err := RunStorm(t.Context(), system(t, testenv.Brokers(t), testenv.Prefix(t)), StormConfig{
+		Config: Config{Seed: 1, Say: t.Logf}, Rounds: 1, Lasts: 10 * time.Second, Calm: 8 * time.Second,
+	})
 	check(t, report, err)
 }
 

@@ -38,6 +38,7 @@ type request struct {
 			Fails  int  `json:"fails"`  // attempts that fail before one succeeds
 			Once   bool `json:"once"`   // fails until a failure of it was settled
 			Poison bool `json:"poison"` // fails for good
+			Die    bool `json:"die"`    // ends the process
 		} `json:"content"`
 	} `json:"payload"`
 }
@@ -84,6 +85,9 @@ func (a *agent) begin(r request) {
 	a.note("S", r)
 	time.AfterFunc(time.Duration(r.Payload.Content.WorkUS)*time.Microsecond, func() {
 		c := r.Payload.Content
+		if c.Die {
+			os.Exit(3)
+		}
 		again := r.Payload.Attempt <= c.Fails || c.Once && !a.retried(r)
 		a.note("E", r)
 		switch {

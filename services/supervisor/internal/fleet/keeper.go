@@ -36,6 +36,7 @@ type Keeper struct {
 	fail   func(error)
 	log    *slog.Logger
 	wanted chan struct{} // something was desired
+	moved  chan struct{} // partitions came
 
 	wishes  worker.Wishes // about its tasks
 	mu      sync.Mutex
@@ -52,7 +53,7 @@ type Keeper struct {
 }
 
 func newKeeper(env *Environment, a *spec.Agent, fail func(error)) *Keeper {
-	k := &Keeper{env: env, key: a.Key(), desired: a, fail: fail, wanted: make(chan struct{}, 1), log: env.Logger.With(slog.String("agent", a.Ref()))}
+	k := &Keeper{env: env, key: a.Key(), desired: a, fail: fail, wanted: make(chan struct{}, 1), moved: make(chan struct{}, 1), log: env.Logger.With(slog.String("agent", a.Ref()))}
 	k.report = status.AgentReport{Topic: a.Topic, AgentName: a.Name, State: status.ReportIdle, Generation: a.Generation}
 	k.wanted <- struct{}{}
 	return k
@@ -88,6 +89,8 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-k.wanted:
 			k.converge(ctx)
 		case <-k.changes():
+		case <-k.moved: // what came waits for the processes that it needs
+			k.resize(time.Now())
 		case <-ticker.C:
 			k.resize(time.Now())
 		case err := <-k.failed():
@@ -207,7 +210,7 @@ func (k *Keeper) join(ctx context.Context) error {
 	e := worker.New(worker.Config{
 		Pool: k.env.Pool, Opts: k.env.Opts, Names: k.env.Names, Spec: k.spec, Service: k.env.Service, Node: k.env.Node, Runner: k.pool,
 		Tiers: k.env.Kafka.RetryTiers, Replication: k.env.Kafka.Replication, CreateReplyTopics: k.env.CreateTopics,
-		Alert: k.engineAlert, Progress: k.progress, Logger: k.env.Logger,
+		Alert: k.engineAlert, Progress: k.progress, Assigned: k.assigned, Logger: k.env.Logger,
 	})
 	k.wishes.Attach(e)
 	if err := e.Start(); err != nil {
@@ -218,6 +221,14 @@ func (k *Keeper) join(ctx context.Context) error {
 	k.pool.Attach(e.Kick)
 	e.Kick()
 	return nil
+}
+
+// assigned has the processes counted anew at once.
+func (k *Keeper) assigned() {
+	select {
+	case k.moved <- struct{}{}:
+	default:
+	}
 }
 
 func (k *Keeper) engineAlert(a worker.Alert) {

@@ -22,7 +22,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order and the moments of the blows")
 	rounds := flag.Int("rounds", 20, "kills of each service; a quarter as many stops of each, half as many kills of reeve dev")
-	only := flag.String("only", "", "services, broker or dev: one of the parts")
+	only := flag.String("only", "", "services, broker, storm or dev: one of the parts")
 	keep := flag.Bool("keep", false, "keep the directory of logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -51,7 +51,7 @@ func sweepAll(ctx context.Context, dir string, seed uint64, rounds int, only str
 	parts := []struct {
 		name string
 		run  func(ctx context.Context, dir, bin string, seed uint64, rounds int) error
-	}{{"services", services}, {"broker", broker}, {"dev", dev}}
+	}{{"services", services}, {"broker", broker}, {"storm", storm}, {"dev", dev}}
 	known := only == ""
 	for _, p := range parts {
 		if only != "" && p.name != only {
@@ -113,6 +113,35 @@ func broker(ctx context.Context, dir, bin string, seed uint64, _ int) error {
 	}
 	defer func() { _ = sys.Close() }()
 	report, err := sweep.RunOutages(ctx, sys, b, sweep.Config{Seed: seed, Say: say}, sweep.AllOutages()...)
+	if err != nil {
+		return err
+	}
+	fmt.Println(report)
+	return report.Err()
+}
+
+// storm lets workers come and go for three minutes.
+func storm(ctx context.Context, dir, bin string, seed uint64, _ int) error {
+	kafka, err := testenv.StartKafka(ctx, say)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = kafka.Stop() }()
+	postgres, err := testenv.StartPostgres(ctx, say)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = postgres.Stop() }()
+	sys, err := harness.New(harness.Config{
+		Brokers: []string{kafka.Address}, Prefix: testenv.Unique(), Database: postgres.Address, Bin: bin, Dir: filepath.Join(dir, "storm"),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sys.Close() }()
+	report, err := sweep.RunStorm(ctx, sys, sweep.StormConfig{
+		Config: sweep.Config{Seed: seed, Say: say}, Rounds: 3, Lasts: time.Minute, Calm: 12 * time.Second,
+	})
 	if err != nil {
 		return err
 	}
