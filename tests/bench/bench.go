@@ -20,9 +20,10 @@ import (
 // Config is a run of the bench.
 type Config struct {
 	Events int           // a throughput round
-	Rounds int           // of everything, interleaved.
+	Rounds int           // of everything, interleaved. Defaults to 3 of throughput and 5 of the rest
 	Rates  []int         // events/s at which latency is measured.
 	During time.Duration // of a latency round.
+	Part   string        // one of the parts; empty is all
 	Only   string        // leaves out the contestants whose names don't contain it, and then the shares
 	Dir    string        // for binaries and logs
 	Out    io.Writer     // for the results
@@ -45,13 +46,27 @@ type contestant struct {
 	times map[int][]latency
 }
 
-// Run measures and prints.
+// part is one of the things that are measured.
+type part struct {
+	name   string
+	rounds int // by default
+	run    func(*bench, context.Context) error
+}
+
+func parts() []part {
+	return []part{{"throughput", 3, (*bench).contest}, {"retries", 5, (*bench).retries}, {"neighbours", 5, (*bench).neighbours}}
+}
+
+// Run measures and prints. An error may say that something was measured and is beyond its bound.
 func Run(ctx context.Context, c Config) error {
 	b := &bench{Config: c, dir: c.Dir, bin: filepath.Join(c.Dir, "bin")}
 	if len(b.contestants()) == 0 {
 		return fmt.Errorf("no contestant's name contains %q: they are called %q", c.Only, names((&bench{}).contestants()))
 	}
-	if err := harness.Build(ctx, b.bin, "bench/child", "bench/bare", "bench/worker"); err != nil {
+	if !slices.ContainsFunc(parts(), func(p part) bool { return c.Part == "" || p.name == c.Part }) {
+		return fmt.Errorf("there is no part %q: they are throughput, retries and neighbours", c.Part)
+	}
+	if err := harness.Build(ctx, b.bin, "bench/child", "bench/bare", "bench/worker", "sweep/agent"); err != nil {
 		return err
 	}
 	var err error
@@ -64,11 +79,28 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer func() { _ = b.postgres.Stop() }()
 	c.Say("on %s and %s", b.kafka.About, b.postgres.About)
+	var errs []error
+	for _, p := range parts() {
+		if c.Part != "" && c.Part != p.name {
+			continue
+		}
+		if b.Rounds = c.Rounds; b.Rounds == 0 {
+			b.Rounds = p.rounds
+		}
+		if err := p.run(b, ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// contest measures throughput and latency beside the bare copy.
+func (b *bench) contest(ctx context.Context) error {
 	if err := b.warmUp(ctx); err != nil {
 		return err
 	}
 	all := b.contestants()
-	for round := range c.Rounds {
+	for round := range b.Rounds {
 		for _, x := range all {
 			if err := b.round(ctx, round, x); err != nil {
 				return fmt.Errorf("%s, round %d: %w", x.name, round+1, err)

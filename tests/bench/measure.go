@@ -147,7 +147,7 @@ func (b *bench) latency(ctx context.Context, s *subject, perSecond int, during t
 	const warm = 3 * time.Second
 	for _, d := range []time.Duration{warm, during} {
 		j.begin()
-		if err := b.pace(ctx, s.input(), perSecond, d, j); err != nil {
+		if err := b.pace(ctx, s.input(), perSecond, d, event, j.event); err != nil {
 			return latency{}, err
 		}
 		if err := j.await(ctx, int(d.Seconds())*perSecond); err != nil {
@@ -158,8 +158,8 @@ func (b *bench) latency(ctx context.Context, s *subject, perSecond int, during t
 	return j.quantiles(), <-read
 }
 
-// pace publishes at an even rate.
-func (b *bench) pace(ctx context.Context, topic string, perSecond int, during time.Duration, j *joiner) error {
+// pace publishes events at an even rate, and tells of each that Kafka has its task's id and when it was published.
+func (b *bench) pace(ctx context.Context, topic string, perSecond int, during time.Duration, event func(int) *kgo.Record, told func(id string, at time.Time)) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Address), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(0))
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ func (b *bench) pace(ctx context.Context, topic string, perSecond int, during ti
 		at := time.Now()
 		cl.Produce(ctx, event(i), func(r *kgo.Record, err error) {
 			if err == nil {
-				j.event(task.Origin{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}.ID(), at)
+				told(task.Origin{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}.ID(), at)
 			}
 		})
 	}

@@ -106,14 +106,14 @@ func (b *bench) reeve(ctx context.Context, stdio bool) (*subject, error) {
 	return s, nil
 }
 
-// ensure makes one of Reeve's topics with the settings that its services would give it.
-func (b *bench) ensure(ctx context.Context, t kafka.Topic) error {
+// ensure makes topics of Reeve's with the settings that its services would give them.
+func (b *bench) ensure(ctx context.Context, ts ...kafka.Topic) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Address))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	return kafka.EnsureTopics(ctx, cl, -1, t)
+	return kafka.EnsureTopics(ctx, cl, -1, ts...)
 }
 
 func (b *bench) beginReeve(ctx context.Context, s *subject, stdio bool) error {

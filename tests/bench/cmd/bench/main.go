@@ -1,4 +1,4 @@
-// Command bench measures Reeve beside a bare copy by franz-go and prints a table.
+// Command bench measures Reeve beside a bare copy by franz-go, and what retries and agents in trouble cost, and prints tables.
 package main
 
 import (
@@ -19,7 +19,8 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	events := flag.Int("events", 400_000, "events of a throughput round")
-	rounds := flag.Int("rounds", 3, "rounds of everything, interleaved")
+	rounds := flag.Int("rounds", 0, "rounds of everything, interleaved; 0 is 3 of throughput and 5 of the rest")
+	part := flag.String("part", "", "throughput, retries or neighbours: one of the parts")
 	rates := flag.String("rates", "200,1000", "events/s at which latency is measured; none if empty")
 	only := flag.String("only", "", "what contestants' names have to contain")
 	during := flag.Duration("during", 15*time.Second, "how long each latency round lasts")
@@ -38,7 +39,7 @@ func run() int {
 	}
 	defer os.RemoveAll(dir)
 	err = bench.Run(ctx, bench.Config{
-		Events: *events, Rounds: *rounds, Rates: perSecond, During: *during, Only: *only, Dir: dir, Out: os.Stdout, Say: say,
+		Events: *events, Rounds: *rounds, Rates: perSecond, During: *during, Part: *part, Only: *only, Dir: dir, Out: os.Stdout, Say: say,
 	})
 	if err != nil {
 		say("error: %v", err)
