@@ -12,6 +12,8 @@ import (
 
 func TestJudge(t *testing.T) {
 	p := Policy{MaxRetries: 2, Delays: []time.Duration{time.Second, 5 * time.Second}, Tiers: []time.Duration{time.Second, 5 * time.Second, 30 * time.Second}, DLQ: true}
+	once := p
+	once.MaxRetries = 0
 	bare := p
 	bare.DLQ = false
 	fail := func(c task.Class, message string) Result {
@@ -40,6 +42,12 @@ func TestJudge(t *testing.T) {
 		{"rate limited for longer than any tier", p, Tries{Number: 1}, Result{Outcome: task.Failed, Class: task.ClassRateLimited, RetryAfter: time.Hour}, Verdict{Outcome: task.Failed, Settled: task.SettledRetry, Class: task.ClassRateLimited, Delay: 30 * time.Second}},
 		{"invalid input", p, Tries{Number: 1}, fail(task.ClassInvalidInput, ""), Verdict{Outcome: task.Failed, Settled: task.SettledDLQ, Class: task.ClassInvalidInput}},
 		{"permanent", p, Tries{Number: 1}, fail(task.ClassPermanent, ""), Verdict{Outcome: task.Failed, Settled: task.SettledDLQ, Class: task.ClassPermanent}},
+		{"incompatible", p, Tries{Number: 1}, fail(task.ClassIncompatibleTask, ""), Verdict{Outcome: task.Failed, Settled: task.SettledDLQ, Class: task.ClassIncompatibleTask}},
+		{"result too large", p, Tries{Number: 1}, fail(task.ClassResultTooLarge, ""), Verdict{Outcome: task.Failed, Settled: task.SettledDLQ, Class: task.ClassResultTooLarge}},
+		{"no retries: one attempt", once, Tries{Number: 1}, fail(task.ClassNetwork, ""), Verdict{Outcome: task.Failed, Settled: task.SettledDLQ, Class: task.ClassNetwork}},
+		{"no retries: an attempt cut short isn't it", once, Tries{Number: 2}, fail("", ""), Verdict{Outcome: task.Failed, Settled: task.SettledDLQ, Class: task.ClassInternal}},
+		{"no retries: what waits goes on", once, Tries{Number: 5}, fail(task.ClassRateLimited, ""), Verdict{Outcome: task.Failed, Settled: task.SettledRetry, Class: task.ClassRateLimited, Delay: 5 * time.Second}},
+		{"the last delay repeats", p, Tries{Number: 9, Burnt: 1}, fail(task.ClassCrash, ""), Verdict{Outcome: task.Failed, Settled: task.SettledRetry, Class: task.ClassCrash, Delay: 5 * time.Second, Burns: true}},
 		{"crashed", p, Tries{Number: 1}, Result{Outcome: task.Crashed, Class: task.ClassCrash}, Verdict{Outcome: task.Crashed, Settled: task.SettledRetry, Class: task.ClassCrash, Delay: time.Second, Burns: true}},
 		{"timed out", p, Tries{Number: 3, Burnt: 2, Timeouts: 2}, Result{Outcome: task.TimedOut, Class: task.ClassTimeout}, Verdict{Outcome: task.TimedOut, Settled: task.SettledDLQ, Class: task.ClassTimeout}},
 	} {
@@ -80,12 +88,18 @@ func TestInherit(t *testing.T) {
 	died := offsets.Metadata{Reserved: 110, Suspects: 105, Entries: []offsets.Entry{{Offset: 101, Attempt: 3}, {Offset: 102, Attempt: 2, Alone: true}}}
 	handed := died
 	handed.Clean = true
+	strict := offsets.Metadata{Strict: true, Reserved: 110, Entries: []offsets.Entry{
+		{Offset: 101, Attempt: 2, NotBefore: 9, Kept: true, Burnt: 2}, {Offset: 102, Attempt: 3, Kept: true, Burnt: 1}}}
 	for _, c := range []struct {
 		name   string
 		m      offsets.Metadata
 		offset int64
 		want   inheritance
 	}{
+		{"strict: waits for its next attempt", strict, 101, inheritance{begun: 2, kept: &strict.Entries[0]}},
+		{"strict: its next attempt may have begun", strict, 102, inheritance{begun: 3, suspect: true, solo: true, kept: &strict.Entries[1]}},
+		{"strict: behind another of its key", strict, 109, inheritance{}},
+		{"strict: the first of its key", strict, 103, inheritance{begun: 1, suspect: true}},
 		{"was on trial with others", died, 101, inheritance{begun: 3, suspect: true, solo: true}},
 		{"was on trial alone", died, 102, inheritance{begun: 2, suspect: true, solo: true, culprit: true}},
 		{"may have been running", died, 109, inheritance{begun: 1, suspect: true}},
@@ -94,7 +108,7 @@ func TestInherit(t *testing.T) {
 		{"handed over: begun under an owner before", handed, 104, inheritance{begun: 1}},
 		{"handed over: not begun", handed, 109, inheritance{}},
 	} {
-		if got := inherit(&c.m, c.offset, 1, false); got != c.want {
+		if got := inherit(&c.m, c.offset, 1, c.offset == 109); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}
 	}

@@ -25,7 +25,7 @@ import (
 type hold struct {
 	attempt int       // the last one that was settled
 	due     time.Time // the next one doesn't start before
-	first   int64     // when the first attempt failed, Unix milliseconds; 0: as the record says
+	first   int64     // when the first attempt failed, Unix milliseconds; 0: as the header says
 	fresh   bool      // booked its entry with the transaction under way
 }
 
@@ -59,10 +59,7 @@ func (e *Engine) decide(s *slot) {
 		s.verdict.Delay = e.policy.rateLimited(Tries{Number: s.attempt.Number}, s.result)
 	}
 	s.keeps = &hold{attempt: s.attempt.Number, due: ended.Add(s.verdict.Delay)}
-	switch {
-	case s.hold != nil:
-		s.keeps.first = s.hold.first
-	case s.header.firstFailed == nil:
+	if s.header.firstFailed == nil {
 		s.keeps.first = ended.UnixMilli()
 	}
 }

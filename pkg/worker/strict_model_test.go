@@ -36,6 +36,7 @@ type world struct {
 	e       *Engine
 	polled  int // of the log, by this engine
 	running map[*Attempt]bool
+	calm    bool // no attempt fails, so that order is nobody's business: the ordering changes
 	full    bool // more tasks are on a later attempt than there are entries: a number that nothing was settled for may come again
 }
 
@@ -82,6 +83,10 @@ func (w *world) publish(n, keys int) {
 func (w *world) plan() []Result {
 	results := []Result{{Outcome: task.Completed}}
 	for range rapid.SampledFrom([]int{0, 0, 0, 1, 2, 6}).Draw(w.t, "failures") {
+		if w.calm {
+			results = append(results, Result{CutShort: true})
+			continue
+		}
 		results = append(results, rapid.SampledFrom([]Result{
 			{Outcome: task.Failed, Class: task.ClassNetwork}, {Outcome: task.TimedOut, Class: task.ClassTimeout}, {Outcome: task.Failed, Class: task.ClassRateLimited},
 			{Outcome: task.Failed, Class: task.ClassResource}, {Outcome: task.Failed, Class: task.ClassPermanent}, {CutShort: true},
@@ -124,12 +129,12 @@ func (w *world) start(n int) (started int) {
 		o := a.Record.Offset
 		f := w.tasks[o]
 		for _, before := range w.keys[f.key] {
-			if before < o && !w.tasks[before].final {
+			if before < o && !w.tasks[before].final && !w.calm {
 				w.t.Fatalf("task %d of %s starts before %d is settled for good", o, f.key, before)
 			}
 		}
 		for other := range w.running {
-			if f.key != "" && string(other.Record.Key) == f.key {
+			if f.key != "" && string(other.Record.Key) == f.key && !w.calm {
 				w.t.Fatalf("tasks %d and %d of %s run at once", o, other.Record.Offset, f.key)
 			}
 		}
@@ -199,7 +204,7 @@ func (w *world) commit(why purpose, well bool) bool {
 func (w *world) settled(r *kgo.Record, s *slot) {
 	f := w.tasks[s.offset()]
 	if r.Topic != w.names.Outcomes() {
-		if f.key != "" && r.Topic != w.e.dlq() {
+		if f.key != "" && r.Topic != w.e.dlq() && !w.calm {
 			w.t.Fatalf("task %d of %s went to %s", s.offset(), f.key, r.Topic)
 		}
 		if r.Topic == w.e.dlq() && f.first != 0 && value(r, task.HeaderFirstFailedAt) != time.UnixMilli(f.first).UTC().Format(timeFormat) {
@@ -219,7 +224,7 @@ func (w *world) settled(r *kgo.Record, s *slot) {
 		w.t.Fatalf("task %d: %s after %d of %d retries", s.offset(), how, f.burnt, w.spec.Config.MaxRetries)
 	}
 	f.settled = n
-	if how != "retry" || f.key == "" { // without a key it goes to a retry topic, which isn't here
+	if how != "retry" || s.keeps == nil { // without a key it goes to a retry topic, which isn't here
 		f.final = true
 		return
 	}
@@ -367,4 +372,131 @@ func TestMoreFailuresThanEntriesWait(t *testing.T) {
 		}
 		w.end()
 	})
+}
+
+// Where an ordering is changed while tasks run, and their host dies, each attempt is still known to whoever comes next:
+// that nothing has begun behind an unsettled task of its key counts only where it is true.
+func TestAChangedOrderingLeavesNoAttemptUnnoticed(t *testing.T) {
+	m := loneMember(t)
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, m)
+		w.calm = true
+		w.publish(rapid.IntRange(1, 60).Draw(t, "tasks"), 3)
+		w.own()
+		for range rapid.IntRange(0, 100).Draw(t, "steps") {
+			switch rapid.SampledFrom([]string{"poll", "start", "start", "finish", "finish", "commit", "commit", "abort", "crash", "change", "change and crash"}).Draw(t, "step") {
+			case "poll":
+				w.poll(rapid.IntRange(1, 60).Draw(t, "n"))
+			case "start":
+				w.start(rapid.IntRange(1, 10).Draw(t, "n"))
+			case "finish":
+				for _, a := range w.some(rapid.IntRange(1, 10).Draw(t, "n")) {
+					w.finish(a)
+				}
+			case "commit":
+				w.commit(groupCommit, true)
+			case "abort":
+				w.commit(groupCommit, false)
+			case "crash":
+				w.own()
+			case "change":
+				w.change()
+				w.e.Update(w.spec)
+			case "change and crash":
+				w.change()
+				w.own()
+			}
+		}
+		w.end()
+	})
+}
+
+// change makes the agent strict, or strict no more.
+func (w *world) change() {
+	a := *w.spec
+	if a.Config.Ordering = spec.OrderingStrict; w.spec.Config.Ordering == spec.OrderingStrict {
+		a.Config.Ordering = spec.OrderingKey
+	}
+	w.spec = &a
+}
+
+// pair is two tasks of one key, of which the first runs.
+func pair(t *rapid.T, m *hop.Member, ordering string, first ...Result) *world {
+	w := newWorld(t, m)
+	w.calm, w.spec.Config.Ordering, w.spec.Config.MaxRetries = true, ordering, 3
+	for i := range int64(2) {
+		w.publish(1, 0)
+		w.log[i].Key, w.tasks[i].key, w.tasks[i].plan = []byte("k"), "k", []Result{{Outcome: task.Completed}}
+	}
+	w.tasks[0].plan = append(first, w.tasks[0].plan...)
+	w.keys["k"] = []int64{0, 1}
+	w.own()
+	w.poll(2)
+	w.commit(groupCommit, true)
+	w.start(1) // asks for a reservation
+	w.commit(groupCommit, true)
+	if w.start(1) != 1 {
+		t.Fatal("the first task doesn't start")
+	}
+	return w
+}
+
+// A commit that says that nothing has begun behind an unsettled task of a key stands until another one doesn't.
+func TestAKeyIsHeldUntilNoCommitSaysThatItIs(t *testing.T) {
+	m := loneMember(t)
+	rapid.Check(t, func(t *rapid.T) {
+		w := pair(t, m, spec.OrderingStrict)
+		w.change()
+		w.e.Update(w.spec)
+		w.finish(w.some(1)[0])
+		if w.start(2) != 0 {
+			t.Fatal("the second task starts behind the back of the last commit")
+		}
+		w.end()
+	})
+}
+
+// What an owner began that wasn't strict is known to the second strict one after it.
+func TestWhatBeganBeforeAnAgentWasStrictIsKnown(t *testing.T) {
+	m := loneMember(t)
+	rapid.Check(t, func(t *rapid.T) {
+		w := pair(t, m, spec.OrderingKey)
+		w.finish(w.some(1)[0])
+		if w.start(1) != 1 {
+			t.Fatal("the second task doesn't start")
+		}
+		w.change()
+		for range 2 { // hosts die; the first one commits that it is there
+			w.own()
+			w.poll(2)
+			w.commit(groupCommit, true)
+		}
+		w.end() // checks the attempts' numbers
+	})
+}
+
+// A clean commit takes back what was named: nothing starts before another one names it.
+func TestNothingNamedStartsBehindACleanCommit(t *testing.T) {
+	m := loneMember(t)
+	for name, first := range map[string]Result{"cut short": {CutShort: true}, "held": {Outcome: task.Failed, Class: task.ClassNetwork}} {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				w := pair(t, m, spec.OrderingStrict, first)
+				w.finish(w.some(1)[0])
+				w.commit(groupCommit, true)
+				<-time.After(2 * time.Millisecond) // the delay
+				for !slices.ContainsFunc(slices.Collect(maps.Values(w.e.parts[0].named)), func(s *slot) bool { return s.state == ready }) {
+					w.e.mu.Lock()
+					w.e.callDue(1, time.Now())
+					w.e.mu.Unlock()
+					w.commit(groupCommit, true)
+				}
+				w.commit(handOver, true)
+				if w.start(1) != 0 {
+					t.Fatal("an attempt starts that the last commit doesn't name")
+				}
+				w.end()
+			})
+		})
+	}
 }
