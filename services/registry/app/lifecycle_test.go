@@ -12,8 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/pkg/task"
 )
 
 const inactive = `{"topic":"orders","name":"a","runtime":"python","callback":"callback:handle","activate":false}`
@@ -164,4 +166,61 @@ func TestWhatRetentionTookIsInTheAgentsHistoryOnce(t *testing.T) {
 	if said != 2 {
 		t.Errorf("%d lines of the history tell of a loss", said)
 	}
+}
+
+func TestADeletionSaysBeforeWhatGoes(t *testing.T) {
+	r := start(t, configuration(t))
+	r.want(201, "POST", "/v1/agents", agent)
+	names := r.cfg.Kafka.Names()
+	cl, err := kgo.NewClient(append(r.opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	if _, err := adm.CreateTopics(t.Context(), 2, 1, nil, names.Tasks("orders", "a"), names.Retry(time.Second), names.DLQ("orders", "a")); err != nil {
+		t.Fatal(err)
+	}
+	of := func(topic, agent string) *kgo.Record {
+		return &kgo.Record{Topic: topic, Headers: []kgo.RecordHeader{{Key: task.HeaderAgent, Value: []byte(agent)}}}
+	}
+	tasks := names.Tasks("orders", "a")
+	err = cl.ProduceSync(t.Context(), of(tasks, "orders/a"), of(tasks, "orders/a"), of(tasks, "orders/a"), of(tasks, "orders/a"),
+		of(names.Retry(time.Second), "orders/a"), of(names.Retry(time.Second), "orders/other"), of(names.DLQ("orders", "a"), "orders/a")).FirstErr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done offsets.Set
+	done.Add(2) // offset 3
+	m := offsets.Metadata{Settled: done}
+	var at kadm.Offsets
+	at.Add(kadm.Offset{Topic: tasks, Partition: 0, At: 1, LeaderEpoch: -1, Metadata: m.Encode(1)})
+	if err := adm.CommitAllOffsets(t.Context(), names.WorkGroup("orders", "a"), at); err != nil {
+		t.Fatal(err)
+	}
+	r.produce(&kgo.Record{Topic: "orders"}, &kgo.Record{Topic: "orders"})
+	for query, want := range map[string]map[string]any{
+		"?dry_run=true": {"storage_deleted": true, "consumer_group_deleted": false, "dlq_deleted": false, "discards": 0.0, "unread": nil, "dead_letters": nil},
+		"?dry_run=true&delete_group=true&delete_dlq=true": {"storage_deleted": true, "consumer_group_deleted": true, "dlq_deleted": true, "discards": 3.0, "unread": 2.0, "dead_letters": 1.0},
+	} {
+		d := r.want(200, "DELETE", "/v1/agents/orders/a"+query, "")
+		got := d["cleanup"].(map[string]any)
+		for field, value := range want {
+			if got[field] != value {
+				t.Errorf("%s: %s is %v, not %v", query, field, got[field], value)
+			}
+		}
+		if d["changed"] != false {
+			t.Errorf("%s: %v", query, d)
+		}
+	}
+	r.want(200, "GET", "/v1/agents/orders/a", "")
+	r.want(412, "DELETE", "/v1/agents/orders/a?dry_run=true", "", "If-Match", `"2"`)
+	if d := r.want(200, "DELETE", "/v1/topics/orders/agents?dry_run=true&delete_dlq=true", ""); d["agents_deleted"] != 1.0 {
+		t.Errorf("%v", d)
+	}
+	if d := r.want(200, "DELETE", "/v1/topics/orders/agents", ""); d["agents_deleted"] != 1.0 || d["items"].([]any)[0].(map[string]any)["changed"] != true {
+		t.Errorf("%v", d)
+	}
+	r.want(404, "DELETE", "/v1/agents/orders/a?dry_run=true", "")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -108,8 +109,8 @@ func (s *Server) deletions(ctx context.Context, rows []agents.Row, o agents.Dele
 		letters, err = s.Bus.DLQs(ctx, refs(rows))
 	}
 	if o.Group && err == nil {
-		if left, err = s.Bus.Left(ctx, refs(rows), s.Tiers); err == nil {
-			groups, err = s.Bus.Groups(ctx, refs(rows))
+		if groups, err = s.Bus.Groups(ctx, refs(rows)); err == nil {
+			left, err = s.left(ctx, rows)
 		}
 	}
 	if err != nil {
@@ -130,6 +131,31 @@ func (s *Server) deletions(ctx context.Context, rows []agents.Row, o agents.Dele
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// countLimit is how long the tasks that a deletion discards are counted. There may be more retries of others in between than
+// can be read; then the count is the reported one.
+const countLimit = 8 * time.Second
+
+// left counts the tasks of agents that aren't finished.
+func (s *Server) left(ctx context.Context, rows []agents.Row) (map[[2]string]int64, error) {
+	short, cancel := context.WithTimeout(ctx, countLimit)
+	defer cancel()
+	left, err := s.Bus.Left(short, refs(rows), s.Tiers)
+	if err == nil || short.Err() == nil || ctx.Err() != nil {
+		return left, err
+	}
+	all, err := s.figures(ctx, "", "")
+	if err != nil {
+		return nil, err
+	}
+	left = map[[2]string]int64{}
+	for _, row := range rows {
+		of := all[row.Ref()]
+		waiting, running := of.open(s.live(row.Ref()))
+		left[[2]string{row.Topic, row.Name}] = waiting + running
+	}
+	return left, nil
 }
 
 // UnsubscribeAgent pauses an agent.
