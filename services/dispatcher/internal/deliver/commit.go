@@ -166,7 +166,7 @@ func (d *Deliverer) committed(t *transaction) {
 	for _, i := range t.batch {
 		if i.verdict.State == Failed && d.toldDLQ {
 			d.toldDLQ = false
-			d.cfg.Alert("webhook_dlq_unwritable", "webhooks that are given up are kept again", true)
+			d.cfg.Alert(alertDLQ, "webhooks that are given up are kept again", true)
 		}
 		i.part.live--
 		i.part.bytes -= len(i.Record.Value)
@@ -181,7 +181,7 @@ func (d *Deliverer) committed(t *transaction) {
 	d.start()
 	if len(t.batch) > 0 && d.toldWrite {
 		d.toldWrite = false
-		d.cfg.Alert("webhooks_unwritable", "what becomes of webhooks is written again", true)
+		d.cfg.Alert(alertWrite, "what becomes of webhooks is written again", true)
 	}
 }
 
@@ -208,7 +208,7 @@ func (d *Deliverer) rolledBack(t *transaction, err error) {
 	}
 	if d.pause >= alertPause && !d.toldWrite {
 		d.toldWrite = true
-		d.cfg.Alert("webhooks_unwritable", fmt.Sprintf("what becomes of webhooks can't be written (%v): they wait and may be sent again, none is lost", err), false)
+		d.cfg.Alert(alertWrite, fmt.Sprintf("what becomes of webhooks can't be written (%v): they wait and may be sent again, none is lost", err), false)
 	}
 }
 
@@ -226,7 +226,7 @@ func (d *Deliverer) resolve(t *transaction, refused *hop.RecordsError) bool {
 			wait := d.cfg.Tiers[len(d.cfg.Tiers)-1]
 			i.verdict = Verdict{State: Retrying, Deferred: true, Wait: wait}
 			d.toldDLQ = true
-			d.cfg.Alert("webhook_dlq_unwritable", fmt.Sprintf("%s can't be written (%v): webhooks that were given up wait %s and are tried once more; create the topic or grant the right to write it",
+			d.cfg.Alert(alertDLQ, fmt.Sprintf("%s can't be written (%v): webhooks that were given up wait %s and are tried once more; create the topic or grant the right to write it",
 				topic, reason, wait), false)
 		case errors.Is(reason, kerr.MessageTooLarge) && i.verdict.State == Retrying:
 			i.verdict = Verdict{State: Failed, Class: "result_too_large", Message: fmt.Sprintf("%s takes no record of its size, so it can't wait there", topic)}

@@ -25,6 +25,10 @@ const (
 	drain = 5 * time.Second
 	// handOverLimit bounds the last commit.
 	handOverLimit = 5 * time.Second
+	// Kinds of alerts.
+	alertFailing = "webhook_failing"
+	alertWrite   = "webhooks_unwritable"
+	alertDLQ     = "webhook_dlq_unwritable"
 	// alertEvery is how often it is looked for endpoints that are down for long.
 	alertEvery = 5 * time.Second
 )
@@ -134,6 +138,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 		defer cancel()
 		d.handOver(last, nil)
 	}
+	d.untell()
 	d.member.Close()
 	return err
 }
@@ -342,9 +347,21 @@ func (d *Deliverer) tellDown(now time.Time) {
 		if more := len(down) - 5; more > 0 {
 			text += fmt.Sprintf(" and %d more", more)
 		}
-		d.cfg.Alert("webhook_failing", "webhooks fail for a long time: "+text+"; they are tried again and given up in the end, to "+d.cfg.Names.WebhookDLQ(), false)
+		d.cfg.Alert(alertFailing, "webhooks fail for a long time: "+text+"; they are tried again and given up in the end, to "+d.cfg.Names.WebhookDLQ(), false)
 	case before != "":
-		d.cfg.Alert("webhook_failing", "webhooks are delivered again", true)
+		d.cfg.Alert(alertFailing, "webhooks are delivered again", true)
+	}
+}
+
+// untell takes back what this process told, at its end: who goes on sees for itself.
+func (d *Deliverer) untell() {
+	d.mu.Lock()
+	told := map[string]bool{alertFailing: d.toldDown != "", alertWrite: d.toldWrite, alertDLQ: d.toldDLQ}
+	d.mu.Unlock()
+	for kind, was := range told {
+		if was {
+			d.cfg.Alert(kind, "the dispatcher that told of it has stopped", true)
+		}
 	}
 }
 
