@@ -210,6 +210,8 @@ func (s *secured) acls() []string {
 func TestASecuredKafkaWhereNobodyMayCreateTopics(t *testing.T) {
 	t.Parallel()
 	s := onSecured(t)
+	withWebhooks(t, s.System)
+	s.Env = append(s.Env, "REEVE_WEBHOOK_RETRIES=1s")
 	one := int16(1)
 	if _, err := s.admin.CreateTopic(t.Context(), 3, one, nil, s.topic); err != nil {
 		t.Fatal(err)
@@ -235,9 +237,34 @@ func TestASecuredKafkaWhereNobodyMayCreateTopics(t *testing.T) {
 	if len(letters.Items) != 1 {
 		t.Errorf("%d dead letters", len(letters.Items))
 	}
+	s.sendsWebhooks()
 	s.deniedNothing()
 	s.startsWhenItsTopicsAppear(entry)
 	s.doctorNames()
+}
+
+// sendsWebhooks sends one that succeeds when it is tried again, and one that is given up.
+func (s *secured) sendsWebhooks() {
+	s.Helper()
+	flaky := serveHooks(s.T, func(n int) bool { return n == 1 })
+	broken := serveHooks(s.T, func(int) bool { return true })
+	for url, want := range map[string]string{flaky.URL: "delivered", broken.URL: "failed"} {
+		var p struct {
+			Partition int32
+			Offset    int64
+		}
+		call(s.T, s.System, http.MethodPost, "/v1/events", map[string]any{"topic": s.topic, "payload": map[string]any{"content": 1, "webhook": url}}, &p)
+		eventually(s.T, 45*time.Second, func() string {
+			var d struct{ Webhook struct{ State string } }
+			if err := s.Call(s.Context(), http.MethodGet, fmt.Sprintf("/v1/tasks/%s/stock/%d/%d", s.topic, p.Partition, p.Offset), nil, &d); err != nil {
+				return err.Error()
+			}
+			if d.Webhook.State != want {
+				return fmt.Sprintf("the webhook is %q, not %s", d.Webhook.State, want)
+			}
+			return ""
+		})
+	}
 }
 
 // refusesToStartWithoutTopics: what can't work ends with the list of what is missing and the way to it.
@@ -307,7 +334,7 @@ func (s *secured) startsWhenItsTopicsAppear(entry map[string]any) {
 		if err := s.Call(s.Context(), http.MethodGet, path+"/metrics", nil, &m); err != nil {
 			return err.Error()
 		}
-		return differ(m.Completed, 2) // from the topic's start on
+		return differ(m.Completed, 4) // from the topic's start on
 	})
 }
 
