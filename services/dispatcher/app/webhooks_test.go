@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -202,6 +203,36 @@ func TestADeadEndpointDelaysNoOther(t *testing.T) {
 	alive.await(t, 200, 20*time.Second)
 	if n := len(alive.seen()); n != 200 {
 		t.Errorf("%d ids", n)
+	}
+}
+
+// A task may end without a worker: its webhook hears of that as well.
+func TestATaskThatADispatcherSettlesTellsItsWebhook(t *testing.T) {
+	w := webhookWorld(t)
+	w.create(kafka.Topic{Name: "orders", Partitions: 1})
+	bodies := make(chan string, 10)
+	rc := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		bodies <- string(body)
+	}))
+	defer rc.Close()
+	w.start()
+	r := retry(agent("orders", "gone"), "v")
+	r.Topic = w.names.Retry(w.cfg.Kafka.RetryTiers[0])
+	r.Headers = append(r.Headers, kgo.RecordHeader{Key: task.HeaderWebhook, Value: []byte(rc.URL)})
+	w.produce(r)
+	if got := w.read(w.names.Outcomes()).next(1)[0]; route.Header(got, task.HeaderWebhookState) != task.WebhookPending {
+		t.Errorf("%+v", got)
+	}
+	select {
+	case body := <-bodies:
+		for _, says := range []string{`"type":"task.discarded"`, `"task":"orders/0/7"`, `"error":"the agent orders/gone was deleted"`, `"agent":"gone"`} {
+			if !strings.Contains(body, says) {
+				t.Errorf("%s doesn't say %s", body, says)
+			}
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("no webhook")
 	}
 }
 

@@ -273,7 +273,7 @@ func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err 
 	}
 	c.done(b)
 	if c.moved != nil {
-		c.moved(len(b.records))
+		c.moved(b.produced())
 	}
 	return b.size(), wait, nil
 }
@@ -285,6 +285,15 @@ func (b batch) size() int {
 		n += t.n + len(t.ahead)
 	}
 	return n
+}
+
+// produced is what became of them, the webhooks of tasks that ended aside.
+func (b batch) produced() int {
+	n := int64(0)
+	for _, t := range b.taken {
+		n += t.produced
+	}
+	return int(n)
 }
 
 // choose asks the rule what passes.
@@ -322,6 +331,7 @@ func (c *Carrier) choose() (batch, time.Duration) {
 			}
 		}
 		b.taken[p] = taken{from: h, n: len(outs), next: h.behind(len(outs)), produced: int64(len(b.records) - before)}
+		c.tell(&b, before)
 	}
 	return b, wait
 }

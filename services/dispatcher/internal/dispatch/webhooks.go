@@ -12,6 +12,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/deliver"
 )
 
@@ -115,5 +116,22 @@ func (f *Fleet) webhooksEnded(ctx context.Context, err error) {
 		f.fail(f.env.replaced(ctx))
 	case err != nil:
 		f.fail(err)
+	}
+}
+
+// tell adds the webhooks of the tasks that end with a batch's records from the given one on. What users write on their own
+// topics says nothing about tasks.
+func (c *Carrier) tell(b *batch, from int) {
+	names := c.cfg.Member.Names
+	if !names.Reserved(c.cfg.Member.Topic) {
+		return
+	}
+	outcomes := names.Outcomes()
+	for i, out := range b.records[from:] {
+		if source := b.sources[from+i]; out.Topic == outcomes {
+			if hook := worker.EndedUnrun(names, source, out); hook != nil {
+				b.records, b.sources = append(b.records, hook), append(b.sources, source)
+			}
+		}
 	}
 }
