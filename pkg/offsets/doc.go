@@ -11,12 +11,15 @@
 //	version        1 byte, 1 to 4
 //	flags          1 byte, bit 0: clean (the writer handed over or fell idle: nothing below the marks is in doubt),
 //	                 bit 1: strict (no task behind an unsettled one of its key has begun),
-//	                 bit 2: version 3 only: entries have the time of their first failure
+//	                 bit 2: version 3 only: entries have the time of their first failure,
+//	                 bit 3: version 3 only: outages are there
 //	topic id       16 bytes, the UUID of the topic that the offsets belong to
 //	node           uvarint length, then the writer's node name, at most MaxNode bytes
 //	reserved       uvarint: offsets below L + reserved may have been started
 //	suspects       uvarint: unsettled offsets below L + suspects may have begun under an owner that died
 //	passed         from version 2 on: uvarint since, Unix milliseconds, and uvarint count of the records passed on since then
+//	outages        version 3 only, with bit 3 of the flags: uvarint count, at most MaxOutages, then for each, in ascending order:
+//	                 uvarint since, Unix milliseconds; uvarint 0 while it lasts, else its length in milliseconds + 1
 //	entries        uvarint count, at most MaxEntries, then for each, in ascending order:
 //	                 uvarint offset - (previous entry's offset, or L)
 //	                 uvarint attempt << 1 | alone
@@ -28,7 +31,8 @@
 //	                 bitmap: bit i of byte i/8 stands for L + i
 //
 // Version 2 is written where records are counted, by dispatchers; workers write version 1, and version 3 while a task waits
-// for its retry in place (ordering strict). A reader of version 1 passes over the flags that it doesn't know.
+// for its retry in place (ordering strict) and once the agent has had an outage: retries that were burnt in it are given
+// back by whoever gets the task then. A reader of version 1 passes over the flags that it doesn't know.
 //
 // Version 4 is version 2 for dead-letter topics, of which people redrive and purge what they like: settled has no window
 // there and is one byte 'R' and runs as above, or 'P' and the same deflated (RFC 1951), or 'B' and a deflated bitmap of

@@ -24,6 +24,8 @@ const (
 	MaxBurnt = 1<<11 - 1
 	// MaxTimeouts is the same of timeouts.
 	MaxTimeouts = 3
+	// MaxOutages is how many outages are remembered.
+	MaxOutages = 4
 )
 
 const (
@@ -34,6 +36,7 @@ const (
 	flagClean  = 1
 	flagStrict = 2
 	flagSince  = 4
+	flagOutage = 8
 	kindRuns   = 'r'
 	kindBitmap = 'b'
 )
@@ -49,8 +52,9 @@ type Metadata struct {
 	Reserved int64
 	Suspects int64
 	Passed   Count
-	Entries  []Entry // ascending by offset, all in [L, L+Window)
-	Settled  Set     // relative to L
+	Outages  []Outage // of the agent, the latest MaxOutages, ascending
+	Entries  []Entry  // ascending by offset, all in [L, L+Window)
+	Settled  Set      // relative to L
 	// Far is what is settled of a topic that isn't worked through in order, however far beyond L: of dead letters. It takes
 	// the place of Settled, and may make the metadata too long; see Fits.
 	Far Runs
@@ -62,6 +66,9 @@ type Count struct {
 	Since int64 // Unix milliseconds; tells a count from one that begins anew because the commits before were lost
 	N     int64
 }
+
+// Outage is a time in which nothing of the agent succeeded, in Unix milliseconds. Until is 0 while it lasts.
+type Outage struct{ Since, Until int64 }
 
 // Entry is a task whose attempt is another than its record says.
 type Entry struct {
@@ -107,15 +114,16 @@ func (s Set) Len() int {
 // MaxEntries, which the tracker never lets happen. The times of the first failures are left out where they would make it
 // longer than MaxBytes: nothing depends on them.
 func (m *Metadata) Encode(l int64) string {
-	kept := slices.ContainsFunc(m.Entries, func(e Entry) bool { return e.Kept })
-	b := m.append(make([]byte, 0, 128), l, kept, kept)
-	if kept && base64.RawURLEncoding.EncodedLen(len(b)) > MaxBytes {
+	since := slices.ContainsFunc(m.Entries, func(e Entry) bool { return e.Kept })
+	kept := since || len(m.Outages) > 0
+	b := m.append(make([]byte, 0, 128), l, kept, since)
+	if since && base64.RawURLEncoding.EncodedLen(len(b)) > MaxBytes {
 		b = m.append(b[:0], l, kept, false)
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// append writes the bytes, as version 3 where entries keep something.
+// append writes the bytes, as version 3 where entries keep something or there were outages.
 func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 	b = append(b, version1, 0)
 	far := len(m.Far) > 0 && !kept // of dead letters no attempts are kept
@@ -147,6 +155,10 @@ func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 		b = binary.AppendUvarint(b, uint64(max(m.Passed.Since, 0)))
 		b = binary.AppendUvarint(b, uint64(max(m.Passed.N, 0)))
 	}
+	if kept && len(m.Outages) > 0 {
+		b[1] |= flagOutage
+		b = appendOutages(b, m.Outages[max(len(m.Outages)-MaxOutages, 0):])
+	}
 	entries := m.Entries[:min(len(m.Entries), MaxEntries)]
 	b = binary.AppendUvarint(b, uint64(len(entries)))
 	previous := l
@@ -167,6 +179,20 @@ func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 		return m.Far.append(b, l)
 	}
 	return m.Settled.append(b)
+}
+
+// appendOutages writes each as its begin and, but for one that lasts, one more than its length.
+func appendOutages(b []byte, all []Outage) []byte {
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, o := range all {
+		b = binary.AppendUvarint(b, uint64(max(o.Since, 0)))
+		if o.Until == 0 {
+			b = append(b, 0)
+		} else {
+			b = binary.AppendUvarint(b, uint64(max(o.Until-max(o.Since, 0), 0))+1)
+		}
+	}
+	return b
 }
 
 // Fits reports whether Kafka takes an encoded Metadata. All do but those whose Far is scattered over very much.
@@ -267,6 +293,9 @@ func Decode(l int64, s string) (Metadata, error) {
 	if v >= version2 {
 		m.Passed = Count{Since: int64(d.upTo(1 << 62)), N: int64(d.upTo(1 << 62))}
 	}
+	if v == version3 && flags&flagOutage != 0 {
+		m.Outages = d.outages()
+	}
 	m.Entries = d.entries(l, v == version3, flags&flagSince != 0)
 	if v == version4 {
 		m.Far = d.runs(l)
@@ -319,6 +348,18 @@ func (d *decoder) upTo(limit uint64) uint64 {
 		return 0
 	}
 	return v
+}
+
+func (d *decoder) outages() []Outage {
+	var all []Outage
+	for range d.upTo(MaxOutages) {
+		o := Outage{Since: int64(d.upTo(1 << 61))}
+		if n := d.upTo(1 << 61); n > 0 {
+			o.Until = o.Since + int64(n) - 1
+		}
+		all = append(all, o)
+	}
+	return all
 }
 
 func (d *decoder) entries(l int64, kept, since bool) []Entry {

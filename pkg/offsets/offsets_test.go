@@ -26,12 +26,13 @@ func TestEncodeStaysBelowKafkasLimit(t *testing.T) {
 	for i := range m.Entries {
 		m.Entries[i].Kept, m.Entries[i].Burnt, m.Entries[i].Timeouts, m.Entries[i].FirstFailed = true, MaxBurnt, MaxTimeouts, 1<<41
 	}
+	m.Outages = []Outage{{1 << 41, 1<<41 + 1<<33}, {1<<41 + 1<<34, 1<<41 + 1<<35}, {1<<41 + 1<<36, 1<<41 + 1<<37}, {1 << 42, 0}}
 	s := m.Encode(l)
 	if len(s) > MaxBytes {
 		t.Errorf("the longest metadata of version 3 has %d bytes, Kafka takes %d", len(s), MaxBytes)
 	}
 	got, err := Decode(l, s)
-	if err != nil || !got.Entries[MaxEntries-1].Kept || got.Entries[MaxEntries-1].Burnt != MaxBurnt || got.Entries[MaxEntries-1].FirstFailed != 0 {
+	if err != nil || !slices.Equal(got.Outages, m.Outages) || !got.Entries[MaxEntries-1].Kept || got.Entries[MaxEntries-1].Burnt != MaxBurnt || got.Entries[MaxEntries-1].FirstFailed != 0 {
 		t.Errorf("the counts have to be kept, and the times be left out: %+v, %v", got.Entries, err)
 	}
 }
@@ -58,6 +59,13 @@ func drawMetadata(t *rapid.T, l int64) Metadata {
 			e.Kept, e.Burnt, e.Timeouts = true, rapid.IntRange(0, MaxBurnt).Draw(t, "burnt"), rapid.IntRange(0, MaxTimeouts).Draw(t, "timeouts")
 			e.FirstFailed = rapid.Int64Range(0, 1<<41).Draw(t, "firstFailed")
 		}
+	}
+	for range rapid.IntRange(0, MaxOutages).Draw(t, "outages") {
+		o := Outage{Since: rapid.Int64Range(0, 1<<42).Draw(t, "outage since")}
+		if rapid.Bool().Draw(t, "is over") {
+			o.Until = o.Since + rapid.Int64Range(1, 1<<42).Draw(t, "lasted")
+		}
+		m.Outages = append(m.Outages, o)
 	}
 	density := rapid.IntRange(0, 100).Draw(t, "density")
 	span := rapid.Int64Range(0, Window-1).Draw(t, "span")
@@ -89,7 +97,7 @@ func TestMetadataRoundTrip(t *testing.T) {
 			}
 		}
 		if got.Clean != m.Clean || got.Strict != m.Strict || got.TopicID != m.TopicID || got.Node != m.Node || got.Reserved != m.Reserved || got.Suspects != m.Suspects ||
-			got.Passed != m.Passed || !slices.Equal(got.Entries, m.Entries) || got.Settled.Len() != m.Settled.Len() {
+			got.Passed != m.Passed || !slices.Equal(got.Outages, m.Outages) || !slices.Equal(got.Entries, m.Entries) || got.Settled.Len() != m.Settled.Len() {
 			t.Fatalf("wrote %+v, read %+v", m, got)
 		}
 		for i := range int64(len(m.Settled)) * 64 {
@@ -121,6 +129,11 @@ func TestFormatIsFixed(t *testing.T) {
 	if got := m.Encode(100); got != kept {
 		t.Errorf("version 3: got %s, want %s", got, kept)
 	}
+	m.Strict, m.Entries, m.Outages = false, nil, []Outage{{1_700_000_000_000, 1_700_000_000_002}, {1_700_000_000_005, 0}}
+	const outages = "Awn_AAAAAAAAAAAAAAAAAAAAAWEUCoDQlf-8MawCAoDQlf-8MQOF0JX_vDEAAGIG"
+	if got := m.Encode(100); got != outages {
+		t.Errorf("version 3 with outages: got %s, want %s", got, outages)
+	}
 	if m, err := Decode(100, want); err != nil || m.Entries[0].Offset != 103 || !m.Settled.Has(2) {
 		t.Errorf("read %+v, %v", m, err)
 	}
@@ -133,6 +146,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(int64(5), m.Encode(5))
 	m.Entries[0].Kept, m.Entries[0].Burnt, m.Entries[0].FirstFailed = true, 3, 4
 	f.Add(int64(5), m.Encode(5))
+	m.Outages = []Outage{{5, 9}, {11, 0}}
+	f.Add(int64(5), m.Encode(5))
 	f.Add(int64(0), "not base64!")
 	f.Add(int64(0), "AQ")
 	f.Fuzz(func(t *testing.T, l int64, s string) {
@@ -142,7 +157,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		again, err := Decode(l, m.Encode(l))
-		if err != nil || again.Node != m.Node || m.Passed.Since > 0 && again.Passed != m.Passed || again.Settled.Len() != m.Settled.Len() || !slices.Equal(again.Entries, m.Entries) {
+		if err != nil || again.Node != m.Node || m.Passed.Since > 0 && again.Passed != m.Passed || again.Settled.Len() != m.Settled.Len() || !slices.Equal(again.Outages, m.Outages) || !slices.Equal(again.Entries, m.Entries) {
 			t.Fatalf("%q: %+v became %+v, %v", s, m, again, err)
 		}
 	})

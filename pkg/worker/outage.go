@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"hash/maphash"
+	"slices"
 	"time"
 
+	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
@@ -40,8 +43,6 @@ const (
 	quiet = time.Second
 	// patience is how long a task's final failure waits for more to be known.
 	patience = sampleSpell + probeMin
-	// keptSpells is how many outages are remembered, for retries that are still on their way back.
-	keptSpells = 4
 	// maxSpared is in how many outages a task is spared: one that fails whenever others do mustn't go round for ever.
 	maxSpared = 10
 )
@@ -95,29 +96,29 @@ type sample struct {
 	at   time.Time
 }
 
-// spell is the time of an outage, in Unix milliseconds; until is 0 while it lasts.
-type spell struct{ since, until int64 }
-
-// covers reports whether some of [from, to] lies in the spell.
-func (s spell) covers(from, to int64) bool { return to >= s.since && (s.until == 0 || from <= s.until) }
+// covers reports whether some of [from, to] lies in an outage.
+func covers(o offsets.Outage, from, to int64) bool {
+	return to >= o.Since && (o.Until == 0 || from <= o.Until)
+}
 
 // outage is the rule's state. It is a function of what it is told, times included.
 type outage struct {
 	stage    stage
-	believed bool      // its probes have failed
-	cause    failure   // of the outage
-	samples  []sample  // the newest last; none while nothing fails
-	start    time.Time // since when most have failed alike; zero: they haven't
-	misses   int       // probes that have failed since checking began
-	good     int       // probes that succeeded while recovering
-	bad      int       // that failed
-	probing  int       // in flight
-	probes   int       // started since checking began
-	next     time.Time // when the next probe may start
-	pace     time.Time // since when probes have been getting rarer
-	last     time.Time // when something was last learnt
-	held     int       // final failures that wait
-	spells   []spell   // the outages that were believed, the present one last
+	believed bool             // its probes have failed
+	cause    failure          // of the outage
+	samples  []sample         // the newest last; none while nothing fails
+	start    time.Time        // since when most have failed alike; zero: they haven't
+	misses   int              // probes that have failed since checking began
+	good     int              // probes that succeeded while recovering
+	bad      int              // that failed
+	probing  int              // in flight
+	probes   int              // started since checking began
+	next     time.Time        // when the next probe may start
+	pace     time.Time        // since when probes have been getting rarer
+	last     time.Time        // when something was last learnt
+	held     int              // final failures that wait
+	informed bool             // something is known of how the agent does
+	spells   []offsets.Outage // those that were believed, ascending, the present one last
 }
 
 // allow says how many of n tasks may start now.
@@ -153,7 +154,7 @@ func (o *outage) observe(now time.Time, id uint64, f failure, probe bool) {
 	case f.kind == 0:
 		o.succeeded(now)
 	default:
-		o.failed(now)
+		o.failed(now, f)
 	}
 }
 
@@ -214,8 +215,11 @@ func (o *outage) row() (n int, of failure) {
 }
 
 // failed takes a probe that failed.
-func (o *outage) failed(now time.Time) {
+func (o *outage) failed(now time.Time, f failure) {
 	o.last = now
+	if o.cause.kind == 0 {
+		o.cause = f
+	}
 	if o.stage == recovering {
 		if o.bad++; o.bad <= 2*o.good+1 {
 			return
@@ -241,8 +245,43 @@ func (o *outage) relapse() {
 // believe takes what is checked for an outage that began at a time.
 func (o *outage) believe(now, began time.Time) {
 	o.stage, o.believed, o.pace = out, true, now
-	o.spells = append(o.spells, spell{since: began.UnixMilli()})
-	o.spells = o.spells[max(len(o.spells)-keptSpells, 0):]
+	o.remember(offsets.Outage{Since: began.UnixMilli(), Until: now.UnixMilli()})
+	o.spells[len(o.spells)-1].Until = 0
+}
+
+// remember adds an outage that is over to those that are known; overlapping ones are one.
+func (o *outage) remember(x offsets.Outage) {
+	kept := o.spells[:0]
+	for _, s := range o.spells {
+		if covers(s, x.Since, x.Until) {
+			x.Since = min(x.Since, s.Since)
+			if x.Until = max(x.Until, s.Until); s.Until == 0 {
+				x.Until = 0
+			}
+		} else {
+			kept = append(kept, s)
+		}
+	}
+	kept = append(kept, x)
+	slices.SortFunc(kept, func(a, b offsets.Outage) int { return cmp.Compare(a.Since, b.Since) })
+	o.spells = kept[max(len(kept)-offsets.MaxOutages, 0):]
+}
+
+// inherit takes over what the last owner of a partition knew. Where nothing is known here yet of how the agent does, one that
+// lasted is checked at once, so that a restart in the middle of an outage costs three attempts.
+func (o *outage) inherit(now time.Time, known []offsets.Outage) {
+	for _, x := range known {
+		lasted := x.Until == 0
+		x.Since = min(x.Since, now.UnixMilli()) // another host's clock may be ahead
+		if x.Until = min(x.Until, now.UnixMilli()); lasted {
+			x.Until = now.UnixMilli()
+		}
+		o.remember(x)
+		if lasted && !o.informed && o.stage == calm {
+			o.stage, o.misses, o.probes, o.next, o.last = checking, 0, 0, now, now
+			o.start, o.cause = time.UnixMilli(x.Since), failure{}
+		}
+	}
 }
 
 // pause is how long to wait between two probes.
@@ -279,7 +318,7 @@ func (o *outage) look(now time.Time) {
 // end is calm again.
 func (o *outage) end(now time.Time) {
 	if o.believed {
-		o.spells[len(o.spells)-1].until = now.UnixMilli()
+		o.spells[len(o.spells)-1].Until = now.UnixMilli()
 	}
 	o.stage, o.believed, o.samples, o.start = calm, false, nil, time.Time{}
 }
@@ -309,8 +348,8 @@ func (o *outage) forming(f failure, at, now time.Time) bool {
 // in which outage.
 func (o *outage) spares(from, to int64) (since int64, ok bool) {
 	for i := len(o.spells) - 1; i >= 0; i-- {
-		if o.spells[i].covers(from, to) {
-			return o.spells[i].since, true
+		if covers(o.spells[i], from, to) {
+			return o.spells[i].Since, true
 		}
 	}
 	return 0, false

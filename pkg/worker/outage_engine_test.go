@@ -10,17 +10,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
 )
 
 // retries stands in for the dispatcher: it moves retries that are due to the task topic.
-func (s *stand) retries() {
+func (s *stand) retries() { s.tier(tiers[0]) }
+
+func (s *stand) tier(delay time.Duration) {
 	s.t.Helper()
-	cl, err := kgo.NewClient(append(s.opts(), kgo.ConsumeTopics(s.names.Retry(tiers[0])), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+	cl, err := kgo.NewClient(append(s.opts(), kgo.ConsumeTopics(s.names.Retry(delay)), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		s.t.Fatal(err)
@@ -30,7 +34,7 @@ func (s *stand) retries() {
 	loop.Go(func() {
 		for ctx.Err() == nil {
 			cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
-				<-time.After(time.Until(r.Timestamp.Add(tiers[0])))
+				<-time.After(time.Until(r.Timestamp.Add(delay)))
 				n, _ := strconv.Atoi(string(r.Value))
 				cl.Produce(ctx, &kgo.Record{Topic: s.names.Tasks("orders", "biller"), Partition: int32(n % 2), Key: r.Key, Value: r.Value, Headers: r.Headers}, nil)
 			})
@@ -289,4 +293,71 @@ func TestAnOutageDeadLettersNothingWithoutRetries(t *testing.T) {
 		}
 		return len(done) == 200
 	})
+}
+
+// A restart in the middle of an outage, clean or not, costs a few attempts; and what was burnt before it is given back by
+// whoever runs the task after it.
+func TestAnOutageIsKnownToTheNextOwner(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		t.Run(fmt.Sprintf("clean %t", clean), func(t *testing.T) {
+			t.Parallel()
+			s := newStand(t)
+			s.spec.Config.MaxRetries = 1
+			s.spec.Config.RetryDelays = []string{"5s"} // they are on their way back while the owner changes
+			d := newDependent(task.ClassDependency)
+			d.flaky = 1
+			e, stop := s.engine("a", runner(t, 4, d.handle))
+			s.publish(0, 100)
+			s.outcomes(100)
+			d.set(true)
+			s.publish(100, 40)
+			s.until("an outage is seen", func() bool { return e.Figures().Outage != nil })
+			s.until("the commits say so", func() bool { return s.outages() == 2 })
+			if clean {
+				stop()
+			} // else the newer of one name takes the older one's place, as it would a dead one's
+			before := d.started.Load()
+			next, _ := s.engine("a", runner(t, 4, d.handle))
+			s.until("the next one sees it", func() bool { return next.Figures().Outage != nil })
+			if n := d.started.Load() - before; n > 4 {
+				t.Errorf("it took the next one %d attempts", n)
+			}
+			d.set(false)
+			s.tier(tiers[1])
+			s.retries()
+			finals := map[string]string{}
+			s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
+				for _, r := range rs {
+					if h := header(r); h[task.HeaderFinal] == "true" {
+						finals[string(r.Key)] = h[task.HeaderSettled]
+					}
+				}
+				return len(finals) == 140
+			})
+			for id, settled := range finals {
+				if settled != "done" {
+					t.Errorf("%s: %s", id, settled)
+				}
+			}
+		})
+	}
+}
+
+// outages counts the partitions whose committed metadata knows of one that lasts.
+func (s *stand) outages() (n int) {
+	s.t.Helper()
+	all, err := s.adm.FetchOffsets(s.t.Context(), s.names.WorkGroup("orders", "biller"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all.Each(func(o kadm.OffsetResponse) {
+		m, err := offsets.Decode(o.At, o.Metadata)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if len(m.Outages) > 0 && m.Outages[len(m.Outages)-1].Until == 0 {
+			n++
+		}
+	})
+	return n
 }

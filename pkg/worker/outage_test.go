@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
@@ -106,7 +108,7 @@ func TestAnOutageBeginsWithItsFirstFailure(t *testing.T) {
 	var o outage
 	now := script(&o, ".d.dddddddDDD")
 	first := time.UnixMilli(1_700_000_000_000 + 40)
-	if got := time.UnixMilli(o.spells[0].since); !got.Equal(first) {
+	if got := time.UnixMilli(o.spells[0].Since); !got.Equal(first) {
 		t.Errorf("since %v, want %v", got, first)
 	}
 	at := func(d time.Duration) int64 { return first.Add(d).UnixMilli() }
@@ -173,7 +175,7 @@ func TestATaskIsntSparedForEver(t *testing.T) {
 	a := account{}
 	for n := range int64(30) {
 		at := 1000 * (n + 1)
-		o.spells = []spell{{since: at, until: at + 10}}
+		o.spells = []offsets.Outage{{Since: at, Until: at + 10}}
 		a.burnt, a.burntAt = a.burnt+1, append(a.burntAt, at+5)
 		a.giveBack(&o)
 		a.giveBack(&o)
@@ -223,11 +225,11 @@ func TestTheOutageRuleHolds(t *testing.T) {
 			if (o.stage == checking || o.stage == out) && o.allow(16, now) > 1 {
 				t.Fatal("more than one probe at a time")
 			}
-			if o.believed != (len(o.spells) > 0 && o.spells[len(o.spells)-1].until == 0) || len(o.spells) > keptSpells {
+			if o.believed != (len(o.spells) > 0 && o.spells[len(o.spells)-1].Until == 0) || len(o.spells) > offsets.MaxOutages {
 				t.Fatalf("believed %t, outages %v", o.believed, o.spells)
 			}
 			for i, s := range o.spells[:max(len(o.spells)-1, 0)] {
-				if s.until < s.since || s.until > o.spells[i+1].since {
+				if s.Until < s.Since || s.Until > o.spells[i+1].Since {
 					t.Fatalf("outages %v", o.spells)
 				}
 			}
@@ -275,5 +277,51 @@ func TestWhatFailsAlike(t *testing.T) {
 	}
 	if failureOf(Result{Outcome: task.Completed}).kind != 0 {
 		t.Error("a success is a failure")
+	}
+}
+
+// A new owner knows the outages of the last one. It checks at once whether one that lasted goes on, unless it knows better.
+func TestOutagesAreInherited(t *testing.T) {
+	begin := time.UnixMilli(1_700_000_000_000)
+	at := func(s int) int64 { return begin.Add(time.Duration(s) * time.Second).UnixMilli() }
+	lasts := func(since int) offsets.Outage { return offsets.Outage{Since: at(since)} }
+	over := func(since, until int) offsets.Outage { return offsets.Outage{Since: at(since), Until: at(until)} }
+	fail := failure{1, task.ClassDependency, "d"}
+	for _, c := range []struct {
+		name     string
+		informed bool
+		known    [][]offsets.Outage // by partition
+		probes   string             // as script has them, 100 s from the begin
+		stage    stage
+		want     []offsets.Outage
+	}{
+		{"none", false, [][]offsets.Outage{nil}, "", calm, nil},
+		{"one that is over", false, [][]offsets.Outage{{over(1, 9)}}, "", calm, []offsets.Outage{over(1, 9)}},
+		{"one that lasted is checked", false, [][]offsets.Outage{{lasts(50)}, {lasts(50)}}, "", checking, []offsets.Outage{over(50, 100)}},
+		{"and goes on", false, [][]offsets.Outage{{over(1, 9), lasts(50)}}, "DDD", out, []offsets.Outage{over(1, 9), lasts(50)}},
+		{"or doesn't", false, [][]offsets.Outage{{lasts(50)}}, "!!!!!!!!", calm, []offsets.Outage{over(50, 100)}},
+		{"who has seen tasks end here doesn't doubt that", true, [][]offsets.Outage{{lasts(50)}}, "", calm, []offsets.Outage{over(50, 100)}},
+		{"two workers' views of one outage are one", false, [][]offsets.Outage{{over(10, 30)}, {over(12, 31)}}, "", calm, []offsets.Outage{over(10, 31)}},
+		{"a clock that is ahead", false, [][]offsets.Outage{{over(500, 600)}}, "", calm, []offsets.Outage{over(100, 100)}},
+		{"the latest four", false, [][]offsets.Outage{{over(1, 2), over(3, 4), over(5, 6), over(7, 8)}, {over(20, 21)}}, "", calm,
+			[]offsets.Outage{over(3, 4), over(5, 6), over(7, 8), over(20, 21)}},
+	} {
+		o := outage{informed: c.informed}
+		now := begin.Add(100 * time.Second)
+		for _, known := range c.known {
+			o.inherit(now, known)
+		}
+		for i, r := range c.probes {
+			o.started(now)
+			o.probing--
+			f := fail
+			if r == '!' {
+				f = failure{}
+			}
+			o.observe(now, uint64(i), f, true)
+		}
+		if o.stage != c.stage || !slices.Equal(o.spells, c.want) {
+			t.Errorf("%s: stage %d, %v; want %d, %v", c.name, o.stage, o.spells, c.stage, c.want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/reeve-run/reeve/pkg/hop"
 )
@@ -35,6 +36,7 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 				victims = append(victims, e.abandon(old)...)
 			}
 			p = newPartition(a, e.suspicion, e.strict())
+			e.outage.inherit(time.Now(), a.Metadata.Outages)
 			e.member.Resume(p.id) // it may have been paused when it went
 		}
 		p.leaving, p.away = false, false

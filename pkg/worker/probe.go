@@ -22,7 +22,7 @@ func (o *outage) figures() *Outage {
 	if !o.believed {
 		return nil
 	}
-	return &Outage{Since: time.UnixMilli(o.spells[len(o.spells)-1].since), Class: o.cause.class, Message: clip(o.cause.message, alertLimit)}
+	return &Outage{Since: time.UnixMilli(o.spells[len(o.spells)-1].Since), Class: o.cause.class, Message: clip(o.cause.message, alertLimit)}
 }
 
 const (
@@ -39,6 +39,7 @@ const (
 func (e *Engine) weigh(s *slot, r Result) {
 	now := time.Now()
 	probe := e.endProbe(s)
+	e.outage.informed = true
 	if r.Outcome == task.Cancelled || r.Outcome == task.Discarded {
 		return
 	}
