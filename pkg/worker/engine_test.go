@@ -427,6 +427,8 @@ type sharedProcess struct {
 	size     int
 	poison   string
 	inFlight []*worker.Attempt
+	patient  bool  // gives an attempt that has to be alone its turn when the others have ended
+	deaths   []int // attempts in flight at each death
 }
 
 func newSharedProcess(size int, poison string) *sharedProcess {
@@ -441,6 +443,12 @@ func (p *sharedProcess) Slots() int {
 
 func (p *sharedProcess) Run(batch []*worker.Attempt) {
 	p.mu.Lock()
+	if alone := slices.IndexFunc(batch, func(a *worker.Attempt) bool { return a.Alone }); p.patient && alone >= 0 && len(batch) > 1 {
+		p.mu.Unlock()
+		p.Run(batch[alone : alone+1])
+		p.Run(slices.Delete(slices.Clone(batch), alone, alone+1))
+		return
+	}
 	p.inFlight = append(p.inFlight, batch...)
 	if len(p.inFlight) > 1 && slices.ContainsFunc(p.inFlight, func(a *worker.Attempt) bool { return a.Alone }) {
 		panic("an attempt that has to be alone has company")
@@ -449,6 +457,11 @@ func (p *sharedProcess) Run(batch []*worker.Attempt) {
 	p.inFlight = nil
 	p.mu.Unlock()
 	crash := slices.ContainsFunc(full, func(a *worker.Attempt) bool { return string(a.Record.Value) == p.poison })
+	if crash {
+		p.mu.Lock()
+		p.deaths = append(p.deaths, len(full))
+		p.mu.Unlock()
+	}
 	for _, a := range full {
 		if crash {
 			a.Finish(worker.Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: "exit status 3", Shared: len(full) > 1})

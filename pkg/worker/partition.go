@@ -233,6 +233,7 @@ func (e *Engine) place(p *partition, r *kgo.Record, s *slot) bool {
 		tail = p.tails[s.key]
 	}
 	culprit := p.inherited != nil && e.inherit(p, s, tail != nil)
+	e.apart(s)
 	if culprit && (tail != nil || !e.strict()) {
 		e.settleCulprit(s)
 		return true
@@ -268,10 +269,22 @@ func (e *Engine) inherit(p *partition, s *slot, behind bool) (culprit bool) {
 	return i.culprit
 }
 
+// hostKilled is the message of an attempt that killed its host.
+const hostKilled = "the worker's process died while this task ran alone in it"
+
+// apart keeps the retry of a task that has crashed from doing the same to others once more: it gets a process to itself,
+// and where it has killed its host all else waits, so that one death tells whose fault it is.
+func (e *Engine) apart(s *slot) {
+	s.crashed = string(s.header.errorClass) == string(task.ClassCrash)
+	if s.crashed && string(s.header.errorMessage) == hostKilled {
+		s.suspicion, s.solo = e.suspicion, true
+	}
+}
+
 // settleCulprit settles the attempt in which a task killed its host.
 func (e *Engine) settleCulprit(s *slot) {
 	s.attempt.Number = s.begun
-	e.settleUnrun(s, Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: "the worker's process died while this task ran alone in it"})
+	e.settleUnrun(s, Result{Outcome: task.Crashed, Class: task.ClassCrash, Message: hostKilled})
 	e.clearSuspects()
 }
 

@@ -146,7 +146,7 @@ func (e *Engine) start(s *slot, now time.Time) *Attempt {
 	p := s.part
 	s.state = running
 	s.begun = s.number()
-	s.attempt.Number, s.attempt.started, s.attempt.Alone = s.begun, now, s.suspect() && s.solo
+	s.attempt.Number, s.attempt.started, s.attempt.Alone = s.begun, now, s.suspect() && s.solo || s.crashed
 	s.attempt.Timeout, s.attempt.Idle = AttemptTimeout(e.spec, s.header.timeouts), e.spec.Process.RequestTimeout.Infinite()
 	s.sign, s.told = now, time.Time{}
 	p.inFlight[s] = struct{}{}

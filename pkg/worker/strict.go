@@ -115,6 +115,7 @@ func (e *Engine) unbook(s *slot) {
 func (e *Engine) retain(s *slot) {
 	a := s.account
 	s.header.burnt, s.header.timeouts, s.header.kept = a.burnt, a.timeouts, &a
+	s.crashed = s.verdict.Class == task.ClassCrash
 	s.hold, s.keeps, s.verdict, s.result = s.keeps, nil, Verdict{}, Result{}
 	s.header.since(s.hold.first)
 	s.suspicion, s.solo = 0, false

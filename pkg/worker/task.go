@@ -121,6 +121,7 @@ type slot struct {
 	bare      bool          // the webhook goes without content and result: its topic takes no larger record
 	probe     bool          // it runs to see whether an outage goes on
 	sought    bool          // it was picked out of its turn for that
+	crashed   bool          // its last attempt crashed, with nothing beside it that could have been the reason
 	cancel    *Cancellation // the task is to end
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -260,6 +261,43 @@ func TestAnOpenCircuitLeavesAndAResetCloses(t *testing.T) {
 	s.write("echo/agent.py", handler)
 	s.desire(crashing(2, 1))
 	s.report("serving", func(r status.AgentReport) bool { return r.State == status.ReportServing })
+}
+
+// While the circuit is open tasks wait: none is settled for it, and all are run once it is closed.
+func TestTasksWaitWhileTheCircuitIsOpen(t *testing.T) {
+	s := newSystem(t)
+	s.write("echo/agent.py", `import asyncio, os
+n = 0
+async def handle(message):
+    global n
+    n += 1
+    if n == 2:
+        os._exit(3)
+    await asyncio.sleep(60)
+`)
+	a := s.agent(func(a *spec.Agent) { a.Process.MaxRestartAttempts, a.Config.MaxRetries = 0, 0 })
+	s.desire(a)
+	s.run(quiet())
+	s.dispatch(a, 1, `"one of two that run when the process dies"`)
+	s.dispatch(a, 2, `"the other one"`)
+	s.report("the open circuit", func(r status.AgentReport) bool { return r.State == status.ReportCircuitOpen })
+	for n := int64(3); n <= 5; n++ {
+		s.dispatch(a, n, `"later"`)
+	}
+	s.write("echo/agent.py", handler)
+	closed := time.Now()
+	mended := *a
+	mended.Generation, mended.ResetNonce = a.Generation+1, 1
+	s.desire(&mended)
+	left := 5
+	s.records(s.cfg.Kafka.Names().Outcomes(), "five outcomes", func(r *kgo.Record) bool {
+		times := strings.Fields(header(r, task.HeaderTimes))
+		if started, err := strconv.ParseInt(times[2], 10, 64); err != nil || started < closed.UnixMilli() || header(r, task.HeaderSettled) != string(task.SettledDone) {
+			t.Errorf("%s is settled as %s, times %v", r.Key, header(r, task.HeaderSettled), times)
+		}
+		left--
+		return left == 0
+	})
 }
 
 func TestACrashIsTheTasksOwnAndOthersGoOn(t *testing.T) {

@@ -54,8 +54,8 @@ func Decide(p spec.Process, end End, ran time.Duration, restarts int, jitter flo
 		return ActLeave, 0, restarts
 	case p.RestartPolicy == spec.RestartManual:
 		return ActAsk, 0, restarts
-	case end == EndCulprit:
-		return ActRestart, 0, restarts
+	case end == EndCulprit: // it also explains a crash before, when the same task had others beside it
+		return ActRestart, 0, max(restarts-1, 0)
 	case end == EndDone:
 		return ActRestart, immediately, restarts
 	case restarts >= p.MaxRestartAttempts:

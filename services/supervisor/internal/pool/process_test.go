@@ -399,6 +399,46 @@ func TestTooManyCrashesOpenTheCircuitAndAResetClosesIt(t *testing.T) {
 	}
 }
 
+// Any number of tasks that kill their process with nothing beside them open no circuit and add no back-off; and one that
+// did so with others beside it first counts for neither once it is found out.
+func TestCrashesOfTasksThatRanAloneOpenNoCircuit(t *testing.T) {
+	a := agent(func(a *spec.Agent) {
+		a.Process.MaxRestartAttempts, a.Process.RestartBackoffSeconds = 1, 0.5
+	})
+	f := start(t, a, nil)
+	began := time.Now()
+	for range 4 {
+		f.awaitSlots(16)
+		alone := attempt(`{"do":"crash"}`, time.Minute, true)
+		f.run(alone)
+		if res := alone.wait(t); res.Outcome != task.Crashed || res.Shared {
+			t.Fatalf("got %+v", res)
+		}
+	}
+	f.awaitSlots(16)
+	t.Logf("four crashes and starts took %s", time.Since(began))
+	for range 2 {
+		f.awaitSlots(16)
+		neighbour, bad := attempt(`{"do":"sleep","seconds":30}`, time.Minute, false), attempt(`{"do":"crash"}`, time.Minute, false)
+		f.run(neighbour, bad)
+		for _, r := range []ran{neighbour, bad} {
+			if res := r.wait(t); res.Outcome != task.Crashed || !res.Shared {
+				t.Fatalf("got %+v", res)
+			}
+		}
+		f.awaitSlots(16)
+		culprit := attempt(`{"do":"crash"}`, time.Minute, true)
+		f.run(culprit)
+		if res := culprit.wait(t); res.Outcome != task.Crashed || res.Shared {
+			t.Fatalf("got %+v", res)
+		}
+	}
+	f.awaitSlots(16)
+	if d := f.pool.Status().Down; d != nil {
+		t.Errorf("the circuit opened: %+v", d)
+	}
+}
+
 func TestAReplacementKeepsTheAgentRunning(t *testing.T) {
 	a := agent(func(a *spec.Agent) { a.Pool.Min = 2 })
 	f := start(t, a, nil)
