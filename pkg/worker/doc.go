@@ -7,6 +7,9 @@
 //	                 ▲                                                │
 //	                 └──────── cut short, or a neighbour crashed ◄────┘
 //
+// With ordering strict a task that failed is settled as a retry and goes back to ready when its delay is over, and its key
+// waits for it meanwhile; strict.go says how that outlives its owner.
+//
 // Three loops move bytes: poll (records in), schedule (attempts to the Runner), commit (outcomes out). What they decide
 // is decided by pure functions: Judge (what becomes of a result), the offsets package (what a commit says), and the
 // functions of plan.go (which attempt may start).
