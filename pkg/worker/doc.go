@@ -31,4 +31,13 @@
 // by one. One that kills its host alone is settled as crashed by the next owner, and the others are cleared. Two hosts at
 // most die of the same task after the first, and a kill that no task is to blame for costs little. A process of the
 // agent that dies under a living owner leaves at most one instance's tasks behind: they are tried one by one at once.
+//
+// A task that crashed by itself gets a process to itself when it is retried, and one that killed its host runs with nothing
+// beside it: neighbours are cut short once at most.
+//
+// # In an outage
+//
+// When nearly all of the last distinct tasks have failed alike, it isn't them: see outage.go. The worker starts only probes
+// then, and what failed since the outage began costs no retry. Tasks carry when their retries were burnt, and commits the
+// times of the agent's latest outages, so that whoever runs a task next gives back what an outage took.
 package worker
