@@ -1,17 +1,9 @@
 package fleet
 
-import (
-	"time"
+import "github.com/reeve-run/reeve/pkg/status"
 
-	"github.com/reeve-run/reeve/pkg/status"
-)
-
-const (
-	// maxProgress is how many tasks' progress is remembered; beyond it what was told longest ago goes.
-	maxProgress = 10_000
-	// oldProgress is how long it is remembered.
-	oldProgress = 24 * time.Hour
-)
+// maxProgress is how many tasks' progress is remembered; beyond it half of it goes.
+const maxProgress = 10_000
 
 // progressKey names a task of an agent.
 type progressKey struct{ agent, task string }
@@ -31,11 +23,11 @@ func (f *Fleet) progressed(p status.Progress) {
 	if len(f.progress) <= maxProgress {
 		return
 	}
-	for k, old := range f.progress { // all that is old goes, or else any half
+	for k := range f.progress { // any half goes: who tells again is remembered again
 		if len(f.progress) <= maxProgress/2 {
 			break
 		}
-		if k != key && p.Timestamp-old.Timestamp > oldProgress.Seconds() || len(f.progress) > maxProgress/2 && k != key {
+		if k != key {
 			delete(f.progress, k)
 		}
 	}
