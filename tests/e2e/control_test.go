@@ -191,7 +191,23 @@ func cancelledAndRetried(t *testing.T, sys *harness.System) {
 	if s := waiting.await(t, sys, "a", "completed"); s.Redrives != 1 || s.Attempts != 1 {
 		t.Errorf("%+v", s)
 	}
-	if p := publishContent(t, sys, topic, map[string]any{"seconds": 0.2}, "?wait=15s"); len(p.Tasks) != 1 || p.Tasks[0].Status != "completed" {
+	registerSteered(t, sys, topic, "b", func(_, config, _ map[string]any) { config["dlq_enabled"], config["max_retries"], config["concurrency"] = true, 0, 16 })
+	eventually(t, 30*time.Second, func() string {
+		if s := taskOf(t, sys, failing, "b", ""); s.Status != "dead_lettered" {
+			return s.Status
+		}
+		return ""
+	})
+	if got := steer(t, sys, failing, "b", "retry"); got != "done" {
+		t.Errorf("retry of a dead letter: %s", got)
+	}
+	eventually(t, 30*time.Second, func() string {
+		if s := taskOf(t, sys, failing, "b", ""); s.Status != "dead_lettered" || s.Redrives != 1 || len(s.History) != 2 {
+			return fmt.Sprintf("its next round: %+v", s)
+		}
+		return ""
+	})
+	if p := publishContent(t, sys, topic, map[string]any{"seconds": 0.2}, "?wait=15s"); len(p.Tasks) != 2 || p.Tasks[0].Status != "completed" || p.Tasks[1].Status != "completed" {
 		t.Errorf("published and waited: %+v", p)
 	}
 	eventually(t, 20*time.Second, func() string {

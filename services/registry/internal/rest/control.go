@@ -134,13 +134,53 @@ func (s *Server) retryTask(ctx context.Context, a asked) (api.TaskControl, error
 	case history.Failed, history.Cancelled, history.Rejected:
 		return s.issue(ctx, a, command.Command{ID: "reopen " + round, Verb: command.Reopen, Round: t.Redrives}, wait)
 	case history.DeadLettered:
-		return api.TaskControl{}, &bad{status: http.StatusConflict, code: "task_dead_lettered", detail: fmt.Sprintf("the task %s is a dead letter", t.Id),
-			remedy: "redrive it: POST /v1/dlq/{topic}/{name}/redrive"}
+		return s.redriveTask(ctx, t, wait)
 	case history.Queued, history.Running:
 		return api.TaskControl{}, &bad{status: http.StatusConflict, code: "task_not_waiting", detail: fmt.Sprintf("the task %s is %s: its attempt isn't over", t.Id, t.Status),
 			remedy: "wait for its outcome, or cancel it first"}
 	}
 	return api.TaskControl{}, finishedAlready(t)
+}
+
+// redriveTask opens the next round of a dead letter.
+func (s *Server) redriveTask(ctx context.Context, t *api.TaskDetail, wait time.Duration) (api.TaskControl, error) {
+	answer, err := s.RedriveDeadLetters(ctx, api.RedriveDeadLettersRequestObject{Topic: t.Topic, Name: t.Name, Body: &api.RedriveRequest{Origin: t.Id}})
+	if err != nil {
+		return api.TaskControl{}, err
+	}
+	out := api.TaskControl{Task: t.Id, Agent: t.Agent, State: api.TaskControlStateDone, Message: "its dead letter was redriven before"}
+	accepted, ok := answer.(api.RedriveDeadLetters202JSONResponse)
+	if !ok {
+		return out, nil
+	}
+	out.Changed, out.CommandId = true, accepted.Id
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		o, err := s.Orders.Get(ctx, t.Topic, t.Name, accepted.Id)
+		switch {
+		case err != nil:
+			return out, err
+		case o.Moved > 0:
+			out.Message = "its dead letter is redriven"
+			return out, nil
+		case o.State == string(api.DLQOrderStateStopped) || o.State == string(api.DLQOrderStateRefused):
+			return out, &bad{status: http.StatusConflict, code: "task_refused", detail: o.Reason, remedy: "see GET /v1/dlq/{topic}/{name}/orders/" + o.ID}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return out, ctx.Err()
+		case <-limit.C:
+			out.State, out.Message = api.TaskControlStatePending, "Kafka has it, and no dispatcher has carried it out yet"
+			if o.Reason != "" {
+				out.State, out.Message = api.TaskControlStateAccepted, o.Reason
+			}
+			return out, nil
+		}
+	}
 }
 
 func finishedAlready(t *api.TaskDetail) error {
