@@ -191,7 +191,9 @@ func cancelledAndRetried(t *testing.T, sys *harness.System) {
 	if s := waiting.await(t, sys, "a", "completed"); s.Redrives != 1 || s.Attempts != 1 {
 		t.Errorf("%+v", s)
 	}
-	registerSteered(t, sys, topic, "b", func(_, config, _ map[string]any) { config["dlq_enabled"], config["max_retries"], config["concurrency"] = true, 0, 16 })
+	registerSteered(t, sys, topic, "b", func(_, config, _ map[string]any) {
+		config["dlq_enabled"], config["max_retries"], config["concurrency"] = true, 0, 16
+	})
 	eventually(t, 30*time.Second, func() string {
 		if s := taskOf(t, sys, failing, "b", ""); s.Status != "dead_lettered" {
 			return s.Status
