@@ -328,6 +328,19 @@ func (e *Engine) hold(topic string, err error, now time.Time) {
 		w.told = true
 		e.delivery.waits[route] = w
 		e.cfg.Alert(Alert{Kind: "destination_unwritable", Severity: "critical",
-			Message: fmt.Sprintf("%s can't be written (%v): the tasks that go there wait, nothing is lost; create the topic or grant the right to write it", topic, err)})
+			Message: fmt.Sprintf("%s can't be written (%v): the tasks that go there wait, nothing is lost; %s", topic, err, remedyFor(err))})
 	}
+}
+
+// remedyFor says what to do about a topic that refuses records.
+func remedyFor(err error) string {
+	switch {
+	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
+		return "raise its max.message.bytes"
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return "grant the right to write it, and to make it where it is missing"
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		return "create the topic, or grant the right to"
+	}
+	return "create the topic or grant the right to write it"
 }
