@@ -88,17 +88,6 @@ func OfTask(topic string, r *kgo.Record) (Event, error) {
 	return e, err
 }
 
-// Content is the content of a record of a user's topic or of a task topic; known says that it is JSON without a look at
-// it. The bytes are the record's own wherever it holds them as they are. nil is no content at all. The error is a
-// *FormatError.
-func Content(topic string, r *kgo.Record) (content []byte, known bool, err error) {
-	var p parsed
-	if err := p.parse(topic, r); err != nil {
-		return nil, false, err
-	}
-	return p.content, p.json, nil
-}
-
 // says is what the record says of itself.
 func (p *parsed) says() Event {
 	return Event{
@@ -379,14 +368,17 @@ func (p *parsed) envelope(topic string, value []byte) error {
 		return &FormatError{"an envelope (content-type " + ContentType + ")", f.problem}
 	}
 	p.content, p.json = f.content, true
+	if len(p.typ) == 0 { // a header says it first
+		p.typ = f.bodyType
+	}
 	return nil
 }
 
 // envelopeFields collects an envelope's members.
 type envelopeFields struct {
 	*parsed
-	topic, content []byte
-	problem        string
+	topic, content, bodyType []byte
+	problem                  string
 }
 
 func (f *envelopeFields) member(key, v []byte) {
@@ -396,7 +388,7 @@ func (f *envelopeFields) member(key, v []byte) {
 	case "topic":
 		f.text(key, v, &f.topic)
 	case "type":
-		f.text(key, v, &f.typ)
+		f.text(key, v, &f.bodyType)
 	case "tenant_id":
 		f.text(key, v, &f.tenant)
 	case "correlation_id":

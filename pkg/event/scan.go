@@ -28,7 +28,7 @@ func skipValue(b []byte, i, depth int) int {
 	case c == '{':
 		return skipObject(b, i+1, depth-1, nil)
 	case c == '[':
-		return skipArray(b, i+1, depth-1)
+		return skipArray(b, i+1, depth-1, nil)
 	case c == '-' || c >= '0' && c <= '9':
 		return jsonlex.Number(b, i)
 	case c == 't':
@@ -83,8 +83,19 @@ func skipObject(b []byte, i, depth int, member func(key, value []byte)) int {
 	}
 }
 
-// skipArray goes on behind '['.
-func skipArray(b []byte, i, depth int) int {
+// Elements calls element for each value of a JSON array, in its order. It reports whether b is one array with nothing but
+// space around it.
+func Elements(b []byte, element func(value []byte)) bool {
+	i := jsonlex.Space(b, 0)
+	if i >= len(b) || b[i] != '[' {
+		return false
+	}
+	i = skipArray(b, i+1, maxDepth-1, element)
+	return i >= 0 && jsonlex.Space(b, i) == len(b)
+}
+
+// skipArray goes on behind '['. element, if any, is given each value.
+func skipArray(b []byte, i, depth int, element func(value []byte)) int {
 	if depth < 0 {
 		return -1
 	}
@@ -93,8 +104,12 @@ func skipArray(b []byte, i, depth int) int {
 		return i + 1
 	}
 	for {
+		value := i
 		if i = skipValue(b, i, depth); i < 0 {
 			return -1
+		}
+		if element != nil {
+			element(b[value:i])
 		}
 		if i = jsonlex.Space(b, i); i >= len(b) {
 			return -1
