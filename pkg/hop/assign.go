@@ -159,7 +159,7 @@ func (m *Member) logs(ctx context.Context) ([16]byte, map[int32]logRange, error)
 // position decides where a partition stands. claim is what has to be committed before anything starts, so that whoever
 // comes next knows who was here; nil where the last commit is ours already.
 func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange, id [16]byte) (a Assignment, claim *Position) {
-	a = Assignment{Partition: p, Offset: log.start, LogEnd: log.end}
+	a = Assignment{Partition: p, TopicID: id, Offset: log.start, LogEnd: log.end}
 	o, ok := committed.Lookup(m.cfg.Topic, p)
 	known := ok && o.At >= 0
 	if known {
@@ -172,9 +172,11 @@ func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange,
 	}
 	none := [16]byte{}
 	switch {
+	case !known:
+		a.Offset = m.begin(p, log, id)
 	case known && a.Metadata.TopicID != none && id != none && a.Metadata.TopicID != id, known && o.At > log.end:
 		m.log.Warn("the topic was made again since the last commit: starting at its beginning", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Int64("offset", a.Offset))
-		a = Assignment{Partition: p, Offset: log.start, LogEnd: log.end}
+		a = Assignment{Partition: p, TopicID: id, Offset: log.start, LogEnd: log.end}
 	case known && o.At < log.start:
 		m.cfg.Handler.Overtaken(p, o.At, log.start)
 		a.Metadata = a.Metadata.From(o.At, log.start)
@@ -185,6 +187,23 @@ func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange,
 	mine := a.Metadata
 	mine.Node, mine.TopicID, mine.Clean = m.cfg.Node, id, false
 	return a, &Position{a.Offset, mine.Encode(a.Offset)}
+}
+
+// begin is where a partition begins that nobody has committed. It is committed before anything is consumed, under the
+// group's generation, so that it is decided once.
+func (m *Member) begin(p int32, log logRange, id [16]byte) int64 {
+	if m.cfg.Begin == nil {
+		return log.start
+	}
+	at, ok := m.cfg.Begin(id, p)
+	switch {
+	case !ok, at > log.end: // beyond the end it was another topic's
+		return log.start
+	case at < log.start:
+		m.cfg.Handler.Overtaken(p, at, log.start)
+		return log.start
+	}
+	return at
 }
 
 func (m *Member) decode(p int32, at int64, metadata string) offsets.Metadata {

@@ -21,7 +21,7 @@
 //	g := member.Generation()                                // before the offsets are taken together
 //	err = pool.Commit(ctx, hop.Tx{Member: member, Generation: g, Records: out, Offsets: map[int32]hop.Position{…}})
 //
-// A Position's metadata is offsets.Metadata{Node, TopicID: member.TopicID(), Clean}.Encode(offset) where work is settled in
+// A Position's metadata is offsets.Metadata{Node, TopicID: assignment.TopicID, Clean}.Encode(offset) where work is settled in
 // order; Clean belongs into the last commit before a partition is handed over (Revoked, Close, Leave) and nowhere else.
 //
 // Commit with no Records commits plainly, fenced by the group's generation. A *RecordsError names the records that the

@@ -395,3 +395,60 @@ func TestForeignCommitMetadataCountsAsEmpty(t *testing.T) {
 		})
 	}
 }
+
+// Where a group begins is decided once, and only where it has no commit.
+func TestAGroupBeginsWhereItIsTold(t *testing.T) {
+	s := newStand(t)
+	if _, err := s.adm.CreateTopics(t.Context(), 4, 1, nil, "in"); err != nil {
+		t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(s.opts(kgo.DefaultProduceTopic("in"), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	for i := range 40 {
+		r := kgo.StringRecord(strconv.Itoa(i))
+		r.Partition = int32(i % 4)
+		if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.adm.DeleteRecords(t.Context(), kadm.Offsets{"in": {1: {Topic: "in", Partition: 1, At: 7}}}); err != nil {
+		t.Fatal(err)
+	}
+	begin := map[int32]int64{0: 10, 1: 5, 2: 99}
+	join := func(node string) (*hop.Member, *handler) {
+		h := newHandler()
+		m, err := hop.NewMember(hop.MemberConfig{Opts: s.opts(), Group: "g", Topic: "in", Service: "test", Node: node, Handler: h, Session: time.Second,
+			Begin: func(_ [16]byte, p int32) (int64, bool) { at, ok := begin[p]; return at, ok }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		h.last(t)
+		return m, h
+	}
+	stands := func(what string, h *handler) {
+		t.Helper()
+		for _, a := range h.assigned {
+			if want := map[int32]int64{0: 10, 1: 7, 2: 0, 3: 0}[a.Partition]; a.Offset != want {
+				t.Errorf("%s: partition %d begins at %d, not at %d", what, a.Partition, a.Offset, want)
+			}
+		}
+		if len(h.assigned) != 4 {
+			t.Errorf("%s: %d partitions", what, len(h.assigned))
+		}
+	}
+	first, h := join("a")
+	stands("the first", h)
+	if len(h.overtaken) != 2 || h.overtaken[0] != 5 || h.overtaken[1] != 7 {
+		t.Errorf("reported as lost: %v", h.overtaken)
+	}
+	if err := first.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	begin = map[int32]int64{0: 3, 1: 9, 2: 9, 3: 9}
+	_, h = join("b")
+	stands("the next, which was told something else", h)
+}

@@ -48,6 +48,9 @@ type MemberConfig struct {
 	Service, Node string
 	// Handler is told of assignments.
 	Handler Handler
+	// Begin says where a partition begins that the group has no commit of; !ok is the log's start. Where nothing is left
+	// there, the gap is told as overtaken. Defaults to the log's start.
+	Begin func(topicID [16]byte, partition int32) (offset int64, ok bool)
 	// Session is the session timeout. Defaults to DefaultSession.
 	Session time.Duration
 	// Denied is told when the broker refuses the member a right that it needs to consume, and with nil once it has got
@@ -75,8 +78,11 @@ type Handler interface {
 // Assignment is a partition that the member now owns.
 type Assignment struct {
 	Partition int32
-	Offset    int64
-	Metadata  offsets.Metadata
+	// TopicID is the UUID of the topic that the partition was of. One that was assigned before may be of an earlier topic of
+	// the name, which was deleted since: what it has moved says nothing of this one.
+	TopicID  [16]byte
+	Offset   int64
+	Metadata offsets.Metadata
 	// Own says that the committed position is the very one that this Member committed last: nobody else owned the
 	// partition in between.
 	Own bool

@@ -4,11 +4,11 @@
 // The committed offset L is the lowest unsettled one. The metadata holds what the offset can't say: who wrote it, how
 // far work may have started, which tasks are on a later attempt than their record says, and what is settled beyond L.
 //
-// # Metadata, versions 1 to 4
+// # Metadata, versions 1 to 5
 //
 // The string is unpadded base64url (RFC 4648 §5) of these bytes; varints are those of encoding/binary:
 //
-//	version        1 byte, 1 to 4
+//	version        1 byte, 1 to 5
 //	flags          1 byte, bit 0: clean (the writer handed over or fell idle: nothing below the marks is in doubt),
 //	                 bit 1: strict (no task behind an unsettled one of its key has begun),
 //	                 bit 2: version 3 only: entries have the time of their first failure,
@@ -20,6 +20,7 @@
 //	passed         from version 2 on: uvarint since, Unix milliseconds, and uvarint count of the records passed on since then
 //	outages        version 3 only, with bit 3 of the flags: uvarint count, at most MaxOutages, then for each, in ascending order:
 //	                 uvarint since, Unix milliseconds; uvarint 0 while it lasts, else its length in milliseconds + 1
+//	passed over    version 5 only: uvarint count of the records passed over since then
 //	entries        uvarint count, at most MaxEntries, then for each, in ascending order:
 //	                 uvarint offset - (previous entry's offset, or L)
 //	                 uvarint attempt << 1 | alone
@@ -37,6 +38,8 @@
 // Version 4 is version 2 for dead-letter topics, of which people redrive and purge what they like: settled has no window
 // there and is one byte 'R' and runs as above, or 'P' and the same deflated (RFC 1951), or 'B' and a deflated bitmap of
 // little-endian 64-bit words, whichever is shortest. It can become too long for Kafka; who writes it asks Fits before.
+//
+// Version 5 is version 2 of a partition of which dispatchers have passed records over.
 //
 // Nothing is tracked at or beyond L + Window, so that the string stays below MaxBytes, which is Kafka's default limit
 // (offset.metadata.max.bytes). Unreadable metadata is an error of Decode; callers go on as if it were empty and say so.

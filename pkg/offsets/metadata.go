@@ -33,6 +33,7 @@ const (
 	version2   = 2 // version 1 and Passed
 	version3   = 3 // version 2 and what entries keep of a task's attempts
 	version4   = 4 // version 2 with Far in place of Settled
+	version5   = 5 // version 2 and Passed.Over
 	flagClean  = 1
 	flagStrict = 2
 	flagSince  = 4
@@ -65,6 +66,7 @@ type Metadata struct {
 type Count struct {
 	Since int64 // Unix milliseconds; tells a count from one that begins anew because the commits before were lost
 	N     int64
+	Over  int64 // records of a user topic that were passed over: nothing was made of them
 }
 
 // Outage is a time in which nothing of the agent succeeded, in Unix milliseconds. Until is 0 while it lasts.
@@ -126,9 +128,12 @@ func (m *Metadata) Encode(l int64) string {
 // append writes the bytes, as version 3 where entries keep something or there were outages.
 func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 	b = append(b, version1, 0)
-	far := len(m.Far) > 0 && !kept // of dead letters no attempts are kept
-	counts := m.Passed.Since > 0 || kept || far
+	far := len(m.Far) > 0 && !kept             // of dead letters no attempts are kept
+	over := m.Passed.Over > 0 && !kept && !far // neither is there on user topics
+	counts := m.Passed.Since > 0 || kept || far || over
 	switch {
+	case over:
+		b[0] = version5
 	case far:
 		b[0] = version4
 	case kept:
@@ -158,6 +163,9 @@ func (m *Metadata) append(b []byte, l int64, kept, since bool) []byte {
 	if kept && len(m.Outages) > 0 {
 		b[1] |= flagOutage
 		b = appendOutages(b, m.Outages[max(len(m.Outages)-MaxOutages, 0):])
+	}
+	if over {
+		b = binary.AppendUvarint(b, uint64(m.Passed.Over))
 	}
 	entries := m.Entries[:min(len(m.Entries), MaxEntries)]
 	b = binary.AppendUvarint(b, uint64(len(entries)))
@@ -281,8 +289,8 @@ func Decode(l int64, s string) (Metadata, error) {
 	}
 	d := decoder{b: b}
 	v := d.byte()
-	if v < version1 || v > version4 {
-		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrFormat, v, version1, version4)
+	if v < version1 || v > version5 {
+		return Metadata{}, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrFormat, v, version1, version5)
 	}
 	flags := d.byte()
 	m.Clean, m.Strict = flags&flagClean != 0, flags&flagStrict != 0
@@ -295,6 +303,9 @@ func Decode(l int64, s string) (Metadata, error) {
 	}
 	if v == version3 && flags&flagOutage != 0 {
 		m.Outages = d.outages()
+	}
+	if v == version5 {
+		m.Passed.Over = int64(d.upTo(1 << 62))
 	}
 	m.Entries = d.entries(l, v == version3, flags&flagSince != 0)
 	if v == version4 {

@@ -13,7 +13,7 @@ import (
 // offsets, 64 entries with everything in them, the longest node name.
 func TestEncodeStaysBelowKafkasLimit(t *testing.T) {
 	l := int64(1 << 40)
-	m := Metadata{Node: strings.Repeat("n", MaxNode), Reserved: l + Window, Suspects: l + Window, Passed: Count{1 << 42, 1 << 62}}
+	m := Metadata{Node: strings.Repeat("n", MaxNode), Reserved: l + Window, Suspects: l + Window, Passed: Count{1 << 42, 1 << 62, 0}}
 	for i := range MaxEntries {
 		m.Entries = append(m.Entries, Entry{Offset: l + int64(i)*255, Attempt: MaxAttempt, Alone: true, NotBefore: 1 << 41})
 	}
@@ -66,6 +66,9 @@ func drawMetadata(t *rapid.T, l int64) Metadata {
 			o.Until = o.Since + rapid.Int64Range(1, 1<<42).Draw(t, "lasted")
 		}
 		m.Outages = append(m.Outages, o)
+	}
+	if !keeps && m.Passed.Since > 0 && len(m.Outages) == 0 { // only dispatchers pass over, and they keep nothing else
+		m.Passed.Over = rapid.Int64Range(0, 1<<62).Draw(t, "over")
 	}
 	density := rapid.IntRange(0, 100).Draw(t, "density")
 	span := rapid.Int64Range(0, Window-1).Draw(t, "span")
@@ -134,6 +137,17 @@ func TestFormatIsFixed(t *testing.T) {
 	if got := m.Encode(100); got != outages {
 		t.Errorf("version 3 with outages: got %s, want %s", got, outages)
 	}
+	m.Outages = nil
+	m.Passed.Over, m.Entries = 5, []Entry{{Offset: 103, Attempt: 2, Alone: true, NotBefore: 5}}
+	const over = "BQH_AAAAAAAAAAAAAAAAAAAAAWEUCoDQlf-8MawCBQEDBQViBg"
+	if got := m.Encode(100); got != over {
+		t.Errorf("version 5: got %s, want %s", got, over)
+	}
+	for _, old := range []string{counted, kept, over} { // a new binary meets old metadata
+		if m, err := Decode(100, old); err != nil || m.Passed.N != 300 {
+			t.Errorf("read %+v, %v", m, err)
+		}
+	}
 	if m, err := Decode(100, want); err != nil || m.Entries[0].Offset != 103 || !m.Settled.Has(2) {
 		t.Errorf("read %+v, %v", m, err)
 	}
@@ -142,11 +156,13 @@ func TestFormatIsFixed(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	m := Metadata{Node: "n", Reserved: 9, Entries: []Entry{{Offset: 7, Attempt: 3}}}
 	f.Add(int64(5), m.Encode(5))
-	m.Passed = Count{7, 8}
+	m.Passed = Count{7, 8, 0}
 	f.Add(int64(5), m.Encode(5))
 	m.Entries[0].Kept, m.Entries[0].Burnt, m.Entries[0].FirstFailed = true, 3, 4
 	f.Add(int64(5), m.Encode(5))
 	m.Outages = []Outage{{5, 9}, {11, 0}}
+	f.Add(int64(5), m.Encode(5))
+	m.Passed.Over, m.Entries, m.Outages = 9, nil, nil
 	f.Add(int64(5), m.Encode(5))
 	f.Add(int64(0), "not base64!")
 	f.Add(int64(0), "AQ")

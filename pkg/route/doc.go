@@ -5,5 +5,6 @@
 // further headers. Headers that begin with reeve- are Reeve's: of a user's only those that an event may bring along
 // (correlation id, causation id, tenant, source, reply-to, webhook, type) are read, the others are dropped. An event that
 // claims a format and isn't in it is routed all the same, with its error class; the worker rejects it unrun, so that
-// nothing bad ever stops a partition.
+// nothing bad ever stops a partition. So is one whose filter can't be evaluated, and one of a type that the agent doesn't
+// take, unless its spec says otherwise.
 package route

@@ -76,10 +76,14 @@ func (r *Router) headers(h *headerSlab, rec *kgo.Record) {
 	h.addText(task.HeaderWebhook, e.Webhook)
 	h.addText(task.HeaderType, e.Type)
 	if err != nil {
-		message := err.Error()
 		h.addText(task.HeaderErrorClass, string(task.ClassInvalidInput))
-		h.addText(task.HeaderErrorMessage, message[:min(len(message), maxMessage)])
+		h.addText(task.HeaderErrorMessage, clip(err.Error()))
 	}
+}
+
+// clip bounds a message.
+func clip(message string) string {
+	return strings.ToValidUTF8(message[:min(len(message), maxMessage)], "")
 }
 
 func firstAttempt() []byte { return []byte{'1'} }

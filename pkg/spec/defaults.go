@@ -100,6 +100,7 @@ func (a *Agent) Check(tiers []time.Duration) []Fault {
 			add(field, "%q leads out of its directory: give a relative path without leading '..'", dir)
 		}
 	}
+	a.Routing.check(add)
 	a.Config.check(tiers, add)
 	a.Process.check(add)
 	if a.Pool.Min < 1 || a.Pool.Max != a.Pool.Min {

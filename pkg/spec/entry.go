@@ -24,8 +24,10 @@ func ParseEntry(raw []byte) (*Agent, []Fault) {
 		"version": &e.agent.Version, "tags": &e.agent.Tags, "runtime": &e.agent.Runtime, "dir": &e.agent.Dir, "agent_dir": &e.agentDir,
 		"callback": &e.agent.Callback, "callback_module": &e.module, "callback_function": &e.function, "command": &e.command, "args": &e.args,
 		"env": &e.agent.Env, "config": &e.config, "process": &e.process, "pool": &e.pool, "partitions": &e.agent.Partitions, "activate": &e.activate,
-	}, "filter", "canary", "resources", "coordination", "init_args", "capabilities", "when", "requires", "labels", "start", "rate", "state",
-		"env_from", "profile", "accepts", "history", "store_results", "on_incompatible")
+		"filter": &e.agent.Filter, "rate": &e.rate, "accepts": &e.agent.Accepts, "capabilities": &e.agent.Capabilities, "on_incompatible": &e.agent.OnIncompatible,
+		"start": &e.agent.Start,
+	}, "canary", "resources", "coordination", "init_args", "when", "requires", "labels", "state", "env_from", "profile", "history", "store_results")
+	e.routing()
 	e.agent.Inactive = !e.activate
 	e.identity()
 	e.program()
@@ -41,6 +43,7 @@ type entry struct {
 	faults []Fault
 
 	activate                   bool
+	rate                       *float64
 	agentDir, module, function string
 	command, config            json.RawMessage
 	process, pool              json.RawMessage
@@ -75,6 +78,20 @@ func (e *entry) object(field string, raw []byte, given *map[string]bool, what st
 			if err := json.Unmarshal(values[key], target); err != nil {
 				e.fault(prefix+key, "%s", wrongKind(err, values[key]))
 			}
+		}
+	}
+}
+
+// routing refuses what would count as left out, and is something else to who wrote it.
+func (e *entry) routing() {
+	if e.rate != nil {
+		if e.agent.Rate = *e.rate; *e.rate == 0 {
+			e.fault("rate", "%s", ZeroRate)
+		}
+	}
+	for _, field := range []string{"filter", "start", "on_incompatible"} {
+		if e.fields[field] && map[string]string{"filter": e.agent.Filter, "start": e.agent.Start, "on_incompatible": e.agent.OnIncompatible}[field] == "" {
+			e.fault(field, "is empty: leave it out")
 		}
 	}
 }
@@ -256,6 +273,8 @@ func wrongKind(err error, raw []byte) string {
 	switch {
 	case strings.HasPrefix(want, "int"):
 		want = "a whole number"
+	case want == "float64":
+		want = "a number"
 	case want == "bool":
 		want = "true or false"
 	case want == "slice":

@@ -59,6 +59,8 @@ type Agent struct {
 	Pool        Pool              `json:"pool"`
 	Partitions  int32             `json:"partitions"` // of the task topic
 
+	Routing
+
 	// Inactive says of a registration that it moves no phase: a new agent stays created (activate: false). It isn't part
 	// of the record.
 	Inactive bool `json:"-"`

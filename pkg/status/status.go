@@ -129,11 +129,14 @@ type Outage struct {
 }
 
 // Dispatched is how many tasks have been made of a partition of the user topic since a time, by all dispatchers together.
-// It only grows; an agent's tasks are the sum of the greatest N of each Partition and Since.
+// It only grows; an agent's tasks are the sum of the greatest N of each Partition and Since. Together with Filtered it is
+// every event that the agent's group has passed.
 type Dispatched struct {
 	Partition int32 `json:"partition"`
 	Since     int64 `json:"since"` // Unix milliseconds: when the count began
 	N         int64 `json:"n"`
+	// Filtered counts the events that no task was made of: the agent's filter isn't true of them, or it skips their type.
+	Filtered int64 `json:"filtered,omitempty"`
 }
 
 // Lost says that the retention of an agent's topic removed events before they were consumed.

@@ -273,7 +273,7 @@ func (e *Engine) describe(t *transaction, p *partition, clean bool) part {
 		p.strict = e.strict()
 	}
 	p.told = p.told || p.strict
-	m := offsets.Metadata{Clean: clean, Strict: p.strict, TopicID: e.member.TopicID(), Node: e.cfg.Node, Settled: settled, Outages: e.outage.spells}
+	m := offsets.Metadata{Clean: clean, Strict: p.strict, TopicID: p.topicID, Node: e.cfg.Node, Settled: settled, Outages: e.outage.spells}
 	d := part{partition: p, clean: clean, strict: p.strict}
 	if p.suspects > low {
 		m.Suspects = p.suspects

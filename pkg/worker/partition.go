@@ -15,6 +15,7 @@ import (
 // partition is an owned task partition. The engine's lock guards it.
 type partition struct {
 	id        int32
+	topicID   [16]byte // of the topic as it was assigned: one of its name may have taken its place since
 	tracker   *offsets.Tracker
 	inherited *offsets.Metadata // of the predecessor; nil once everything that it speaks of is admitted
 	pending   []*kgo.Record     // beyond the window
@@ -48,7 +49,7 @@ type partition struct {
 func newPartition(a hop.Assignment, suspicion int, strict bool) *partition {
 	m := a.Metadata
 	m.Reserved, m.Suspects = min(m.Reserved, a.LogEnd), min(m.Suspects, a.LogEnd) // what comes now is nobody's but ours
-	p := &partition{id: a.Partition, tracker: offsets.NewTracker(a.Offset, m.Settled), inherited: &m,
+	p := &partition{id: a.Partition, topicID: a.TopicID, tracker: offsets.NewTracker(a.Offset, m.Settled), inherited: &m,
 		named: map[int64]*slot{}, tails: map[uint64]*slot{}, inFlight: map[*slot]struct{}{},
 		highest: a.Offset - 1, wanted: -1, unclean: true, suspects: m.Suspects, suspicion: suspicion}
 	if !m.Clean {

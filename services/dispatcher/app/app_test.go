@@ -27,7 +27,10 @@ import (
 	"github.com/reeve-run/reeve/pkg/topics"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	const kfake = "github.com/twmb/franz-go/pkg/kfake." // the test run's Kafka, where it is one, outlives every test
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(kfake+"(*Cluster).run"), goleak.IgnoreAnyFunction(kfake+"(*broker).listen"))
+}
 
 // world is a broker with what a dispatcher needs around it.
 type world struct {
@@ -45,10 +48,19 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
+	return worldOn(t, "", c.ListenAddrs()...)
+}
+
+// worldOn is a world on brokers that others may use too, with a prefix of its own.
+func worldOn(t *testing.T, prefix string, brokers ...string) *world {
+	t.Helper()
 	cfg := config.Default(config.Dispatcher)
 	cfg.Node, cfg.HTTPAddr = "n1", ""
-	cfg.Kafka.Brokers, cfg.Kafka.RetryTiers = c.ListenAddrs(), []time.Duration{200 * time.Millisecond, time.Second}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.MetadataMinAge(50*time.Millisecond), kgo.UnknownTopicRetries(20))
+	cfg.Kafka.Brokers, cfg.Kafka.RetryTiers = brokers, []time.Duration{200 * time.Millisecond, time.Second}
+	if prefix != "" {
+		cfg.Kafka.Prefix, cfg.Kafka.Replication = prefix, 1
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.MetadataMinAge(50*time.Millisecond), kgo.UnknownTopicRetries(20))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,27 @@ import (
 	spec "github.com/reeve-run/reeve/pkg/spec"
 )
 
+// Defines values for AgentOnIncompatible.
+const (
+	AgentOnIncompatibleDlq    AgentOnIncompatible = "dlq"
+	AgentOnIncompatibleReject AgentOnIncompatible = "reject"
+	AgentOnIncompatibleSkip   AgentOnIncompatible = "skip"
+)
+
+// Valid indicates whether the value is a known member of the AgentOnIncompatible enum.
+func (e AgentOnIncompatible) Valid() bool {
+	switch e {
+	case AgentOnIncompatibleDlq:
+		return true
+	case AgentOnIncompatibleReject:
+		return true
+	case AgentOnIncompatibleSkip:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentChangeAction.
 const (
 	Create    AgentChangeAction = "create"
@@ -666,17 +687,27 @@ func (e DeleteResult200JSONResponseBodyStatus) Valid() bool {
 
 // Agent defines model for Agent.
 type Agent struct {
-	Callback    string            `json:"callback,omitempty,omitzero"`
-	Cause       *Cause            `json:"cause,omitempty"`
-	Command     []string          `json:"command,omitempty,omitzero"`
-	Config      AgentConfig       `json:"config"`
-	CreatedAt   time.Time         `json:"created_at"`
-	Description *string           `json:"description"`
-	Dir         string            `json:"dir,omitempty,omitzero"`
-	Env         map[string]string `json:"env,omitempty,omitzero"`
+	// Accepts Types of tasks that the agent takes; * at the end of one stands for all that begin so. Default: capabilities.
+	Accepts  []string `json:"accepts,omitempty,omitzero"`
+	Callback string   `json:"callback,omitempty,omitzero"`
+
+	// Capabilities What the agent can do: without accepts the types of tasks that it takes, beside those without a type.
+	Capabilities []string          `json:"capabilities,omitempty,omitzero"`
+	Cause        *Cause            `json:"cause,omitempty"`
+	Command      []string          `json:"command,omitempty,omitzero"`
+	Config       AgentConfig       `json:"config"`
+	CreatedAt    time.Time         `json:"created_at"`
+	Description  *string           `json:"description"`
+	Dir          string            `json:"dir,omitempty,omitzero"`
+	Env          map[string]string `json:"env,omitempty,omitzero"`
 
 	// ExpiresAt When the retention of the user topic (retention.ms) removes it at the earliest; absent where it never does.
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Filter A CEL expression over data, headers, key, topic, type and envelope; an event of which it is not true is not the agent's.
+	//
+	// Example: data.action == "opened"
+	Filter string `json:"filter,omitempty,omitzero"`
 
 	// Generation Grows with every change.
 	Generation int64 `json:"generation"`
@@ -699,6 +730,9 @@ type Agent struct {
 	// OldestWaitingAt The timestamp of the oldest event that is not routed, up to 10 s ago; absent where none waits.
 	OldestWaitingAt *time.Time `json:"oldest_waiting_at,omitempty"`
 
+	// OnIncompatible What becomes of tasks of another type: dead-lettered unrun (dlq, the default), rejected without a dead letter, or none is made.
+	OnIncompatible AgentOnIncompatible `json:"on_incompatible,omitempty,omitzero"`
+
 	// Overtaken Offsets that retention has removed and that the agent has not passed yet.
 	Overtaken  int64 `json:"overtaken,omitempty,omitzero"`
 	Partitions int32 `json:"partitions"`
@@ -711,15 +745,24 @@ type Agent struct {
 	Problems []AgentProblem `json:"problems,omitempty,omitzero"`
 
 	// Process Times are seconds.
-	Process      AgentProcess `json:"process"`
-	RegisteredAt time.Time    `json:"registered_at"`
+	Process AgentProcess `json:"process"`
+
+	// Rate Events a second that are dispatched at most; absent for no limit. Retries are not held to it.
+	Rate         float64   `json:"rate,omitempty,omitzero"`
+	RegisteredAt time.Time `json:"registered_at"`
 
 	// Running Attempts in flight.
-	Running      int64      `json:"running,omitempty,omitzero"`
-	Runtime      string     `json:"runtime"`
-	Tags         []string   `json:"tags"`
-	TerminatedAt *time.Time `json:"terminated_at,omitempty"`
-	Topic        string     `json:"topic"`
+	Running int64  `json:"running,omitempty,omitzero"`
+	Runtime string `json:"runtime"`
+
+	// Start earliest (the default), latest, or an RFC 3339 time: where the agent's group begins, once.
+	Start string `json:"start,omitempty,omitzero"`
+
+	// StartAt What start meant when the agent was initialised; absent for the topic's beginning.
+	StartAt      *spec.StartAt `json:"start_at,omitempty"`
+	Tags         []string      `json:"tags"`
+	TerminatedAt *time.Time    `json:"terminated_at,omitempty"`
+	Topic        string        `json:"topic"`
 
 	// TopicMissing The user topic does not exist.
 	TopicMissing bool      `json:"topic_missing,omitempty,omitzero"`
@@ -733,6 +776,9 @@ type Agent struct {
 	// Workers Live nodes that serve the agent.
 	Workers int `json:"workers"`
 }
+
+// AgentOnIncompatible What becomes of tasks of another type: dead-lettered unrun (dlq, the default), rejected without a dead letter, or none is made.
+type AgentOnIncompatible string
 
 // AgentChange defines model for AgentChange.
 type AgentChange struct {
@@ -758,7 +804,8 @@ type AgentConfig = spec.Config
 
 // AgentEntry An agent as people write it: an entry of agents.yaml, as JSON. Only topic and what to run are needed: runtime
 // python or node with callback (module:function), or command. Further keys: name, id, type, description, version,
-// tags, dir, env, config, process, pool, partitions, activate. pkg/spec.ParseEntry reads it, on both sides.
+// tags, dir, env, config, process, pool, partitions, activate, filter, rate, accepts, capabilities, on_incompatible,
+// start. pkg/spec.ParseEntry reads it, on both sides.
 type AgentEntry = json.RawMessage
 
 // AgentHealth defines model for AgentHealth.
@@ -816,6 +863,9 @@ type AgentMetrics struct {
 	DeadLettered int64               `json:"dead_lettered"`
 	Discarded    int64               `json:"discarded"`
 	Failed       int64               `json:"failed"`
+
+	// Filtered Events of the topic that no task was made of: the filter is not true of them, or their type is skipped. They are none of the received.
+	Filtered int64 `json:"filtered"`
 
 	// Lag Events of the user topic that are not routed yet; absent where nobody knows.
 	Lag  *int64 `json:"lag,omitempty"`

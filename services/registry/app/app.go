@@ -129,18 +129,18 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	log, names := a.cfg.Logger, a.cfg.Kafka.Names()
 	opts := kafka.Options(a.cfg.Kafka, log)
 	p := &parts{cfg: a.cfg, rights: &kafka.Tolerance{Logger: log}, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, orders: &orders.Store{DB: db}, relay: relay.New(db, opts, names, log)}
-	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers}, p.relay.Kick)
+	requests, err := bus.New(opts, names, a.cfg.CreateTopics)
+	if err != nil {
+		return err
+	}
+	defer requests.Close()
+	p.store = agents.NewStore(db, agents.Rules{Names: names, Tiers: a.cfg.Kafka.RetryTiers, Start: requests.StartAt}, p.relay.Kick)
 	p.lease = &leader.Lease{DB: db, Holder: a.cfg.Node, Logger: log}
 	p.pulse = newPulse(p)
 	p.watch = &retention.Watch{Client: cl, Opts: opts, Names: names, Leads: p.lease.Held, Raise: fleet.Store{DB: db}.Raise, Logger: log,
 		Agents: func(ctx context.Context) ([]*spec.Agent, error) { return p.agents(ctx, agents.Filter{}) }}
 	p.outcomes = &projection.Projection{Name: "outcomes", Topic: names.Outcomes(), DB: db, Client: cl, Opts: opts, Target: history.NewProjector(db, log), Logger: log}
 	p.reports = &projection.Projection{Name: "status", Topic: names.Status(), DB: db, Client: cl, Opts: opts, Target: fleet.Store{DB: db}, Logger: log}
-	requests, err := bus.New(opts, names, a.cfg.CreateTopics)
-	if err != nil {
-		return err
-	}
-	defer requests.Close()
 	desk := commands.New(cl, names)
 	p.desk, p.fleet.Commands = desk, desk.Heard
 	metrics := prometheus.NewRegistry()

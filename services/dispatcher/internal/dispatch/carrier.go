@@ -31,8 +31,8 @@ const (
 // A Rule decides what becomes of the records of a topic.
 type Rule interface {
 	// Take is given the records held of a partition, in order, and says how many of them pass now, at most limit, and
-	// what each of these becomes: outs[i] is produced for records[i], nothing where it is nil. Control records are among
-	// them and become nothing. If fewer than all pass, wait says when to look again at the latest.
+	// what each of these becomes: outs[i] is produced for records[i], nothing where it is nil, which counts as passed over.
+	// Control records are among them and become nothing. If fewer than all pass, wait says when to look again at the latest.
 	Take(partition int32, records []*kgo.Record, limit int) (outs []*kgo.Record, wait time.Duration)
 	// Ended says whether what the last Takes let pass was committed; what wasn't comes to Take again.
 	Ended(committed bool)
@@ -41,7 +41,7 @@ type Rule interface {
 	// Overtaken says that the records in [from, to) were removed by the topic's retention before they were consumed.
 	Overtaken(partition int32, from, to int64)
 	// Assigned gives a partition that is consumed from now on, Released takes it back. Neither overlaps with Take.
-	Assigned(a hop.Assignment, topicID [16]byte)
+	Assigned(a hop.Assignment)
 	Released(partition int32)
 }
 
@@ -58,7 +58,7 @@ type CarrierConfig struct {
 type Carrier struct {
 	cfg    CarrierConfig
 	member *hop.Member
-	moved  func(n int)
+	moved  func(produced, over int)
 
 	arrived chan struct{} // records were polled
 	taken   chan struct{} // records were moved
@@ -72,14 +72,15 @@ type Carrier struct {
 
 // held is what is polled and not moved of one partition.
 type held struct {
-	queue  []*kgo.Record
-	bytes  int
-	next   int64          // committed position: everything below is moved
-	end    int64          // behind the last record that was polled
-	ahead  map[int64]bool // moved beyond next; nil where nothing is
-	passed offsets.Count  // of what was produced up to there
-	added  int64          // how often Add was called
-	paused bool
+	topicID [16]byte
+	queue   []*kgo.Record
+	bytes   int
+	next    int64          // committed position: everything below is moved
+	end     int64          // behind the last record that was polled
+	ahead   map[int64]bool // moved beyond next; nil where nothing is
+	passed  offsets.Count  // of what was produced up to there
+	added   int64          // how often Add was called
+	paused  bool
 }
 
 // batch is one transaction in the making.
@@ -96,11 +97,12 @@ type taken struct {
 	n        int
 	next     int64
 	produced int64         // of the n: what became something
+	over     int64         // of the n: what became nothing, without markers
 	ahead    []*kgo.Record // what is taken out of its turn, in place of the first n
 }
 
-// NewCarrier joins the group. moved, if any, is told how many records were produced.
-func NewCarrier(cfg CarrierConfig, moved func(n int)) (*Carrier, error) {
+// NewCarrier joins the group. moved, if any, is told how many records were produced, and how many became nothing.
+func NewCarrier(cfg CarrierConfig, moved func(produced, over int)) (*Carrier, error) {
 	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved, arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
 	cfg.Member.Handler = c
 	cfg.Member.Logger = cfg.Logger
@@ -273,7 +275,11 @@ func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err 
 	}
 	c.done(b)
 	if c.moved != nil {
-		c.moved(b.produced())
+		var over int64
+		for _, t := range b.taken {
+			over += t.over
+		}
+		c.moved(b.produced(), int(over))
 	}
 	return b.size(), wait, nil
 }
@@ -324,13 +330,17 @@ func (c *Carrier) choose() (batch, time.Duration) {
 		}
 		before := len(b.records)
 		bytes += h.bytes / len(h.queue) * len(outs)
+		var over int64
 		for i, out := range outs {
-			if out != nil {
+			switch {
+			case out != nil:
 				b.records = append(b.records, out)
 				b.sources = append(b.sources, h.queue[i])
+			case !h.queue[i].Attrs.IsControl():
+				over++
 			}
 		}
-		b.taken[p] = taken{from: h, n: len(outs), next: h.behind(len(outs)), produced: int64(len(b.records) - before)}
+		b.taken[p] = taken{from: h, n: len(outs), next: h.behind(len(outs)), produced: int64(len(b.records) - before), over: over}
 		c.tell(&b, before)
 	}
 	return b, wait
@@ -339,18 +349,20 @@ func (c *Carrier) choose() (batch, time.Duration) {
 func (c *Carrier) positions(b batch) map[int32]hop.Position {
 	ps := make(map[int32]hop.Position, len(b.taken))
 	for p, t := range b.taken {
-		ps[p] = c.position(t.next, t.passed(), t.settled(), false)
+		ps[p] = t.from.position(c.cfg.Member.Node, t.next, t.passed(), t.settled(), false)
 	}
 	return ps
 }
 
 // passed is the count once the batch is committed.
 func (t taken) passed() offsets.Count {
-	return offsets.Count{Since: t.from.passed.Since, N: t.from.passed.N + t.produced}
+	return offsets.Count{Since: t.from.passed.Since, N: t.from.passed.N + t.produced, Over: t.from.passed.Over + t.over}
 }
 
-func (c *Carrier) position(at int64, passed offsets.Count, settled offsets.Set, clean bool) hop.Position {
-	m := offsets.Metadata{Clean: clean, Passed: passed, Settled: settled, TopicID: c.member.TopicID(), Node: c.cfg.Member.Node}
+// position is a commit's, which speaks of the topic that the partition was assigned of: were it of one that has taken its
+// name since, that one's records below would count as moved.
+func (h *held) position(node string, at int64, passed offsets.Count, settled offsets.Set, clean bool) hop.Position {
+	m := offsets.Metadata{Clean: clean, Passed: passed, Settled: settled, TopicID: h.topicID, Node: node}
 	return hop.Position{Offset: at, Metadata: m.Encode(at)}
 }
 
@@ -383,7 +395,7 @@ func (c *Carrier) handOver(ctx context.Context, only ...int32) {
 	ps := make(map[int32]hop.Position)
 	c.mu.Lock()
 	for p, h := range c.parts {
-		ps[p] = c.position(h.next, h.passed, h.settled(h.next, nil), true)
+		ps[p] = h.position(c.cfg.Member.Node, h.next, h.passed, h.settled(h.next, nil), true)
 	}
 	if len(only) > 0 {
 		all := ps
@@ -412,8 +424,8 @@ func (c *Carrier) Assigned(_ context.Context, as []hop.Assignment) {
 		if passed.Since == 0 {
 			passed.Since = time.Now().UnixMilli()
 		}
-		c.parts[a.Partition] = &held{next: a.Offset, end: a.Offset, passed: passed, ahead: aheadOf(a)}
-		c.cfg.Rule.Assigned(a, c.member.TopicID())
+		c.parts[a.Partition] = &held{topicID: a.TopicID, next: a.Offset, end: a.Offset, passed: passed, ahead: aheadOf(a)}
+		c.cfg.Rule.Assigned(a)
 	}
 }
 

@@ -15,8 +15,8 @@ type awaited struct {
 	assigned chan int32
 }
 
-func (r *awaited) Assigned(a hop.Assignment, _ [16]byte) { r.assigned <- a.Partition }
-func (r *awaited) Released(int32)                        {}
+func (r *awaited) Assigned(a hop.Assignment) { r.assigned <- a.Partition }
+func (r *awaited) Released(int32)            {}
 
 // carrier joins a group and has got the topic's only partition.
 func carrier(t *testing.T) *Carrier {

@@ -173,11 +173,12 @@ func TestRoomIsLookedAtAgainOnlyWhereSomethingMoves(t *testing.T) {
 func lane(refusals *[]string) *Lane {
 	l := &Lane{
 		agent: &spec.Agent{Topic: "orders", Name: "bill", Partitions: 4}, node: "n1", room: NewRoom(4), logger: quiet(),
-		mend:     func(context.Context) error { return nil },
-		alert:    func(kind, message string) { *refusals = append(*refusals, kind+": "+message) },
-		assigned: make(map[int32]bool), refused: make(map[recordID]refusal),
+		mend:    func(context.Context) error { return nil },
+		alert:   func(kind, message string) { *refusals = append(*refusals, kind+": "+message) },
+		routers: make(map[int32]*route.Router), refused: make(map[recordID]refusal),
 	}
-	l.Assigned(hop.Assignment{Partition: 0}, [16]byte{1})
+	l.Assigned(hop.Assignment{Partition: 0, TopicID: [16]byte{1}})
+	_ = l.Follow(l.agent) // without a filter nothing can fail
 	return l
 }
 
@@ -273,7 +274,7 @@ func TestPurgeLeavesOutWhatIsSettled(t *testing.T) {
 	var settled offsets.Set
 	settled.Add(1)
 	u := &Purge{agent: &spec.Agent{Topic: "orders", Name: "bill"}, node: "n1", logger: quiet(), assigned: make(map[int32]purged)}
-	u.Assigned(hop.Assignment{Partition: 0, Offset: 10, Metadata: offsets.Metadata{Settled: settled, Entries: []offsets.Entry{{Offset: 12, Attempt: 3}}}}, [16]byte{})
+	u.Assigned(hop.Assignment{Partition: 0, Offset: 10, Metadata: offsets.Metadata{Settled: settled, Entries: []offsets.Entry{{Offset: 12, Attempt: 3}}}})
 	var rs []*kgo.Record
 	for i := range int64(3) {
 		rs = append(rs, &kgo.Record{Offset: 10 + i, Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: []byte("orders/0/1")}, {Key: task.HeaderAttempt, Value: []byte("1")}}})

@@ -13,22 +13,22 @@ import (
 
 var errNoTopic = errors.New("the topic doesn't exist")
 
-// userTopic gives the id of the agent's topic, which it makes where that is allowed.
-func (k *Keeper) userTopic(ctx context.Context, a *spec.Agent) ([16]byte, error) {
+// userTopic gives the id of the agent's topic, which it makes where that is allowed, and how many partitions it has.
+func (k *Keeper) userTopic(ctx context.Context, a *spec.Agent) (id [16]byte, partitions int, err error) {
 	found, err := k.env.admin().ListTopics(ctx, a.Topic)
 	if err != nil {
-		return [16]byte{}, err
+		return id, 0, err
 	}
 	t := found[a.Topic]
 	if errors.Is(t.Err, kerr.UnknownTopicOrPartition) || t.Err == nil && len(t.Partitions) == 0 {
 		if k.env.CreateTopics {
 			if err := kafka.EnsureTopics(ctx, k.env.Client, k.env.Kafka.Replication, kafka.Topic{Name: a.Topic, Partitions: -1}); err != nil {
-				return [16]byte{}, err
+				return id, 0, err
 			}
 		}
-		return [16]byte{}, errNoTopic
+		return id, 0, errNoTopic
 	}
-	return t.ID, t.Err
+	return t.ID, len(t.Partitions), t.Err
 }
 
 // taskTopic makes the agent's task topic and sees to it that topics that its records go through take them.

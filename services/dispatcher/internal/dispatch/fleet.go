@@ -177,7 +177,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 		Member: hop.MemberConfig{Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node,
 			Denied: func(err error) { f.deniedTier(delay, err) }},
 		Pool: f.env.Pool, Rule: tier, Wake: f.env.asks.wake(), Logger: f.env.Logger,
-	}, func(n int) { count.Add(float64(n)) })
+	}, func(n, _ int) { count.Add(float64(n)) })
 	if err != nil {
 		f.fail(err)
 		return
@@ -387,7 +387,7 @@ func (f *Fleet) lookAtTopics(ctx context.Context) error {
 		}
 		t := found[a.Topic]
 		if t.Err == nil || isUnknownTopic(t.Err) {
-			k.TopicSeen(t.ID, t.Err == nil && len(t.Partitions) > 0)
+			k.TopicSeen(t.ID, len(t.Partitions))
 		}
 		at := k.positions()
 		if at == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
@@ -144,7 +145,7 @@ func (k *Keeper) trouble(ctx context.Context, a *spec.Agent, what string, err er
 
 // serve routes an active agent's events until it is to do something else.
 func (k *Keeper) serve(ctx context.Context, a *spec.Agent) {
-	id, err := k.userTopic(ctx, a)
+	id, spans, err := k.userTopic(ctx, a)
 	switch {
 	case errors.Is(err, errNoTopic):
 		k.tellMissing(a)
@@ -163,7 +164,7 @@ func (k *Keeper) serve(ctx context.Context, a *spec.Agent) {
 		k.trouble(ctx, a, "look up where the agent stands", errors.Join(err, forgotten))
 		return
 	}
-	if err := k.route(ctx, a, id); err != nil {
+	if err := k.route(ctx, a, id, spans); err != nil {
 		k.trouble(ctx, a, "route events", err)
 	}
 }
@@ -180,8 +181,8 @@ func (k *Keeper) forgotten(ctx context.Context, a *spec.Agent, id [16]byte) (for
 	return &hop.ForgottenError{Group: group}, nil
 }
 
-// route is the agent's time as a member of its group.
-func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
+// route is the agent's time as a member of its group. Its topic has an id and so many partitions.
+func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte, spans int) error {
 	room := k.roomFor(a)
 	lane := &Lane{
 		names: k.env.Names, agent: a, node: k.env.Node, room: room, asks: k.env.asks, logger: k.env.Logger,
@@ -190,17 +191,20 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte) error {
 		lost: func(p int32, from, to int64) {
 			k.env.Reporter.Send(a.Ref(), status.Lost{Event: status.EventLost, Topic: a.Topic, AgentName: a.Name, TopicID: topicIDText(id), Partition: p, From: from, To: to, Timestamp: status.Seconds(time.Now())})
 		},
-		assigned: make(map[int32]bool), refused: make(map[recordID]refusal),
+		routers: make(map[int32]*route.Router), refused: make(map[recordID]refusal),
 	}
-	lane.Follow(a)
-	count := k.env.Metrics.routed(a)
+	if err := lane.Follow(a); err != nil {
+		return err
+	}
+	lane.Spans(spans)
+	routed, over := k.env.Metrics.routed(a)
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{
 			Opts: clientOptions(k.env.Opts), Names: k.env.Names, Group: k.env.Names.Group(a.Topic, a.Name), Topic: a.Topic,
-			Service: k.env.Service, Node: k.env.Node, Denied: func(err error) { k.denied(a, err) },
+			Service: k.env.Service, Node: k.env.Node, Denied: func(err error) { k.denied(a, err) }, Begin: begin(a),
 		},
 		Pool: k.env.Pool, Rule: lane, Wake: room.Wake(), Logger: k.env.Logger,
-	}, func(n int) { count.Add(float64(n)) })
+	}, func(n, m int) { routed.Add(float64(n)); over.Add(float64(m)) })
 	if err != nil {
 		return err
 	}
@@ -304,7 +308,9 @@ func (k *Keeper) whileServing(ctx context.Context, a *spec.Agent, ended <-chan e
 		case changed:
 			return errTopicChanged
 		}
-		lane.Follow(now)
+		if err := lane.Follow(now); err != nil {
+			return err // the next lane tells of it
+		}
 		k.tell(now, status.ReportServing, nil)
 	}
 }
@@ -318,10 +324,25 @@ func (k *Keeper) ended(ctx context.Context, err error) error {
 	return err
 }
 
+// begin is where the agent's group begins: at the topic's start, unless its spec says otherwise of this very topic.
+func begin(a *spec.Agent) func(topicID [16]byte, partition int32) (int64, bool) {
+	return func(topicID [16]byte, partition int32) (int64, bool) {
+		if a.StartAt == nil || a.StartAt.TopicID != topicIDText(topicID) {
+			return 0, false
+		}
+		at, ok := a.StartAt.Offsets[partition]
+		return at, ok
+	}
+}
+
 // TopicSeen compares what a look at the cluster found of the user topic with what is routed; a topic that is gone or was
 // made again ends the lane, and the next one starts at the new topic's beginning.
-func (k *Keeper) TopicSeen(id [16]byte, exists bool) {
+func (k *Keeper) TopicSeen(id [16]byte, partitions int) {
+	exists := partitions > 0
 	k.mu.Lock()
+	if k.lane != nil && exists {
+		k.lane.Spans(partitions)
+	}
 	serving := k.carrier != nil && k.topicID != [16]byte{}
 	changed := serving && (!exists || id != k.topicID)
 	if changed {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/filter"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -27,29 +29,38 @@ const (
 	// alertAfter is how long a destination refuses records before people are told: a topic that was just made may be
 	// unknown to some brokers.
 	alertAfter = 10 * time.Second
+	// A Take stops where its filter has taken this long, which is looked at once in so many decisions: what was found
+	// passes first, and who wants a partition back needn't wait for all that is held.
+	decideLimit = 20 * time.Millisecond
+	decisions   = 16
 )
 
-// Lane is the rule of an agent's user topic: a record passes when its task partition has room.
+// Lane is the rule of an agent's user topic: a record passes when its task partition has room and the agent's rate allows
+// it, and what isn't the agent's is passed over.
 type Lane struct {
-	names  topics.Names
-	agent  *spec.Agent
-	node   string
-	room   *Room
-	router *route.Router
+	names topics.Names
+	agent *spec.Agent
+	node  string
+	room  *Room
 	// mend makes the task topic fit after a refusal; alert tells people.
 	mend   func(ctx context.Context) error
 	alert  func(kind, message string)
 	lost   func(p int32, from, to int64) // records what retention took
 	logger *slog.Logger
 
-	asks   *asks
-	asked  carriedOut
-	places []int32 // scratch of Take
-	// anywhere says that the agent's tasks may go to any partition, whatever their keys.
-	anywhere atomic.Bool
+	asks  *asks
+	asked carriedOut
+	rules atomic.Pointer[rules] // of the spec as it is now
+	spans atomic.Int32          // partitions that the user topic has
+	quota quota
+
+	// Scratch of Take. passing are the records that become something; kept has them where that isn't all.
+	passing, kept []*kgo.Record
+	places        []int32 // one for each of passing
+	unfit         []unfit
 
 	mu       sync.Mutex
-	assigned map[int32]bool
+	routers  map[int32]*route.Router // by partition that this node routes
 	refused  map[recordID]refusal
 	patience patience
 }
@@ -80,49 +91,148 @@ type refusal struct {
 // maxRefusals is how often a record is tried before it is rejected, so that it doesn't stop its partition.
 const maxRefusals = 3
 
-// Follow takes over what a changed spec says of events that are routed from now on.
-func (l *Lane) Follow(a *spec.Agent) { l.anywhere.Store(a.Config.Ordering == spec.OrderingNone) }
+// rules are what a spec says of the events that are routed.
+type rules struct {
+	routing  spec.Routing
+	anywhere bool        // tasks may go to any partition, whatever their keys
+	gate     *route.Gate // nil: every event becomes a task
+}
 
-// Take lets records pass in order until one's task partition is full.
-func (l *Lane) Take(_ int32, records []*kgo.Record, limit int) ([]*kgo.Record, time.Duration) {
-	records = records[:min(limit, len(records))]
-	l.places = l.places[:0]
-	control := false
-	for _, r := range records {
-		if r.Attrs.IsControl() {
-			control = true
-			l.places = append(l.places, 0)
-			continue
+// unfit is a task that doesn't run: the how manieth of those that pass, and why.
+type unfit struct {
+	i   int
+	why route.Passage
+}
+
+// Follow takes over what a changed spec says of events that are routed from now on. On an error nothing has changed.
+func (l *Lane) Follow(a *spec.Agent) error {
+	now := rules{routing: a.Routing, anywhere: a.Config.Ordering == spec.OrderingNone}
+	if before := l.rules.Load(); before != nil && reflect.DeepEqual(before.routing, now.routing) {
+		now.gate = before.gate
+	} else {
+		var err error
+		if now.gate, err = route.NewGate(a, compile); err != nil {
+			return err
 		}
-		want := int32(-1)
-		if r.Key != nil && !l.anywhere.Load() {
-			want = route.Partition(r.Key, l.agent.Partitions)
-		}
-		p, ok := l.room.Reserve(want)
-		if !ok {
-			break
-		}
-		l.places = append(l.places, p)
 	}
-	records = records[:len(l.places)]
-	now := time.Now()
-	outs := l.router.Tasks(records, l.places, now)
-	if control {
-		for i, r := range records {
-			if r.Attrs.IsControl() {
-				outs[i] = nil
-			}
-		}
+	l.rules.Store(&now)
+	return nil
+}
+
+func compile(expression string) (route.Filter, error) {
+	f, err := filter.Compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Take lets records pass in order until one's task partition is full, or the agent's rate is used up.
+func (l *Lane) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, time.Duration) {
+	records = records[:min(limit, len(records))]
+	now, rules := time.Now(), l.rules.Load()
+	rate := l.share(rules.routing.Rate)
+	l.quota.refill(rate, now)
+	n, wait := l.choose(records, rules, rate, now)
+	records = records[:n]
+	outs := l.router(p).Tasks(l.passing, l.places, now)
+	for _, u := range l.unfit {
+		outs[u.i] = u.why.Settle(l.names, outs[u.i], l.node, now)
+	}
+	if len(outs) < n {
+		outs = spread(records, l.passing, outs)
 	}
 	l.cancelAsked(outs, now)
 	l.replaceRefused(records, outs, now)
-	return outs, lookInterval
+	return outs, wait
+}
+
+// choose finds how many of the records are done with, and puts those of them that become something into passing. If it
+// isn't all of them, wait says when to look again.
+func (l *Lane) choose(records []*kgo.Record, rules *rules, rate float64, now time.Time) (n int, wait time.Duration) {
+	l.places, l.kept, l.unfit = l.places[:0], l.kept[:0], l.unfit[:0]
+	n, wait = len(records), lookInterval
+	over := 0
+	for i, r := range records {
+		if rules.gate != nil && i > 0 && i%decisions == 0 && time.Since(now) > decideLimit {
+			n, wait = i, 0
+			break
+		}
+		if r.Attrs.IsControl() || !l.fits(r, rules.gate) {
+			if over++; over == 1 {
+				l.kept = append(l.kept, records[:i]...)
+			}
+			continue
+		}
+		p, again := l.place(r, rules, rate)
+		if again > 0 {
+			n, wait = i, again
+			break
+		}
+		l.places = append(l.places, p)
+		if over > 0 {
+			l.kept = append(l.kept, r)
+		}
+	}
+	if last := len(l.unfit) - 1; last >= 0 && l.unfit[last].i == len(l.places) {
+		l.unfit = l.unfit[:last] // it found no place
+	}
+	if l.passing = l.kept; over == 0 {
+		l.passing = records[:n]
+	}
+	return n, wait
+}
+
+// fits reports whether something becomes of an event. If it is a task that doesn't run, it is noted why not.
+func (l *Lane) fits(r *kgo.Record, gate *route.Gate) bool {
+	if gate == nil {
+		return true
+	}
+	why := gate.Decide(r)
+	if why.Class != "" {
+		l.unfit = append(l.unfit, unfit{len(l.places), why})
+	}
+	return !why.Over
+}
+
+// place takes a record's place on its task partition. Where there is none, or the rate is used up, wait says when to look
+// again.
+func (l *Lane) place(r *kgo.Record, rules *rules, rate float64) (p int32, wait time.Duration) {
+	if rate > 0 {
+		if wait := l.quota.take(rate); wait > 0 {
+			return 0, wait
+		}
+	}
+	want := int32(-1)
+	if r.Key != nil && !rules.anywhere {
+		want = route.Partition(r.Key, l.agent.Partitions)
+	}
+	p, ok := l.room.Reserve(want)
+	if !ok {
+		l.quota.giveBack()
+		return 0, lookInterval
+	}
+	return p, 0
+}
+
+// spread puts what became of those that pass at their places among all.
+func spread(records, passing, outs []*kgo.Record) []*kgo.Record {
+	all := make([]*kgo.Record, len(records))
+	next := 0
+	for i, r := range records {
+		if next < len(passing) && r == passing[next] {
+			all[i] = outs[next]
+			next++
+		}
+	}
+	return all
 }
 
 // Ended gives the places back or uses them.
 func (l *Lane) Ended(committed bool) {
 	l.room.Ended(committed)
 	l.asked.ended(l.asks, committed)
+	l.quota.ended(committed)
 }
 
 // replaceRefused makes a rejection of what the task topic doesn't take.
@@ -186,18 +296,17 @@ func (l *Lane) Overtaken(p int32, from, to int64) {
 }
 
 // Assigned learns the topic's id, which is part of a task's origin.
-func (l *Lane) Assigned(a hop.Assignment, topicID [16]byte) {
+func (l *Lane) Assigned(a hop.Assignment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.assigned[a.Partition] = true
-	l.router = route.New(l.names, l.agent, topicIDText(topicID))
+	l.routers[a.Partition] = route.New(l.names, l.agent, topicIDText(a.TopicID))
 }
 
 // Released forgets what it knew of a partition's records.
 func (l *Lane) Released(p int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.assigned, p)
+	delete(l.routers, p)
 	for id := range l.refused {
 		if id.partition == p {
 			delete(l.refused, id)
@@ -205,11 +314,29 @@ func (l *Lane) Released(p int32) {
 	}
 }
 
+// Spans says how many partitions the user topic has.
+func (l *Lane) Spans(partitions int) { l.spans.Store(int32(partitions)) }
+
+// share is this node's part of the agent's rate: that of its partitions. 0 is no limit.
+func (l *Lane) share(rate float64) float64 {
+	if rate == 0 {
+		return 0
+	}
+	own := l.Partitions()
+	return rate * float64(own) / float64(max(own, int(l.spans.Load()), 1))
+}
+
+func (l *Lane) router(p int32) *route.Router {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.routers[p]
+}
+
 // Partitions is how many partitions of the user topic this node routes.
 func (l *Lane) Partitions() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.assigned)
+	return len(l.routers)
 }
 
 // topicIDText writes a topic's UUID as Kafka's own tools do.

@@ -78,7 +78,7 @@ func (u *Purge) Refused(_ context.Context, _ *kgo.Record, reason error) {
 func (u *Purge) Overtaken(int32, int64, int64) {}
 
 // Assigned keeps what is settled beyond the position.
-func (u *Purge) Assigned(a hop.Assignment, _ [16]byte) {
+func (u *Purge) Assigned(a hop.Assignment) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.assigned[a.Partition] = purged{a.Offset, a.Metadata}

@@ -205,7 +205,7 @@ func (o *reopener) records(lane *Lane, topicID string, event *kgo.Record, c comm
 
 // placeOf is the task partition of an event that is dispatched out of its turn.
 func (l *Lane) placeOf(r *kgo.Record) int32 {
-	if r.Key != nil && !l.anywhere.Load() {
+	if r.Key != nil && !l.rules.Load().anywhere {
 		return route.Partition(r.Key, l.agent.Partitions)
 	}
 	return int32(r.Offset % int64(l.agent.Partitions))

@@ -63,8 +63,8 @@ func (k *Keeper) Dispatched(all bool) []status.Dispatched {
 	defer k.mu.Unlock()
 	var out []status.Dispatched
 	for p, count := range counted {
-		if count.N > 0 && (all || k.told[p] != count) {
-			out = append(out, status.Dispatched{Partition: p, Since: count.Since, N: count.N})
+		if count.N+count.Over > 0 && (all || k.told[p] != count) {
+			out = append(out, status.Dispatched{Partition: p, Since: count.Since, N: count.N, Filtered: count.Over})
 		}
 	}
 	slices.SortFunc(out, func(a, b status.Dispatched) int { return cmp.Compare(a.Partition, b.Partition) })

@@ -118,7 +118,7 @@ func (t *Tier) Overtaken(p int32, from, to int64) {
 }
 
 // Assigned and Released tell who leads.
-func (t *Tier) Assigned(a hop.Assignment, _ [16]byte) {
+func (t *Tier) Assigned(a hop.Assignment) {
 	delete(t.looked, a.Partition) // what comes now may be read again
 	if a.Partition == 0 && t.leads != nil {
 		t.leads(true)

@@ -50,7 +50,7 @@ func (t *WebhookTier) Overtaken(p int32, from, to int64) {
 }
 
 // Assigned and Released don't matter.
-func (t *WebhookTier) Assigned(hop.Assignment, [16]byte) {}
+func (t *WebhookTier) Assigned(hop.Assignment) {}
 
 // Released see Assigned.
 func (t *WebhookTier) Released(int32) {}

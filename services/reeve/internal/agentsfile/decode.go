@@ -144,6 +144,12 @@ func agentKeys() map[string]setter {
 		"pool":              section("pool", poolKeys),
 		"partitions":        integer(func(e *entry, i int64) { e.agent.Partitions = clamp32(i) }),
 		"activate":          boolean(func(e *entry, b bool) { e.agent.Inactive = !b }),
+		"filter":            filled(text(func(e *entry, s string) { e.agent.Filter = s })),
+		"rate":              rate,
+		"accepts":           texts(func(e *entry, l []string) { e.agent.Accepts = l }),
+		"capabilities":      texts(func(e *entry, l []string) { e.agent.Capabilities = l }),
+		"on_incompatible":   filled(text(func(e *entry, s string) { e.agent.OnIncompatible = s })),
+		"start":             filled(text(func(e *entry, s string) { e.agent.Start = s })),
 		"when":              when,
 		"requires":          requires,
 	}

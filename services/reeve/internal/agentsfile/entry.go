@@ -27,7 +27,8 @@ func Entry(a *spec.Agent) (json.RawMessage, error) {
 		Pool        spec.Pool         `json:"pool"`
 		Partitions  int32             `json:"partitions"`
 		Activate    *bool             `json:"activate,omitempty"`
-	}{a.Topic, a.Name, a.ID, a.Type, a.Description, a.Version, a.Tags, a.Runtime, a.Dir, a.Callback, a.Command, a.Env, a.Config, a.Process, a.Pool, a.Partitions, activate(a)})
+		spec.Routing
+	}{a.Topic, a.Name, a.ID, a.Type, a.Description, a.Version, a.Tags, a.Runtime, a.Dir, a.Callback, a.Command, a.Env, a.Config, a.Process, a.Pool, a.Partitions, activate(a), routing(a)})
 	if err != nil {
 		return nil, fmt.Errorf("write the agent %s: %w", a.Ref(), err)
 	}
@@ -40,4 +41,11 @@ func activate(a *spec.Agent) *bool {
 		return nil
 	}
 	return new(bool)
+}
+
+// routing is without what the registry sets.
+func routing(a *spec.Agent) spec.Routing {
+	r := a.Routing
+	r.StartAt = nil
+	return r
 }

@@ -297,6 +297,7 @@ func (d *decoder) check(e *entry) {
 		}
 		d.faults.at(e.at(d.placeOf(e, f.Field)), "%s: %s", f.Field, f.Message)
 	}
+	d.checkFilter(e)
 }
 
 // placeOf is the key that a fault's field was written as.

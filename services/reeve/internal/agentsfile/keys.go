@@ -8,8 +8,7 @@ import (
 // later are the keys that a coming version carries out. They are refused by name: what is accepted and ignored
 // would be believed.
 var later = map[string][]string{
-	"": {"resources", "coordination", "init_args", "capabilities", "filter", "labels", "start", "rate", "state",
-		"env_from", "profile", "canary", "accepts", "history", "store_results", "on_incompatible"},
+	"":        {"resources", "coordination", "init_args", "labels", "state", "env_from", "profile", "canary", "history", "store_results"},
 	"config":  {},
 	"process": {},
 	"pool":    {},

@@ -115,7 +115,9 @@ func TestAFullEntryIsReadKeyByKey(t *testing.T) {
 		Config: spec.Config{MaxRetries: 2, ReclaimIdleMS: 200_000, DLQEnabled: false, Ordering: "none", Concurrency: 4, RetryDelays: []string{"1s", "30s"}},
 		Process: spec.Process{RequestTimeout: 60, DrainTimeout: 20, GracefulTimeoutSec: 4, SigtermTimeoutSec: 3, RestartPolicy: "immediate", MaxRestartAttempts: 7,
 			RestartBackoffSeconds: 1.5, RestartBackoffMaxSeconds: 9, HeartbeatIntervalSeconds: 15, Cwd: "work"},
-		Pool: spec.Pool{Min: 3, Max: 3}, Partitions: 12}
+		Pool: spec.Pool{Min: 3, Max: 3}, Partitions: 12,
+		Routing: spec.Routing{Filter: `data.action == "opened"`, Rate: 0.5, Accepts: []string{"issue.*", "triage"}, Capabilities: []string{"triage"},
+			OnIncompatible: "skip", Start: "2026-01-31T08:00:00Z"}}
 	if diff := cmp.Diff([]Listed{{Agent: want}}, agents); diff != "" {
 		t.Error(diff)
 	}

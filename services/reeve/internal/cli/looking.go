@@ -166,13 +166,13 @@ func metricsListing() listing[client.AgentMetrics] {
 			return []string{m.Topic, m.Name, number(m.Received), number(m.Completed), number(m.Failed), number(m.Retried), number(m.DeadLettered), number(m.Rejected),
 				number(m.Waiting), number(m.Running), maybe(m.Lag), milliseconds(m.Timings.P50Ms), milliseconds(m.Timings.P99Ms)}
 		},
-		more: []string{"CANCELLED", "DISCARDED", "MEAN", "P90", "MAX", "COMPLETED BY VERSION"},
+		more: []string{"CANCELLED", "DISCARDED", "FILTERED", "MEAN", "P90", "MAX", "COMPLETED BY VERSION"},
 		moreRow: func(m client.AgentMetrics) []string {
 			var versions []string
 			for _, v := range sorted(m.ByVersion) {
 				versions = append(versions, fmt.Sprintf("%s: %d", v, m.ByVersion[v].Completed))
 			}
-			return []string{number(m.Cancelled), number(m.Discarded), milliseconds(m.Timings.MeanMs), milliseconds(m.Timings.P90Ms), milliseconds(m.Timings.MaxMs),
+			return []string{number(m.Cancelled), number(m.Discarded), number(m.Filtered), milliseconds(m.Timings.MeanMs), milliseconds(m.Timings.P90Ms), milliseconds(m.Timings.MaxMs),
 				orDash(strings.Join(versions, ", "))}
 		},
 	}

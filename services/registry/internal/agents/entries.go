@@ -1,10 +1,12 @@
 package agents
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
+	"github.com/reeve-run/reeve/pkg/filter"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -13,6 +15,9 @@ import (
 type Rules struct {
 	Names topics.Names
 	Tiers []time.Duration
+	// Start finds out on Kafka what a start other than earliest means now. Without it every agent begins at its topic's
+	// beginning.
+	Start func(ctx context.Context, a *spec.Agent) (*spec.StartAt, error)
 }
 
 // Read parses and checks entries. The error is an *Invalid with every fault of all of them; list says that the faults'
@@ -54,6 +59,9 @@ func (r Rules) check(a *spec.Agent) []spec.Fault {
 	}
 	if err := r.Names.Check(a.Topic, a.Name); err != nil {
 		fs = append(fs, spec.Fault{Field: "name", Message: err.Error()})
+	}
+	if err := filter.Check(a.Filter); err != nil {
+		fs = append(fs, spec.Fault{Field: "filter", Message: err.Error()})
 	}
 	return fs
 }

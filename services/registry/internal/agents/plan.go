@@ -123,6 +123,8 @@ func replaceSpec(before *spec.Agent, w Wanted) *spec.Agent {
 	a.Type, a.Description, a.Version, a.Tags = s.Type, s.Description, s.Version, s.Tags
 	a.Runtime, a.Dir, a.Callback, a.Command, a.Env = s.Runtime, s.Dir, s.Callback, s.Command, s.Env
 	a.Config, a.Process, a.Pool = s.Config, s.Process, s.Pool
+	a.Routing = s.Routing
+	a.StartAt = before.StartAt
 	if w.HasPartitions {
 		a.Partitions = s.Partitions
 	}

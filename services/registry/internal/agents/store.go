@@ -339,11 +339,16 @@ func (t *tx) unique(ctx context.Context, a *spec.Agent) error {
 
 // put writes an agent's record with its history and its outbox row.
 func (t *tx) put(ctx context.Context, before, a *spec.Agent, action string, by Actor) error {
+	ready := a.Phase == spec.Active || a.Phase == spec.Initialized
+	if ready {
+		if err := t.begin(ctx, before, a); err != nil {
+			return err
+		}
+	}
 	record, err := json.Marshal(a)
 	if err != nil {
 		return fmt.Errorf("encode agent %s: %w", a.Ref(), err)
 	}
-	ready := a.Phase == spec.Active || a.Phase == spec.Initialized
 	initialized := ready && (before == nil || slices.Contains([]spec.Phase{spec.Created, spec.Terminated, spec.Error}, before.Phase))
 	_, err = t.ExecContext(ctx, `INSERT INTO agents (topic, name, id, phase, generation, record, initialized_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $8 THEN $7::timestamptz END, $7)

@@ -66,6 +66,12 @@ func (s *Store) ClearMetrics(ctx context.Context) (int64, error) {
 		if err != nil {
 			return err
 		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO dispatched_before (topic, name, finished, filtered)
+			SELECT topic, name, 0, sum(filtered) FROM dispatched GROUP BY topic, name HAVING sum(filtered) > 0
+			ON CONFLICT (topic, name) DO UPDATE SET filtered = excluded.filtered`)
+		if err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, `DELETE FROM counters`)
 		if err == nil {
 			rows, err = res.RowsAffected()

@@ -241,6 +241,8 @@ func agentOf(row agents.Row, live *fleet.Agent, of *figures) api.Agent {
 	out := api.Agent{Topic: a.Topic, Name: a.Name, Id: a.ID, Type: a.Type, Phase: a.Phase, Cause: a.Cause, Hold: a.Hold, Description: a.Description,
 		Version: a.Version, Tags: a.Tags, Runtime: a.Runtime, Dir: a.Dir, Callback: a.Callback, Command: a.Command, Env: a.Env, Config: a.Config,
 		Process: a.Process, Pool: a.Pool, Partitions: a.Partitions, Generation: a.Generation, CreatedAt: a.CreatedAt, RegisteredAt: a.RegisteredAt,
+		Filter: a.Filter, Rate: a.Rate, Accepts: a.Accepts, Capabilities: a.Capabilities, OnIncompatible: api.AgentOnIncompatible(a.OnIncompatible),
+		Start: a.Start, StartAt: a.StartAt,
 		UpdatedAt: a.UpdatedAt, TerminatedAt: a.TerminatedAt, InitializedAt: row.InitializedAt}
 	if out.InitializedAt != nil {
 		utc := out.InitializedAt.UTC()

@@ -30,7 +30,7 @@ func (s *Server) figures(ctx context.Context, topic, name string) (map[string]fi
 	}
 	for ref, n := range dispatched {
 		f := out[ref]
-		f.dispatched = n
+		f.dispatched = n.Tasks
 		out[ref] = f
 	}
 	return out, nil

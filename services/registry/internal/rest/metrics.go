@@ -82,7 +82,7 @@ func (s *Server) metrics(ctx context.Context, rows []agents.Row) ([]api.AgentMet
 
 // metricsOf sums up an agent's versions. What is finished comes from the outcomes and what was dispatched from the
 // dispatchers' commits; both are exact, the latter up to a heartbeat late. Running is what the live nodes said last.
-func metricsOf(topic, name string, versions []history.AgentCounters, dispatched int64, live *fleet.Agent) api.AgentMetrics {
+func metricsOf(topic, name string, versions []history.AgentCounters, passed fleet.Passed, live *fleet.Agent) api.AgentMetrics {
 	var sum history.Counters
 	var latency history.Histogram
 	m := api.AgentMetrics{Topic: topic, Name: name, ByVersion: map[string]api.Counters{}}
@@ -95,7 +95,8 @@ func metricsOf(topic, name string, versions []history.AgentCounters, dispatched 
 	if live != nil {
 		m.Lag = live.Lag
 	}
-	m.Waiting, m.Running = live.Open(dispatched, sum.Finished(), sum.Between())
+	m.Waiting, m.Running = live.Open(passed.Tasks, sum.Finished(), sum.Between())
+	m.Filtered = passed.Filtered
 	m.Received = sum.Finished() + m.Waiting + m.Running
 	m.Completed, m.Failed, m.Retried, m.DeadLettered = sum.Completed, sum.Failed, sum.Retried, sum.DeadLettered
 	m.Rejected, m.Cancelled, m.Discarded = sum.Rejected, sum.Cancelled, sum.Discarded

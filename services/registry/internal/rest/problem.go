@@ -44,6 +44,7 @@ func problemOf(err error) api.Problem {
 		illegal   *agents.IllegalMove
 		conflict  *agents.Conflict
 		unreached *Unreached
+		start     *agents.StartError
 		tooLarge  *http.MaxBytesError
 	)
 	switch {
@@ -73,6 +74,9 @@ func problemOf(err error) api.Problem {
 			Remediation: "send less at once"}
 	case errors.As(err, &unreached):
 		p = api.Problem{Status: http.StatusServiceUnavailable, Code: "kafka_unavailable", Detail: unreached.Error(), Remediation: "see GET /health; try again when Kafka answers"}
+	case errors.As(err, &start):
+		p = api.Problem{Status: http.StatusServiceUnavailable, Code: "kafka_unavailable", Detail: start.Error(),
+			Remediation: "try again when Kafka answers; without start the agent gets its topic from its beginning, and nobody has to ask"}
 	case postgres.Down(err):
 		p = api.Problem{Status: http.StatusServiceUnavailable, Code: "database_unavailable", Detail: "Postgres does not answer; events keep flowing meanwhile",
 			Remediation: "see GET /health; try again when the database answers"}
