@@ -117,7 +117,7 @@ func (p *parts) judge(ctx context.Context) {
 				p.cfg.Logger.Warn("that the remains of a deleted agent are gone could not be noted", slog.String("agent", ref), slog.Any("error", err))
 			}
 		}
-		if len(live.Problems) == 0 {
+		if !live.Failing() { // in an outage all have problems, and the database needn't be asked about each of them twice a second
 			continue
 		}
 		row, err := p.store.Get(ctx, topic, name)

@@ -211,20 +211,31 @@ func (a *Agent) addDispatcher(n *node, r status.AgentReport) {
 	}
 }
 
+// Failing reports whether every live worker says that it can't run the agent, whatever generation each speaks of: only then
+// it may have Failed.
+func (a *Agent) Failing() bool {
+	return len(a.votes) > 0 && !slices.ContainsFunc(a.votes, func(v vote) bool { return !v.fails() })
+}
+
+// fails reports whether the worker can't run it.
+func (v vote) fails() bool {
+	return v.state == status.ReportError || v.state == status.ReportCircuitOpen
+}
+
 // Failed reports whether every live worker that knows an agent's generation can't run it, and why the first of them
 // can't. A worker that is still at an older generation has a say yet, so nothing is decided before it has spoken.
 func (a *Agent) Failed(generation int64) (spec.Cause, bool) {
+	if !a.Failing() {
+		return spec.Cause{}, false
+	}
 	var cause *spec.Cause
 	for _, v := range a.votes {
-		if v.generation != generation || v.state != status.ReportError && v.state != status.ReportCircuitOpen {
+		if v.generation != generation {
 			return spec.Cause{}, false
 		}
 		if cause == nil {
 			cause = v.cause
 		}
-	}
-	if len(a.votes) == 0 {
-		return spec.Cause{}, false
 	}
 	if cause == nil {
 		cause = &spec.Cause{Type: "AgentCrashedError", Message: "every instance's circuit is open: its processes end again and again",

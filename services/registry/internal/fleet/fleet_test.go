@@ -152,9 +152,13 @@ func TestAnAgentFailsOnlyWhenEveryWorkerOfItsGenerationFails(t *testing.T) {
 		for i, r := range c.reports {
 			heartbeat(t, f, "supervisor", string(rune('a'+i)), now, r)
 		}
-		got, ok := f.View(now).Agents["t/n"].Failed(2)
+		a := f.View(now).Agents["t/n"]
+		got, ok := a.Failed(2)
 		if ok != c.want || ok && got.Type == "" {
 			t.Errorf("%s: got %v, %+v", name, ok, got)
+		}
+		if older := a.Failing() && !ok; older != (name == "the report is of an older spec") {
+			t.Errorf("%s: it may fail: %v", name, a.Failing())
 		}
 	}
 }
