@@ -103,6 +103,18 @@ func (r *Reporter) Send(key string, record any) {
 	})
 }
 
+// Write writes any record of this package, and returns once Kafka has it.
+func (r *Reporter) Write(ctx context.Context, key string, record any) error {
+	value, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode a status record: %w", err)
+	}
+	if err := r.client.ProduceSync(ctx, &kgo.Record{Topic: r.names.Status(), Key: []byte(key), Value: value}).FirstErr(); err != nil {
+		return fmt.Errorf("write a status record: %w", err)
+	}
+	return nil
+}
+
 // Replaced is the error of this process when a newer one of its name has taken its place: it names both. opts reach the
 // brokers.
 func (r *Reporter) Replaced(ctx context.Context, opts []kgo.Opt, cause error) error {

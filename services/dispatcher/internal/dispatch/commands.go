@@ -35,6 +35,9 @@ func (f *Fleet) deadLetters() *redrive.Desks {
 			return k.Room().Place(want)
 		},
 		Report: func(o status.DLQOrder) { env.Reporter.Send(o.Topic+"/"+o.AgentName, o) },
+		Ended: func(ctx context.Context, o status.DLQOrder) error {
+			return env.Reporter.Write(ctx, o.Topic+"/"+o.AgentName, o)
+		},
 		Trim: func(ctx context.Context, topic string, below map[int32]int64) error {
 			err := kafka.Trim(ctx, env.Client, map[string]map[int32]int64{topic: below})
 			return env.Rights.Accept("delete redriven and purged dead letters from "+topic, "they are hidden, and stay until somebody grants Delete on it", err)

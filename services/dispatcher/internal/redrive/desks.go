@@ -3,6 +3,7 @@ package redrive
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +44,8 @@ type Config struct {
 	Finished func(id string) bool
 	// Report says how far an order has come. It must not block.
 	Report func(status.DLQOrder)
+	// Ended says how an order has ended, and returns once Kafka has it.
+	Ended func(context.Context, status.DLQOrder) error
 	// Trim deletes what is settled from the beginning of a dead-letter topic.
 	Trim func(ctx context.Context, topic string, below map[int32]int64) error
 	// Fail ends the process.
@@ -68,12 +71,16 @@ func NewDesks(cfg Config) *Desks {
 func (d *Desks) Order(c command.Command) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, other := range d.pending[c.Ref()] {
+	waiting := d.pending[c.Ref()]
+	for _, other := range waiting {
 		if other.ID == c.ID {
 			return
 		}
 	}
-	d.pending[c.Ref()] = append(d.pending[c.Ref()], c)
+	if !d.cfg.Leads() { // who leads drops what it has carried out; here nobody else would
+		waiting = slices.DeleteFunc(waiting, func(other command.Command) bool { return d.cfg.Finished(other.ID) })
+	}
+	d.pending[c.Ref()] = append(waiting, c)
 	signal(d.wake)
 }
 

@@ -273,8 +273,15 @@ func (r *run) verdict(refusal string) (state, why string) {
 	return status.OrderDone, ""
 }
 
-// finish notes that the order is carried out, deletes what is settled at the topic's beginning, and says how it ended.
+// finish says how the order ended, notes that it is carried out, and deletes what is settled at the topic's beginning. The
+// note comes last: no dispatcher looks at an order again that has it, so an end that nobody has heard of then would never
+// be told, and the registry would issue the order again for ever.
 func (r *run) finish(ctx context.Context, state, why string) error {
+	said := r.progress(state, why)
+	said.Timestamp = status.Seconds(time.Now())
+	if err := r.cfg.Ended(ctx, said); err != nil {
+		return fmt.Errorf("say how the order ended: %w", err)
+	}
 	record, err := r.order.Finished(r.cfg.Names, r.cfg.Service+"/"+r.cfg.Node, time.Now())
 	if err != nil {
 		return err
@@ -289,15 +296,13 @@ func (r *run) finish(ctx context.Context, state, why string) error {
 	if err := r.cfg.Trim(ctx, r.topic, below); err != nil && ctx.Err() == nil {
 		r.log.Warn("delete settled dead letters", slog.String("topic", r.topic), slog.Any("error", err))
 	}
-	r.told = time.Time{}
-	r.say(state, why)
 	r.log.Info("an order about dead letters is carried out", slog.String("order", r.order.ID), slog.String("verb", string(r.order.Verb)), slog.String("by", r.order.Actor),
 		slog.String("state", state), slog.Int64("moved", r.moved), slog.Int64("kept", r.kept), slog.String("reason", why))
 	return nil
 }
 
-// say tells how far it has come, not too often.
-func (r *run) say(state, why string) {
+// progress is how far it has come.
+func (r *run) progress(state, why string) status.DLQOrder {
 	s := status.DLQOrder{Event: status.EventDLQOrder, Topic: r.agent, AgentName: r.name, ID: r.order.ID, Verb: string(r.order.Verb),
 		State: state, Reason: why, Moved: r.moved, Kept: r.kept, Guarded: r.guarded}
 	r.tasks.Lock()
@@ -306,7 +311,12 @@ func (r *run) say(state, why string) {
 		s.CameBack += int64(p.Same + p.Other)
 	}
 	r.tasks.Unlock()
-	now := time.Now()
+	return s
+}
+
+// say tells how far it has come, not too often.
+func (r *run) say(state, why string) {
+	s, now := r.progress(state, why), time.Now()
 	if s == r.said || now.Sub(r.told) < sayEvery && s.State == r.said.State {
 		return
 	}
