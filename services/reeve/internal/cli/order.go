@@ -105,6 +105,9 @@ func (c *command) dlqPurge() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if counted.JSON200.Reason != "" {
+					c.say("%s", counted.JSON200.Reason)
+				}
 				if err := c.confirm(false, "purging deletes %d dead letters of %s for ever", counted.JSON200.Matched, s.ref); err != nil {
 					return err
 				}

@@ -96,13 +96,13 @@ func (s *Server) CountDeadLetters(ctx context.Context, r api.CountDeadLettersReq
 	}
 	found := map[string]api.DeadLetterGroup{}
 	out := api.CountDeadLetters200JSONResponse{Items: []api.DeadLetterGroup{}}
-	out.Complete, err = s.Bus.EachDead(ctx, g, maxCounted, func(rec *kgo.Record) {
+	out.Complete, err = s.eachDead(ctx, countLimit, g, maxCounted, func(rec *kgo.Record) {
 		out.Total++
 		print := route.Header(rec, task.HeaderErrorFingerprint)
 		found[print] = counted(found[print], rec)
 	})
 	if err != nil {
-		return nil, &Unreached{err}
+		return nil, err
 	}
 	out.Items = slices.AppendSeq(out.Items, maps.Values(found))
 	slices.SortFunc(out.Items, func(a, b api.DeadLetterGroup) int {
@@ -139,11 +139,15 @@ func (s *Server) GetDeadLetter(ctx context.Context, r api.GetDeadLetterRequestOb
 	id := origin(r.Topic, r.Partition, r.Offset)
 	one := command.Command{Verb: command.Purge, Topic: r.Topic, Agent: r.Name, Task: id, Dead: &command.Dead{}}
 	var found *kgo.Record
-	if _, err = s.Bus.EachDead(ctx, g, maxScanned, func(rec *kgo.Record) {
-		if deadletter.Choose(one, rec) == deadletter.Take {
+	looking, enough := context.WithCancel(ctx)
+	defer enough()
+	_, err = s.Bus.EachDead(looking, g, maxScanned, func(rec *kgo.Record) {
+		if found == nil && deadletter.Choose(one, rec) == deadletter.Take {
 			found = rec
+			enough()
 		}
-	}); err != nil {
+	})
+	if found == nil && err != nil {
 		return nil, &Unreached{err}
 	}
 	if found == nil {

@@ -133,8 +133,8 @@ func (s *Server) deletions(ctx context.Context, rows []agents.Row, o agents.Dele
 	return out, nil
 }
 
-// countLimit is how long the tasks that a deletion discards are counted. There may be more retries of others in between than
-// can be read; then the count is the reported one.
+// countLimit is how long it is counted what a request is about. Of tasks that a deletion discards there may be more retries
+// of others in between than can be read; then the count is the reported one.
 const countLimit = 8 * time.Second
 
 // left counts the tasks of agents that aren't finished.

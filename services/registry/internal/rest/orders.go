@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,7 +22,7 @@ import (
 )
 
 const (
-	// maxScanned is how many dead letters are looked at for one request; the request's own limit ends it before.
+	// maxScanned is how many dead letters are looked at for one request; a time limit ends it before.
 	maxScanned = math.MaxInt
 	// maxOrders is how many orders a list has.
 	maxOrders = 100
@@ -95,16 +96,19 @@ func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api
 		return api.DLQOrder{}, false, &Unreached{err}
 	}
 	c.Dead.Ends, c.Dead.TopicID = g.Ends(), g.TopicID
-	matched, guarded, err := s.meant(ctx, g, c)
+	matched, guarded, complete, err := s.meant(ctx, g, c)
 	if err != nil {
 		return api.DLQOrder{}, false, err
 	}
 	now := s.Now()
 	o := orders.Order{Topic: c.Topic, Name: c.Agent, Verb: string(c.Verb), Command: &c, Matched: matched, Guarded: guarded, RequestedBy: c.Actor, RequestedAt: now, UpdatedAt: now, State: "dry_run"}
+	if !complete {
+		o.Reason = fmt.Sprintf("there are too many dead letters to look at all of them within %s: of those looked at %d are meant", countLimit, matched)
+	}
 	if dryRun {
 		return dlqOrder(o), false, nil
 	}
-	if matched == 0 {
+	if matched == 0 && complete {
 		o.State, o.Reason = "done", "no open dead letter is meant: nothing is done"
 		if c.Task != "" {
 			return dlqOrder(o), false, s.seenBefore(ctx, c)
@@ -122,9 +126,10 @@ func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api
 	return dlqOrder(o), true, nil
 }
 
-// meant counts the open dead letters that an order means, and those that it leaves for having come back too often.
-func (s *Server) meant(ctx context.Context, g bus.Graves, c command.Command) (matched, guarded int64, err error) {
-	_, err = s.Bus.EachDead(ctx, g, maxScanned, func(rec *kgo.Record) {
+// meant counts the open dead letters that an order means, and those that it leaves for having come back too often. It isn't
+// complete where there are more than can be looked at for one request: an order means them all the same.
+func (s *Server) meant(ctx context.Context, g bus.Graves, c command.Command) (matched, guarded int64, complete bool, err error) {
+	complete, err = s.eachDead(ctx, countLimit, g, maxScanned, func(rec *kgo.Record) {
 		switch deadletter.Choose(c, rec) {
 		case deadletter.Take:
 			matched++
@@ -133,10 +138,21 @@ func (s *Server) meant(ctx context.Context, g bus.Graves, c command.Command) (ma
 		case deadletter.Foreign, deadletter.Leave:
 		}
 	})
-	if err != nil {
-		return 0, 0, &Unreached{err}
+	return matched, guarded, complete, err
+}
+
+// eachDead hands on open dead letters, at most so many and for so long; complete says that these are all.
+func (s *Server) eachDead(ctx context.Context, limit time.Duration, g bus.Graves, most int, each func(*kgo.Record)) (complete bool, err error) {
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	complete, err = s.Bus.EachDead(short, g, most, each)
+	switch {
+	case err == nil:
+		return complete, nil
+	case short.Err() != nil && ctx.Err() == nil:
+		return false, nil
 	}
-	return matched, guarded, nil
+	return false, &Unreached{err}
 }
 
 // seenBefore is nil where the history knows the task that was named: then its dead letter was redriven or purged, and to ask
