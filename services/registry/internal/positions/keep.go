@@ -1,6 +1,7 @@
 package positions
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/security"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -42,9 +44,10 @@ type Keeper struct {
 	Mark   func(ctx context.Context, a *spec.Agent, kept spec.Kept) error
 	Logger *slog.Logger
 
-	kept map[string]*copied // as in the database
-	asOf asOf
-	told map[string]bool // groups whose positions couldn't be put back
+	kept   map[string]*copied // as in the database
+	asOf   asOf
+	told   map[string]bool // groups whose positions couldn't be put back
+	denied map[string]bool // groups that Kafka doesn't let the registry look at
 }
 
 // kind is what a group consumes.
@@ -75,7 +78,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if k.asOf, err = s.loadAsOf(ctx); err != nil {
 		return err
 	}
-	k.told = map[string]bool{}
+	k.told, k.denied = map[string]bool{}, map[string]bool{}
 	tick := time.NewTicker(soon)
 	defer tick.Stop()
 	var last time.Time
@@ -182,7 +185,7 @@ func (k *Keeper) look(ctx context.Context, agents []*spec.Agent, whole bool) err
 	}
 	gone := k.gone(agents, whole)
 	if len(changed)+len(gone) > 0 || to != nil {
-		if err := (store{k.DB}).save(ctx, changed, gone, to); err != nil {
+		if err := (store{k.DB}).save(ctx, k.asOf, changed, gone, to); err != nil {
 			return err
 		}
 	}
@@ -235,7 +238,8 @@ func (k *Keeper) outcomesEnd(ctx context.Context) (asOf, error) {
 	return out, nil
 }
 
-// see reads where groups stand. complete is false where Kafka didn't say it of all.
+// see reads where groups stand. complete is false where Kafka didn't say it of all; what it refuses to say counts as said,
+// since that lasts until somebody grants a right, and meanwhile nothing behind the last look could be trimmed.
 func (k *Keeper) see(ctx context.Context, groups []group) (out []seen, complete bool) {
 	names, of := make([]string, 0, len(groups)), make([]string, 0, len(groups))
 	for _, g := range groups {
@@ -248,25 +252,58 @@ func (k *Keeper) see(ctx context.Context, groups []group) (out []seen, complete 
 	}
 	complete = true
 	for _, g := range groups {
-		s := seen{group: g, at: map[int32]position{}}
 		r, asked := fetched[g.name]
-		t := listed[g.topic]
-		there := t.Err == nil && len(t.Partitions) > 0
-		s.known = asked && (r.Err == nil || errors.Is(r.Err, kerr.GroupIDNotFound)) && (there || errors.Is(t.Err, kerr.UnknownTopicOrPartition))
-		complete = complete && s.known
-		if there {
-			s.topicID = text(t.ID)
+		if !asked {
+			r.Err = errNotAsked
 		}
-		for p, o := range r.Fetched[g.topic] {
-			if o.Err != nil {
-				s.known, complete = false, false
-			} else if o.At >= 0 {
-				s.at[p] = position{o.At, o.Metadata}
-			}
+		s, err := g.stands(r, listed[g.topic])
+		if security.Denied(err) {
+			k.refused(g, err)
+		} else {
+			complete = complete && err == nil
+			delete(k.denied, g.name)
 		}
 		out = append(out, s)
 	}
 	return out, complete
+}
+
+// errNotAsked says that Kafka's answer leaves a group out.
+var errNotAsked = errors.New("Kafka's answer leaves the group out")
+
+// stands reads from Kafka's answers where a group stands, or why it isn't known.
+func (g group) stands(r kadm.FetchOffsetsResponse, t kadm.TopicDetail) (seen, error) {
+	s := seen{group: g, at: map[int32]position{}}
+	there := t.Err == nil && len(t.Partitions) > 0
+	if there {
+		s.topicID = text(t.ID)
+	}
+	var why error
+	switch {
+	case r.Err != nil && !errors.Is(r.Err, kerr.GroupIDNotFound):
+		why = r.Err
+	case !there && !errors.Is(t.Err, kerr.UnknownTopicOrPartition):
+		why = cmp.Or(t.Err, error(kerr.UnknownServerError))
+	}
+	for p, o := range r.Fetched[g.topic] {
+		if o.Err != nil {
+			why = o.Err
+		} else if o.At >= 0 {
+			s.at[p] = position{o.At, o.Metadata}
+		}
+	}
+	s.known = why == nil
+	return s, why
+}
+
+// refused tells once that a group may not be looked at.
+func (k *Keeper) refused(g group, err error) {
+	if k.denied[g.name] {
+		return
+	}
+	k.denied[g.name] = true
+	k.Logger.Warn("the positions of a group may not be looked at: if Kafka forgets them, they can't be put back", slog.String("group", g.name),
+		slog.String("topic", g.topic), slog.Any("error", err), slog.String("remedy", kafka.Remedy(err)))
 }
 
 // copied is what is to be kept of a group as it was seen. The UUID in the metadata is that of the topic that the positions

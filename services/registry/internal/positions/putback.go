@@ -108,7 +108,11 @@ func (b *back) group(ctx context.Context, s seen) error {
 	if err != nil {
 		return fmt.Errorf("commit positions of group %s: %w", s.name, err)
 	}
-	k.Logger.Info("put back the positions of a group that Kafka had forgotten", slog.String("group", s.name), slog.Any("positions", nexts(at)))
+	what := "put back the positions of a group that Kafka had forgotten"
+	if k.kept[s.name] == nil {
+		what = "committed where a group begins of which no position is known"
+	}
+	k.Logger.Info(what, slog.String("group", s.name), slog.Any("positions", nexts(at)))
 	return nil
 }
 

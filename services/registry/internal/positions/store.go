@@ -2,6 +2,7 @@ package positions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
@@ -70,13 +71,21 @@ func (s store) loadAsOf(ctx context.Context) (asOf, error) {
 	return out, nil
 }
 
-// save stores what a look has changed, in one transaction: groups whole, those that are gone, and as of when.
-func (s store) save(ctx context.Context, changed map[string]*copied, gone []string, to *asOf) error {
+// errOvertaken says that somebody else has stored a look since.
+var errOvertaken = errors.New("another registry has kept positions since: they are read anew")
+
+// save stores what a look has changed, in one transaction: groups whole, those that are gone, and as of when. last is as of
+// when the database was, as far as the caller knows: a registry that stood still, and doesn't know yet that another leads,
+// must not put older positions in the place of later ones, which are what is put back.
+func (s store) save(ctx context.Context, last asOf, changed map[string]*copied, gone []string, to *asOf) error {
 	tx, err := s.db.BeginTxx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin to keep positions: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := notOvertaken(ctx, tx, last); err != nil {
+		return err
+	}
 	for group := range changed {
 		gone = append(gone, group)
 	}
@@ -107,9 +116,31 @@ func (s store) save(ctx context.Context, changed map[string]*copied, gone []stri
 	return nil
 }
 
+// notOvertaken is errOvertaken where the database is as of another time than the last.
+func notOvertaken(ctx context.Context, tx *sqlx.Tx, last asOf) error {
+	var partitions []int32
+	var nexts []int64
+	for p, next := range last.ends {
+		partitions, nexts = append(partitions, p), append(nexts, next)
+	}
+	var overtaken bool
+	err := tx.GetContext(ctx, &overtaken, `SELECT EXISTS (SELECT 1 FROM positions_as_of a JOIN unnest($1::int[], $2::bigint[]) AS l (partition, next) USING (partition)
+		WHERE a.topic_id <> $3 OR a.next <> l.next)`, pq.Array(partitions), pq.Array(nexts), last.topicID)
+	if err != nil {
+		return fmt.Errorf("see whether positions were kept since: %w", err)
+	}
+	if overtaken {
+		return errOvertaken
+	}
+	return nil
+}
+
 func saveAsOf(ctx context.Context, tx *sqlx.Tx, to *asOf) error {
 	if to == nil {
 		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM positions_as_of WHERE topic_id <> $1`, to.topicID); err != nil {
+		return fmt.Errorf("forget an earlier topic of outcomes: %w", err)
 	}
 	for p, next := range to.ends {
 		_, err := tx.ExecContext(ctx, `INSERT INTO positions_as_of AS a (partition, topic_id, next) VALUES ($1, $2, $3)
