@@ -49,9 +49,38 @@ func TestOutlook(t *testing.T) {
 func TestAReaderHasOnePlaceOnAPartition(t *testing.T) {
 	var rounds []peek.Ranges
 	for _, at := range []place{{"t", 0, 5}, {"t", 0, 5}, {"t", 1, 7}, {"t", 0, 9}, {"u", 0, 1}} {
-		rounds = want(rounds, at, 10)
+		rounds, _ = want(rounds, at, 10)
 	}
 	if len(rounds) != 2 || rounds[0]["t"][0].Start != 5 || rounds[0]["t"][1].Start != 7 || rounds[0]["u"][0].Start != 1 || rounds[1]["t"][0].Start != 9 {
 		t.Errorf("%v", rounds)
+	}
+}
+
+func TestALookReadsABoundedNumberOfTimesAndComesToAllThatStand(t *testing.T) {
+	const paused, busy = 3 * maxRounds, 100
+	missed, read := map[place]bool{}, map[place]bool{}
+	for look := range int64(6) {
+		fresh := map[place]int64{}
+		for i := range int64(paused) {
+			if at := (place{"t", 0, i}); !read[at] {
+				fresh[at] = 1 << 30
+			}
+		}
+		for i := range int64(busy) {
+			fresh[place{"t", 0, 1000*(look+1) + i}] = 1 << 30
+		}
+		var rounds []peek.Ranges
+		rounds, missed = plan(fresh, missed)
+		if len(rounds) != maxRounds || len(missed) != len(fresh)-maxRounds {
+			t.Fatalf("look %d: %d rounds, %d of %d missed", look, len(rounds), len(missed), len(fresh))
+		}
+		for _, r := range rounds {
+			read[place{"t", 0, r["t"][0].Start}] = true
+		}
+	}
+	for i := range int64(paused) {
+		if !read[place{"t", 0, i}] {
+			t.Errorf("nobody has come to the agent that is paused at %d", i)
+		}
 	}
 }

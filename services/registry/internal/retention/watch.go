@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,9 @@ import (
 const (
 	interval = 10 * time.Second
 	limit    = 30 * time.Second // of one look
+	// maxRounds bounds how often one look reads: a hundred agents that follow one busy topic stand at a hundred offsets of
+	// it, and at others the next time.
+	maxRounds = 16
 )
 
 // kind is the kind of the alert.
@@ -44,6 +48,7 @@ type Watch struct {
 
 	// Only the goroutine of Run touches these.
 	dated  map[place]time.Time // timestamps of the oldest events, by where they were looked for
+	missed map[place]bool      // what the last look had no round for
 	raised map[string]raised   // the alerts that stand
 }
 
@@ -104,7 +109,11 @@ func (w *Watch) look(ctx context.Context) error {
 	now := time.Now()
 	known := make(map[string]Outlook, len(waiting))
 	for _, a := range waiting {
-		known[a.agent.Ref()] = Judge(a.on, policies[a.agent.Topic], now)
+		ref := a.agent.Ref()
+		known[ref] = Judge(a.on, policies[a.agent.Topic], now)
+		if before, ok := w.known[ref]; ok && w.hasMissed(a) {
+			known[ref] = before // or an alert would come and go with the rounds
+		}
 	}
 	w.mu.Lock()
 	w.known = known
@@ -148,17 +157,19 @@ func (w *Watch) waiting(ctx context.Context, agents []*spec.Agent) ([]waits, err
 // place on a partition, so agents of a topic that stand at different offsets are looked at one after the other.
 func (w *Watch) date(ctx context.Context, waiting []waits) {
 	dated := map[place]time.Time{}
-	var rounds []peek.Ranges
+	fresh := map[place]int64{}
 	for _, a := range waiting {
 		for _, p := range a.on {
 			at := placeOf(a.agent, p)
 			if old, ok := w.dated[at]; ok {
 				dated[at] = old
-				continue
+			} else {
+				fresh[at] = p.End
 			}
-			rounds = want(rounds, at, p.End)
 		}
 	}
+	var rounds []peek.Ranges
+	rounds, w.missed = plan(fresh, w.missed)
 	for _, round := range rounds {
 		read, err := peek.Heads(ctx, w.Opts, round)
 		if err != nil && ctx.Err() == nil {
@@ -178,10 +189,33 @@ func (w *Watch) date(ctx context.Context, waiting []waits) {
 	}
 }
 
+// hasMissed reports whether the last look had no round for some of what waits for an agent.
+func (w *Watch) hasMissed(a waits) bool {
+	return slices.ContainsFunc(a.on, func(p Partition) bool { return w.missed[placeOf(a.agent, p)] })
+}
+
 func placeOf(a *spec.Agent, p Partition) place { return place{a.Topic, p.Number, max(p.Next, p.Start)} }
 
-// want puts a place into the first round that has no other on its partition.
-func want(rounds []peek.Ranges, at place, end int64) []peek.Ranges {
+// plan shares places, each with the end of its log, among rounds; missed are those that there is no round for. What was missed
+// before comes first: who stands where it stood is paused, or in trouble, and is what the warning is for.
+func plan(fresh map[place]int64, before map[place]bool) (rounds []peek.Ranges, missed map[place]bool) {
+	missed = map[place]bool{}
+	for _, stood := range []bool{true, false} {
+		for at, end := range fresh {
+			if before[at] != stood {
+				continue
+			}
+			var ok bool
+			if rounds, ok = want(rounds, at, end); !ok {
+				missed[at] = true
+			}
+		}
+	}
+	return rounds, missed
+}
+
+// want puts a place into the first round that has no other on its partition; ok is false where there is none.
+func want(rounds []peek.Ranges, at place, end int64) (_ []peek.Ranges, ok bool) {
 	for _, round := range rounds {
 		other, taken := round[at.topic][at.partition]
 		if taken && other.Start != at.from {
@@ -191,9 +225,12 @@ func want(rounds []peek.Ranges, at place, end int64) []peek.Ranges {
 			round[at.topic] = map[int32]peek.Bounds{}
 		}
 		round[at.topic][at.partition] = peek.Bounds{Start: at.from, End: end}
-		return rounds
+		return rounds, true
 	}
-	return append(rounds, peek.Ranges{at.topic: {at.partition: {Start: at.from, End: end}}})
+	if len(rounds) == maxRounds {
+		return rounds, false
+	}
+	return append(rounds, peek.Ranges{at.topic: {at.partition: {Start: at.from, End: end}}}), true
 }
 
 // policies reads the retention of the topics. Where it may not be read there is none.
