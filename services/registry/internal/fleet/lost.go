@@ -49,6 +49,21 @@ func (s Store) LostOf(ctx context.Context, topic, name string) ([]Lost, error) {
 	return out, nil
 }
 
+// mostLost is how many ranges are kept of an agent, with what its history says of each: one that is always slower than its
+// topic's retention loses some for ever.
+const mostLost = 1000
+
+// pruneLost forgets the oldest ranges that there is no room for.
+func pruneLost(ctx context.Context, db *sqlx.DB) error {
+	_, err := db.ExecContext(ctx, `WITH many AS (SELECT topic, name, (array_agg(at ORDER BY at DESC))[$1] AS since FROM events_lost GROUP BY topic, name HAVING count(*) > $1),
+		gone AS (DELETE FROM events_lost e USING many m WHERE e.topic = m.topic AND e.name = m.name AND e.at < m.since)
+		DELETE FROM agent_history h USING many m WHERE h.topic = m.topic AND h.name = m.name AND h.action = 'events_lost' AND h.at < m.since`, mostLost)
+	if err != nil {
+		return fmt.Errorf("prune lost events: %w", err)
+	}
+	return nil
+}
+
 // Raise opens an alert that the registry itself has to tell of, or with Resolved takes it back.
 func (s Store) Raise(ctx context.Context, a status.Alert) error {
 	tx, err := s.DB.BeginTxx(ctx, nil)

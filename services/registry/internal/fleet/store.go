@@ -304,7 +304,7 @@ func (s Store) Missing(ctx context.Context, live View) ([]Node, error) {
 }
 
 // Prune forgets instances and nodes that weren't heard of for a day, alerts of a loss that is a day old, the alerts of agents
-// that are deleted, what became of old webhooks, and lines of logs that there is no room for.
+// that are deleted, what became of old webhooks, and ranges of lost events and lines of logs that there is no room for.
 func (s Store) Prune(ctx context.Context, now time.Time) error {
 	for _, statement := range []string{
 		`DELETE FROM instances WHERE updated_at < $1`,
@@ -318,6 +318,9 @@ func (s Store) Prune(ctx context.Context, now time.Time) error {
 	}
 	if _, err := s.DB.ExecContext(ctx, `DELETE FROM alerts WHERE kind = 'outage' AND updated_at < $1`, now.Add(-outageLapses)); err != nil {
 		return fmt.Errorf("prune alerts of outages: %w", err)
+	}
+	if err := pruneLost(ctx, s.DB); err != nil {
+		return err
 	}
 	if err := pruneWebhooks(ctx, s.DB, now); err != nil {
 		return err
