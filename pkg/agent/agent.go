@@ -59,6 +59,22 @@ type Agent struct {
 	Backoff *Backoff
 	// DLQEnabled keeps what can't succeed in the agent's dead-letter topic: new(false) for no. Defaults to true.
 	DLQEnabled *bool
+	// Filter is a CEL expression over data, headers, key, topic, type and envelope, as in agents.yaml: an event of which it
+	// isn't true is not the agent's. Defaults to none.
+	Filter string
+	// Accepts are the types of tasks that the agent takes; one that ends in * stands for all that begin so. Defaults to
+	// Capabilities.
+	Accepts []string
+	// Capabilities are what the agent can do: without Accepts the types of tasks that it takes, beside tasks without a type.
+	Capabilities []string
+	// OnIncompatible is what becomes of tasks of another type: dlq, reject or skip. Defaults to dlq.
+	OnIncompatible string
+	// Rate is how many events a second are dispatched to the agent at most, all programs together. Defaults to no limit.
+	Rate float64
+	// Start is where the agent's group begins when it is registered for the first time: earliest, latest or an RFC 3339 time.
+	// Defaults to earliest.
+	Start string
+
 	// Partitions of the task topic, fixed at the first registration: no more programs than that share the work. Defaults
 	// to 8.
 	Partitions int32
@@ -91,6 +107,12 @@ func (a Agent) entry() json.RawMessage {
 	give(entry, "tags", a.Tags, len(a.Tags) > 0)
 	give(entry, "partitions", a.Partitions, a.Partitions != 0)
 	give(entry, "activate", false, a.Inactive)
+	give(entry, "filter", a.Filter, a.Filter != "")
+	give(entry, "accepts", a.Accepts, len(a.Accepts) > 0)
+	give(entry, "capabilities", a.Capabilities, len(a.Capabilities) > 0)
+	give(entry, "on_incompatible", a.OnIncompatible, a.OnIncompatible != "")
+	give(entry, "rate", a.Rate, a.Rate != 0)
+	give(entry, "start", a.Start, a.Start != "")
 	give(config, "concurrency", a.Concurrency, a.Concurrency != 0)
 	give(config, "ordering", a.Ordering, a.Ordering != "")
 	give(config, "reclaim_idle_ms", a.ReclaimIdle.Milliseconds(), a.ReclaimIdle != 0)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/filter"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
@@ -38,6 +40,7 @@ type dispatcher struct {
 // routing is one agent's.
 type routing struct {
 	spec *spec.Agent
+	gate atomic.Pointer[route.Gate]
 	stop func()               // nil while it isn't active
 	next map[int32]kgo.Offset // where it goes on
 }
@@ -73,12 +76,18 @@ func (d *dispatcher) changed(ctx context.Context, a *spec.Agent) error {
 	defer d.mu.Unlock()
 	r := d.agents[a.Ref()]
 	if r == nil {
-		r = &routing{next: map[int32]kgo.Offset{}}
-		for p := range int32(userPartitions) {
-			r.next[p] = kgo.NewOffset().AtStart()
+		next, err := start(ctx, adm, a)
+		if err != nil {
+			return err
 		}
+		r = &routing{next: next}
 		d.agents[a.Ref()] = r
 	}
+	gate, err := route.NewGate(a, compile)
+	if err != nil {
+		return err
+	}
+	r.gate.Store(gate)
 	r.spec = a
 	switch active := a.Phase == spec.Active; {
 	case active && r.stop == nil:
@@ -107,19 +116,73 @@ func (d *dispatcher) route(r *routing) error {
 	var done sync.WaitGroup
 	done.Go(func() {
 		defer cl.Close()
-		router, spread := route.New(d.names, a, ""), route.Spread{}
+		var spread route.Spread
 		for ctx.Err() == nil {
 			records := cl.PollFetches(ctx).Records()
-			partitions := make([]int32, len(records))
-			for i, rec := range records {
-				partitions[i] = spread.Partition(rec.Key, a.Partitions)
+			for _, rec := range records {
 				next[rec.Partition] = kgo.NewOffset().At(rec.Offset + 1)
 			}
-			d.produce(router.Tasks(records, partitions, time.Now())...)
+			d.produce(through(d.names, a, r.gate.Load(), &spread, records)...)
 		}
 	})
 	r.stop = func() { cancel(); done.Wait() }
 	return nil
+}
+
+// through is what becomes of events: tasks, outcomes of those that are rejected, and nothing of those that aren't the
+// agent's.
+func through(names topics.Names, a *spec.Agent, gate *route.Gate, spread *route.Spread, records []*kgo.Record) []*kgo.Record {
+	var passing []*kgo.Record
+	var partitions []int32
+	var why []route.Passage
+	for _, rec := range records {
+		var p route.Passage
+		if gate != nil {
+			p = gate.Decide(rec)
+		}
+		if !p.Over {
+			passing, partitions, why = append(passing, rec), append(partitions, spread.Partition(rec.Key, a.Partitions)), append(why, p)
+		}
+	}
+	now := time.Now()
+	outs := route.New(names, a, "").Tasks(passing, partitions, now)
+	for i, p := range why {
+		if outs[i] = p.Settle(names, outs[i], "agenttest", now); p.Reject {
+			outs[i].Partition = anyPartition
+		}
+	}
+	return outs
+}
+
+func compile(expression string) (route.Filter, error) {
+	f, err := filter.Compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// start is where an agent begins that is registered for the first time.
+func start(ctx context.Context, adm *kadm.Client, a *spec.Agent) (map[int32]kgo.Offset, error) {
+	next := map[int32]kgo.Offset{}
+	for p := range int32(userPartitions) {
+		next[p] = kgo.NewOffset().AtStart()
+	}
+	since, err := a.StartTime()
+	if err != nil || a.Start == "" || a.Start == spec.StartEarliest {
+		return next, err
+	}
+	var at kadm.ListedOffsets
+	if since.IsZero() {
+		at, err = adm.ListEndOffsets(ctx, a.Topic)
+	} else {
+		at, err = adm.ListOffsetsAfterMilli(ctx, since.UnixMilli(), a.Topic)
+	}
+	if err = errors.Join(err, at.Error()); err != nil {
+		return nil, fmt.Errorf("find where %s starts: %w", a.Ref(), err)
+	}
+	at.Each(func(o kadm.ListedOffset) { next[o.Partition] = kgo.NewOffset().At(o.Offset) })
+	return next, nil
 }
 
 // retries brings retries back to their agents.

@@ -13,5 +13,7 @@
 //	reeve.Run(agent.Agent{Topic: "orders", Name: "hello", Handler: agent.Handle(hello)})
 //	got := reeve.Publish("orders", Order{ID: 17, Amount: 3}).Outcome("hello")
 //
-// It is no dispatcher and no registry: it routes without transactions, and keeps no history.
+// Filters and types of tasks count as they do in Reeve, and so does where an agent starts.
+//
+// It is no dispatcher and no registry: it routes without transactions, holds no agent to its rate, and keeps no history.
 package agenttest

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/client"
+	"github.com/reeve-run/reeve/pkg/filter"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -77,6 +78,9 @@ func (g *registry) register(w http.ResponseWriter, r *http.Request) {
 	wanted, faults := spec.ParseEntry(raw)
 	if len(faults) == 0 {
 		faults = wanted.Check(topics.DefaultTiers())
+	}
+	if err := filter.Check(wanted.Filter); err != nil {
+		faults = append(faults, spec.Fault{Field: "filter", Message: err.Error()})
 	}
 	if len(faults) > 0 {
 		refuse(w, http.StatusUnprocessableEntity, "invalid_agent", faults[0].Field+": "+faults[0].Message)

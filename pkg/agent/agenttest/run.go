@@ -39,8 +39,12 @@ func Event(content any) In {
 
 // Result is how an attempt ended.
 type Result struct {
-	// Outcome is completed, failed, timed_out, crashed or, for an event that claims a format and isn't in it, rejected.
+	// Outcome is completed, failed, timed_out, crashed or, for an event that claims a format and isn't in it, whose filter can't
+	// be evaluated, or whose type the agent doesn't take, rejected.
 	Outcome task.Outcome
+	// Filtered says that the event isn't the agent's, by its filter or by its type: nothing becomes of it, and there is no
+	// outcome.
+	Filtered bool
 	// JSON is the result of a completed attempt.
 	JSON json.RawMessage
 	// Published is what becomes visible with the outcome; nothing unless it is completed.
@@ -70,7 +74,14 @@ func (r Result) Decode(t testing.TB, v any) {
 // Run calls a handler once, as a Runner would, without a broker. A panic of the handler is a crash of the attempt.
 func Run(t testing.TB, h agent.Handler, in In) Result {
 	t.Helper()
-	a, record := in.agent(t), in.record(t)
+	a := in.agent(t)
+	record, filtered := in.record(t, a)
+	if filtered {
+		return Result{Filtered: true}
+	}
+	if route.Header(record, task.HeaderOutcome) != "" { // it is rejected without a worker
+		return Result{Outcome: task.Rejected, Settled: task.SettledDropped, Class: task.Class(route.Header(record, task.HeaderErrorClass)), Error: route.Header(record, task.HeaderErrorMessage)}
+	}
 	if class := route.Header(record, task.HeaderErrorClass); class != "" {
 		return result(a, in.Attempt, worker.Result{Outcome: task.Rejected, Class: task.Class(class), Message: route.Header(record, task.HeaderErrorMessage)})
 	}
@@ -109,8 +120,8 @@ func (in In) agent(t testing.TB) *spec.Agent {
 	return a
 }
 
-// record is the event as the dispatcher would put it on the task topic.
-func (in In) record(t testing.TB) *kgo.Record {
+// record is the event as the dispatcher would put it on the task topic, or on that of outcomes where it is rejected.
+func (in In) record(t testing.TB, a *spec.Agent) (_ *kgo.Record, filtered bool) {
 	t.Helper()
 	r := in.Record
 	if r == nil {
@@ -121,8 +132,15 @@ func (in In) record(t testing.TB) *kgo.Record {
 			t.Fatal(err)
 		}
 	}
-	a := in.agent(t)
-	return route.New(topics.Names{}, a, "").Tasks([]*kgo.Record{r}, []int32{0}, time.Now())[0]
+	gate, err := route.NewGate(a, compile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outs := through(topics.Names{}, a, gate, &route.Spread{}, []*kgo.Record{r})
+	if len(outs) == 0 {
+		return nil, true
+	}
+	return outs[0], false
 }
 
 // result adds what becomes of the task.
