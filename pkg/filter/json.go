@@ -119,10 +119,14 @@ func (p *part) get() ref.Val {
 // object is a JSON object.
 type object struct {
 	raw     []byte
-	names   [][]byte // of its members, without quotes, escapes as they stand
-	members []part
+	members []member
 	places  map[string]int // of the names, where there are many
 	all     ref.Val
+}
+
+type member struct {
+	name []byte
+	part
 }
 
 // few is how many names are looked through one by one.
@@ -132,17 +136,17 @@ func (o *object) scan() {
 	if o.members != nil {
 		return
 	}
-	o.members = make([]part, 0, few)
+	o.members = make([]member, 0, few/2)
 	event.Members(o.raw, func(name, v []byte) {
 		if bytes.IndexByte(name, '\\') >= 0 {
 			name = []byte(unquote([]byte(`"` + string(name) + `"`)))
 		}
-		o.names, o.members = append(o.names, name), append(o.members, part{raw: v})
+		o.members = append(o.members, member{name, part{raw: v}})
 	})
-	if len(o.names) > few {
-		o.places = make(map[string]int, len(o.names))
-		for i, name := range o.names {
-			o.places[string(name)] = i
+	if len(o.members) > few {
+		o.places = make(map[string]int, len(o.members))
+		for i, m := range o.members {
+			o.places[string(m.name)] = i
 		}
 	}
 }
@@ -161,8 +165,8 @@ func (o *object) Find(key ref.Val) (ref.Val, bool) {
 		}
 		return o.members[i].get(), true
 	}
-	for i := len(o.names) - 1; i >= 0; i-- {
-		if string(o.names[i]) == string(name) {
+	for i := len(o.members) - 1; i >= 0; i-- {
+		if string(o.members[i].name) == string(name) {
 			return o.members[i].get(), true
 		}
 	}
@@ -197,12 +201,12 @@ func (o *object) whole() ref.Val {
 // Iterator goes over the names.
 func (o *object) Iterator() traits.Iterator {
 	o.scan()
-	names := make([]part, 0, len(o.names))
-	seen := make(map[string]bool, len(o.names))
-	for _, name := range o.names {
-		if !seen[string(name)] {
-			seen[string(name)] = true
-			names = append(names, part{value: types.String(name)})
+	names := make([]part, 0, len(o.members))
+	seen := make(map[string]bool, len(o.members))
+	for _, m := range o.members {
+		if !seen[string(m.name)] {
+			seen[string(m.name)] = true
+			names = append(names, part{value: types.String(m.name)})
 		}
 	}
 	return &iterator{Val: types.NullValue, elements: names}
@@ -215,8 +219,8 @@ func (o *object) Size() ref.Val {
 		return types.Int(len(o.places))
 	}
 	n := 0
-	for i, name := range o.names {
-		if !slices.ContainsFunc(o.names[:i], func(other []byte) bool { return bytes.Equal(name, other) }) {
+	for i, m := range o.members {
+		if !slices.ContainsFunc(o.members[:i], func(other member) bool { return bytes.Equal(m.name, other.name) }) {
 			n++
 		}
 	}

@@ -250,7 +250,7 @@ func TestAnAgentStartsOnceWhereItWasRegistered(t *testing.T) {
 		w.events(topic, 100, 150)
 		a.StartAt, a.Generation = w.startAt(topic), 2 // registered again
 		w.desire(a)
-		stop = w.start()
+		w.start()
 		each(t, tasks.next(50), 100, 150)
 		if _, err := w.adm.UpdatePartitions(t.Context(), 6, topic); err != nil {
 			t.Fatal(err)
