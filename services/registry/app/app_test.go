@@ -481,7 +481,7 @@ func TestTheKey(t *testing.T) {
 	cfg := configuration(t)
 	cfg.Auth, cfg.AdminKey = true, "s3cret"
 	r := start(t, cfg)
-	for _, path := range []string{"/health", "/livez", "/readyz", "/metrics", "/openapi.yaml", "/", "/page.js"} {
+	for _, path := range []string{"/health", "/livez", "/readyz", "/metrics", "/openapi.yaml", "/", "/page.css", "/page.js", "/letters.js"} {
 		r.want(200, "GET", path, "")
 	}
 	for _, path := range []string{"/v1/agents", "/v1/overview", "/nothing"} {

@@ -9,19 +9,20 @@ import (
 
 // page is the one live page: plain files, no build step.
 //
-//go:embed page/index.html page/page.css page/page.js
+//go:embed page/index.html page/page.css page/page.js page/letters.js
 var page embed.FS
 
 // pageFiles are the paths of the page and what they are.
 func pageFiles() map[string][2]string {
 	return map[string][2]string{
-		"/":         {"page/index.html", "text/html; charset=utf-8"},
-		"/page.css": {"page/page.css", "text/css; charset=utf-8"},
-		"/page.js":  {"page/page.js", "text/javascript; charset=utf-8"},
+		"/":           {"page/index.html", "text/html; charset=utf-8"},
+		"/page.css":   {"page/page.css", "text/css; charset=utf-8"},
+		"/page.js":    {"page/page.js", "text/javascript; charset=utf-8"},
+		"/letters.js": {"page/letters.js", "text/javascript; charset=utf-8"},
 	}
 }
 
-// dashboard serves the page. It may load nothing from elsewhere and run nothing but its own script.
+// dashboard serves the page. It may load nothing from elsewhere and run nothing but its own scripts.
 func (s *Server) dashboard(r *gin.Engine) {
 	for path, file := range pageFiles() {
 		r.GET(path, func(c *gin.Context) {

@@ -110,7 +110,7 @@ func (s *Server) plain(r *gin.Engine) {
 }
 
 // open are the paths that need no key: probes, scrapes, the description, and the page, which asks for the key itself.
-var open = []string{"/", "/page.css", "/page.js", "/livez", "/readyz", "/health", "/metrics", "/openapi.yaml"}
+var open = []string{"/", "/page.css", "/page.js", "/letters.js", "/livez", "/readyz", "/health", "/metrics", "/openapi.yaml"}
 
 // authorize asks for the key. It compares digests, so that the time taken says nothing about the key or its length.
 func (s *Server) authorize(c *gin.Context) {

@@ -37,7 +37,7 @@ function uptime(s) {
 }
 
 const mood = { running: "good", ready: "good", active: "good", completed: "good", up: "good", paused: "warn", stopped: "warn", degraded: "warn", retrying: "warn",
-  behind: "warn", initialized: "warn", created: "warn", cancelled: "warn", discarded: "warn", absent: "warn", down: "bad", error: "bad", failed: "bad", dead_lettered: "bad", rejected: "bad", timed_out: "bad", crashed: "bad" };
+  behind: "warn", initialized: "warn", created: "warn", cancelled: "warn", discarded: "warn", absent: "warn", done: "good", waiting: "warn", unhealthy: "bad", refused: "bad", down: "bad", error: "bad", failed: "bad", dead_lettered: "bad", rejected: "bad", timed_out: "bad", crashed: "bad" };
 const words = (s) => s.replaceAll("_", " ");
 const tag = (s) => el("span", { className: `tag ${mood[s] || "muted"}` }, words(s));
 
@@ -76,27 +76,50 @@ function spark(values) {
 
 const rate = (r) => r >= 100 ? whole.format(Math.round(r)) : r >= 0.05 ? r.toFixed(1) : "0";
 
-function agentRow(a, at) {
-  const m = a.metrics, r = rates(`${a.topic}/${a.name}`, at, finished(m));
-  const trouble = a.cause ? a.cause.message : a.topic_missing ? "its topic does not exist" : a.phase === "active" && !a.workers ? "no live worker"
-    : a.problems ? `${a.problems[0].state} on ${a.problems[0].node}${a.problems[0].error ? `: ${a.problems[0].error.message}` : ""}` : "";
+const refOf = (a) => `${a.topic}/${a.name}`;
+
+// troubles are what keeps an agent from its work, in lines: its cause, what live nodes complain of, alerts.
+function troubles(a, h) {
+  const lines = [], cause = (c) => c.remediation ? `${c.message}: ${c.remediation}` : c.message;
+  if (a.cause) lines.push(["bad", cause(a.cause)]);
+  if (a.topic_missing) lines.push(["warn", "its topic does not exist"]);
+  if (a.phase === "active" && !a.workers) lines.push(["bad", "no live worker"]);
+  for (const p of a.problems || []) lines.push([p.state === "outage" ? "warn" : "bad", `${words(p.state)} on ${p.node}${p.error ? `: ${cause(p.error)}` : ""}`]);
+  for (const x of h.alerts || []) {
+    if (refOf(x) !== refOf(a) || (a.problems || []).some((p) => p.state === x.kind) || a.cause && x.message.includes(a.cause.message)) continue; // told above
+    lines.push([x.severity === "critical" ? "bad" : "warn", `${words(x.kind)} since ${clock(x.since)}: ${x.message}`]);
+  }
+  return lines.map(([className, text]) => el("small", { className }, text));
+}
+
+function agentRow(a, h, at) {
+  const m = a.metrics, r = rates(refOf(a), at, finished(m));
+  const wrong = troubles(a, h), condition = h.agents[refOf(a)]?.condition;
   const row = el("tr", {},
-    el("th", { scope: "row" }, a.name, el("small", {}, `${a.topic} · ${a.version}`)),
-    el("td", { className: trouble ? "wrap" : "" }, tag(a.phase), trouble ? el("small", {}, trouble) : null),
+    el("th", { scope: "row", rowSpan: wrong.length ? 2 : 1 }, a.name, el("small", {}, `${a.topic} · ${a.version}`)),
+    el("td", {}, tag(a.phase), ...(a.phase === "active" && condition && condition !== "healthy" ? [" ", tag(condition)] : [])),
     cell(a.workers), cell(m.received), cell(m.completed), cell(m.retried), cell(m.dead_lettered), cell(m.waiting), cell(m.lag),
     el("td", { className: "n" }, took(m.timings.p50_ms)), el("td", { className: "n" }, took(m.timings.p99_ms)),
     el("td", { className: r.now >= 0.05 ? "n" : "n zero" }, rate(r.now)), el("td", {}, spark(r.each)));
-  return { row, now: r.now };
+  const rows = wrong.length ? [row, el("tr", { className: "wrong" }, el("td", { colSpan: row.cells.length - 1 }, ...wrong))] : [row];
+  return { rows, now: r.now };
 }
 
 const taskPath = (t) => `/v1/tasks/${encodeURIComponent(t.topic)}/${encodeURIComponent(t.name)}/${t.partition}/${t.offset}`;
 const taskLink = (t) => el("a", { href: taskPath(t), onclick: (e) => { e.preventDefault(); show(t); } }, t.id);
 
+// redraw leaves what is as it should be, and whoever stands on a link or a button with the keyboard; where that is gone, at
+// home.
+function redraw(node, children, home) {
+  const next = el("div", {}, ...children), mark = (n) => n.getAttribute("href") || n.name;
+  if (next.innerHTML === node.innerHTML) return;
+  const at = node.contains(document.activeElement) ? mark(document.activeElement) : null;
+  node.replaceChildren(...next.childNodes);
+  if (at) ([...node.querySelectorAll("a, button")].find((n) => mark(n) === at) || home)?.focus();
+}
+
 function fill(id, rows) {
-  // Whoever stands on a link with the keyboard stays there when the rows are drawn anew.
-  const at = $(id).contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  $(id).replaceChildren(...rows);
-  if (at) [...$(id).querySelectorAll("a")].find((a) => a.getAttribute("href") === at)?.focus();
+  redraw($(id), rows);
   const empty = $(`${id}-empty`);
   empty.hidden = rows.length > 0;
   $(id).closest("table").hidden = rows.length === 0;
@@ -113,10 +136,10 @@ function draw(o) {
   document.title = `Reeve · ${h.status}`;
 
   const sum = { running: 0, waiting: 0, lag: 0, completed: 0, retried: 0, dead: 0, rate: 0 };
-  const rows = o.agents.map((a) => {
-    const { row, now } = agentRow(a, at), m = a.metrics;
+  const rows = o.agents.flatMap((a) => {
+    const { rows, now } = agentRow(a, h, at), m = a.metrics;
     sum.running += m.running; sum.waiting += m.waiting; sum.lag += m.lag || 0; sum.completed += m.completed; sum.retried += m.retried; sum.dead += m.dead_lettered; sum.rate += now;
-    return row;
+    return rows;
   });
   fill("agents", rows);
   for (const [name, n] of Object.entries(sum)) setText(`t-${name}`, name === "rate" ? rate(n) : number(n));
@@ -129,7 +152,8 @@ function draw(o) {
 
   $("parts").replaceChildren(...Object.entries(h.components).sort().map(([name, c]) => el("li", {}, name, " ", tag(c.status),
     c.detail || c.behind ? el("small", {}, c.detail || `${number(c.behind)} records to read`) : c.nodes ? el("small", {}, c.nodes === 1 ? "1 node" : `${c.nodes} nodes`) : null)));
-  $("alerts").replaceChildren(...(h.alerts || []).map((a) => el("li", {}, tag(a.severity === "critical" ? "error" : "degraded"), ` ${a.topic}/${a.name}: ${a.message}`)));
+  const rowed = new Set(o.agents.map(refOf)); // theirs stand with them
+  $("alerts").replaceChildren(...(h.alerts || []).filter((a) => !rowed.has(refOf(a))).map((a) => el("li", {}, tag(a.severity === "critical" ? "error" : "degraded"), ` ${a.topic}/${a.name}: ${a.message}`)));
 }
 
 const clock = (iso) => iso ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "–";
@@ -168,7 +192,8 @@ function notice(text) {
   setText("notice", text);
 }
 
-const ask = (path) => fetch(path, { headers: key ? { Authorization: `Bearer ${key}` } : {}, cache: "no-store" });
+const ask = (path, body) => fetch(path, { method: body ? "POST" : "GET", body: body && JSON.stringify(body), cache: "no-store",
+  headers: { ...(key && { Authorization: `Bearer ${key}` }), ...(body && { "Content-Type": "application/json" }) } });
 
 async function look() {
   if (busy) return;
@@ -184,6 +209,7 @@ async function look() {
     if (!answer.ok) throw new Error(`${body.detail}. ${body.remediation || ""}`);
     notice("");
     draw(body);
+    lookAtLetters(body);
   } catch (e) {
     $("status").className = "status bad";
     setText("status-text", e instanceof TypeError ? "unreachable" : "unknown");
@@ -208,4 +234,4 @@ $("ask-form").addEventListener("submit", (e) => {
   look();
 });
 document.addEventListener("visibilitychange", go);
-go();
+document.addEventListener("DOMContentLoaded", go); // when all scripts are there
