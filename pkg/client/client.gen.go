@@ -553,6 +553,7 @@ const (
 	TaskStatusDeadLettered TaskStatus = "dead_lettered"
 	TaskStatusDiscarded    TaskStatus = "discarded"
 	TaskStatusFailed       TaskStatus = "failed"
+	TaskStatusFiltered     TaskStatus = "filtered"
 	TaskStatusQueued       TaskStatus = "queued"
 	TaskStatusRejected     TaskStatus = "rejected"
 	TaskStatusRetrying     TaskStatus = "retrying"
@@ -571,6 +572,8 @@ func (e TaskStatus) Valid() bool {
 	case TaskStatusDiscarded:
 		return true
 	case TaskStatusFailed:
+		return true
+	case TaskStatusFiltered:
 		return true
 	case TaskStatusQueued:
 		return true
@@ -1596,7 +1599,7 @@ type Task struct {
 	SettledAt   *time.Time `json:"settled_at,omitempty"`
 	StartedAt   *time.Time `json:"started_at,omitempty"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
+	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status  TaskStatus `json:"status"`
 	Topic   string     `json:"topic"`
 	Version string     `json:"version,omitempty,omitzero"`
@@ -1674,7 +1677,7 @@ type TaskDetail struct {
 	SettledAt   *time.Time            `json:"settled_at,omitempty"`
 	StartedAt   *time.Time            `json:"started_at,omitempty"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
+	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status    TaskStatus `json:"status"`
 	Topic     string     `json:"topic"`
 	Traceback string     `json:"traceback,omitempty,omitzero"`
@@ -1725,7 +1728,7 @@ type TaskResult struct {
 	// SavedAt When its latest attempt was settled.
 	SavedAt time.Time `json:"saved_at"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
+	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status TaskStatus `json:"status"`
 
 	// TaskId The event's id.
@@ -1740,7 +1743,7 @@ type TaskResults struct {
 // TaskResults1 defines model for TaskResults.1.
 type TaskResults1 = []TaskResult
 
-// TaskStatus queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position).
+// TaskStatus queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 type TaskStatus string
 
 // Timings Milliseconds from publish to the outcome of finished tasks, at most 5 % off; absent before the first.

@@ -209,7 +209,7 @@ func TestPublishSendsEveryFlag(t *testing.T) {
 }
 
 func TestPublishWaitsForTheOutcome(t *testing.T) {
-	for status, code := range map[api.TaskStatus]int{"completed": 0, "dead_lettered": 1} {
+	for status, code := range map[api.TaskStatus]int{"completed": 0, "dead_lettered": 1, "filtered": 1} {
 		f := newFake()
 		f.task = status
 		got := f.reeve(t, "", "publish", "t", "--content", "1", "--wait", "-o", "json")

@@ -187,11 +187,16 @@ func (c *command) watchTask(ctx context.Context, cl *client.ClientWithResponses,
 	return c.showEnd(ctx, cl, o, []string{name})
 }
 
-// showEnd shows finished tasks; the exit code says whether all completed.
+// showEnd shows finished tasks; the exit code says whether all completed. Agents that passed over the event have none, but
+// one at least has.
 func (c *command) showEnd(ctx context.Context, cl *client.ClientWithResponses, o task.Origin, names []string) error {
 	statuses, err := c.showTasks(ctx, cl, o, names)
 	if err != nil {
 		return err
+	}
+	statuses = slices.DeleteFunc(statuses, func(s client.TaskStatus) bool { return s == client.TaskStatusFiltered })
+	if len(statuses) == 0 {
+		return failure(Failed, "%s became no task: every agent that was waited for passes over it, by its filter or for its type", o.ID())
 	}
 	if slices.ContainsFunc(statuses, func(s client.TaskStatus) bool { return s != client.TaskStatusCompleted }) {
 		return silent(Failed)

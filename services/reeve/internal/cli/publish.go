@@ -90,7 +90,7 @@ go on by --from-line.`,
 	f.StringVar(&e.webhook, "webhook", "", "the URL that results go to")
 	f.StringVar(&e.tenant, "tenant-id", "", "whose event it is")
 	f.StringVar(&e.src, "source", "", "where it comes from")
-	f.BoolVar(&wait, "wait", false, "wait for the outcome of every agent of the topic and print it; exit code 0 only if all completed")
+	f.BoolVar(&wait, "wait", false, "wait for the outcome of every agent of the topic and print it; exit code 0 only if all completed that the event is for")
 	cmd.ValidArgsFunction = first(c.completeTopics())
 	f.DurationVar(&timeout, "timeout", 5*time.Minute, "how long --wait waits")
 	return c.outputFlag(cmd)

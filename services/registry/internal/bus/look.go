@@ -120,7 +120,15 @@ var ErrGone = errors.New("the record is kept no longer")
 
 // Outcome reads the record of an attempt from the outcomes topic.
 func (b *Bus) Outcome(ctx context.Context, partition int32, offset int64) (*kgo.Record, error) {
-	topic := b.names.Outcomes()
+	return b.record(ctx, b.names.Outcomes(), partition, offset)
+}
+
+// Event reads a record of a user's topic. It is ErrGone where it isn't kept any more.
+func (b *Bus) Event(ctx context.Context, topic string, partition int32, offset int64) (*kgo.Record, error) {
+	return b.record(ctx, topic, partition, offset)
+}
+
+func (b *Bus) record(ctx context.Context, topic string, partition int32, offset int64) (*kgo.Record, error) {
 	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
 	if err != nil {
 		return nil, err

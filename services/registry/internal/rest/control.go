@@ -42,6 +42,10 @@ var unfinished = []history.Status{history.Queued, history.Running, history.Retry
 
 func isFinished(s api.TaskStatus) bool { return !slices.Contains(unfinished, history.Status(s)) }
 
+// isSettled is isFinished for what has an outcome. What is filtered has none; and where the agent's filter has changed, it
+// may be a task after all.
+func isSettled(s api.TaskStatus) bool { return isFinished(s) && s != api.TaskStatusFiltered }
+
 // asked is a request about a task.
 type asked struct {
 	topic, name  string
@@ -79,7 +83,7 @@ func (s *Server) cancelTask(ctx context.Context, a asked) (api.TaskControl, erro
 	if t.Status == api.TaskStatusCancelled {
 		return api.TaskControl{Task: t.Id, Agent: t.Agent, State: api.TaskControlStateDone, Message: "it was cancelled before"}, nil
 	}
-	if isFinished(t.Status) {
+	if isSettled(t.Status) {
 		return api.TaskControl{}, finishedAlready(t)
 	}
 	out, err := s.issue(ctx, a, command.Command{Verb: command.Cancel, Round: t.Redrives}, wait)
@@ -97,7 +101,7 @@ func (s *Server) cancelTask(ctx context.Context, a asked) (api.TaskControl, erro
 		return out, err
 	case t.Status == api.TaskStatusCancelled:
 		out.State, out.ExpiresAt = api.TaskControlStateDone, nil
-	case isFinished(t.Status):
+	case isSettled(t.Status):
 		return out, finishedAlready(t)
 	}
 	return out, nil
@@ -202,11 +206,15 @@ func (s *Server) taskNow(ctx context.Context, a asked) (*api.TaskDetail, error) 
 }
 
 // untilFinished gives a task when it is finished, or as it stands when the wait is over. Between its first and its last
-// look it asks the history alone.
+// look it asks the history alone, and whether an event that is passed over has been.
 func (s *Server) untilFinished(ctx context.Context, a asked, wait time.Duration) (*api.TaskDetail, error) {
 	t, err := s.taskNow(ctx, a)
 	if err != nil || isFinished(t.Status) || wait == 0 {
 		return t, err
+	}
+	none, err := s.passesOver(ctx, a)
+	if err != nil {
+		return nil, err
 	}
 	limit := time.NewTimer(wait)
 	defer limit.Stop()
@@ -225,6 +233,11 @@ func (s *Server) untilFinished(ctx context.Context, a asked, wait time.Duration)
 			return nil, err
 		}
 		over = over || len(rows) > 0 && !slices.Contains(unfinished, rows[len(rows)-1].Status())
+		if none && !over {
+			if over, _, err = s.Bus.Dispatched(ctx, a.topic, a.name, a.partition, a.offset); err != nil {
+				return nil, &Unreached{err}
+			}
+		}
 	}
 	return s.taskNow(ctx, a)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reeve-run/reeve/pkg/filter"
+	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
@@ -58,6 +60,9 @@ func (s *Server) taskFilter(p api.ListTasksParams) (history.Filter, error) {
 		f.Origin = &o
 	}
 	switch f.Status {
+	case history.Status(api.TaskStatusFiltered):
+		return f, badRequest("invalid_request", "see filtered of GET /v1/agents/{topic}/{name}/metrics for how many there are",
+			"what is filtered leaves a count alone, so there is no list of it")
 	case history.Queued, history.Running:
 		return f, badRequest("invalid_request", "see waiting and running of GET /v1/agents/{topic}/{name}/metrics for how many there are",
 			"tasks that are %s have no outcome yet, so there is no list of them", f.Status)
@@ -224,7 +229,39 @@ func (s *Server) unsettledTask(ctx context.Context, r api.GetTaskRequestObject) 
 	}
 	out := detail(t)
 	s.addProgress(&out)
+	if dispatched && out.Progress == nil {
+		none, err := s.passesOver(ctx, asked{topic: r.Topic, name: r.Name, partition: r.Partition, offset: r.Offset})
+		if err != nil {
+			return nil, err
+		}
+		if none {
+			out.Status = api.TaskStatusFiltered
+		}
+	}
 	return api.GetTask200JSONResponse(out), nil
+}
+
+// passesOver reports whether no task becomes of an event, by the agent's spec as it is now.
+func (s *Server) passesOver(ctx context.Context, of asked) (bool, error) {
+	row, err := s.Agents.Get(ctx, of.topic, of.name)
+	if errors.Is(err, agents.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	gate, err := route.NewGate(row.Agent, func(expression string) (route.Filter, error) { return filter.Compile(expression) })
+	if err != nil || gate == nil {
+		return false, err
+	}
+	record, err := s.Bus.Event(ctx, of.topic, of.partition, of.offset)
+	if errors.Is(err, bus.ErrGone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &Unreached{err}
+	}
+	return gate.Decide(record).Over, nil
 }
 
 // known is ErrNotFound for an agent that was never registered.
