@@ -168,8 +168,12 @@ func (d *Deliverer) polls(ctx context.Context) error {
 	}
 }
 
-// admit takes pending records into the window, and each to its endpoint.
+// admit takes pending records into the window, and each to its endpoint; none of a partition that is handed over, which the
+// next owner sends.
 func (d *Deliverer) admit(p *part) {
+	if p.leaving {
+		return
+	}
 	now := time.Now()
 	for len(p.pending) > 0 {
 		r := p.pending[0]
