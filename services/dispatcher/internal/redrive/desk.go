@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
 )
@@ -95,7 +96,7 @@ var errMoved = errors.New("the dead-letter group has moved on")
 
 // exists gives the id of the dead-letter topic and its partitions; there are none where it doesn't exist.
 func (d *desk) exists(ctx context.Context) (id kadm.TopicID, partitions []int32, err error) {
-	found, err := kadm.NewClient(d.cfg.Client).ListTopics(ctx, d.topic)
+	found, err := kafka.ListTopics(ctx, d.cfg.Client, d.topic) // never what the client remembers
 	if err != nil {
 		return id, nil, fmt.Errorf("look up topic %s: %w", d.topic, err)
 	}
@@ -115,17 +116,26 @@ func (d *desk) currentMember() *hop.Member {
 	return d.member
 }
 
-// join joins the group and waits until it owns all partitions. It gives what is settled of them, and the version of that.
-func (d *desk) join(ctx context.Context, partitions []int32) (map[int32]offsets.Ledger, int, error) {
+// join joins the group and waits until it owns all partitions of the topic with this id. It gives what is settled of them,
+// and the version of that. A topic that was made again has dead letters of its own: what was settled says nothing of them.
+func (d *desk) join(ctx context.Context, id kadm.TopicID, partitions []int32) (map[int32]offsets.Ledger, int, error) {
+	if m := d.currentMember(); m != nil && m.TopicID() != [16]byte{} && m.TopicID() != id {
+		d.quit(ctx, m)
+	}
 	if err := d.begin(); err != nil {
 		return nil, 0, err
 	}
-	for ctx.Err() == nil {
+	for until := time.Now().Add(joinLimit); ctx.Err() == nil; {
 		d.mu.Lock()
-		ledgers, version, denied := maps.Clone(d.ledgers), d.version, d.denied
+		ledgers, version, denied, m := maps.Clone(d.ledgers), d.version, d.denied, d.member
 		d.mu.Unlock()
-		if len(ledgers) >= len(partitions) {
+		switch {
+		case len(ledgers) >= len(partitions) && m.TopicID() != id:
+			return nil, 0, errMoved
+		case len(ledgers) >= len(partitions):
 			return ledgers, version, nil
+		case time.Now().After(until): // the topic may be gone, and its partitions never come
+			return nil, 0, fmt.Errorf("join the group %s of %s: its partitions haven't come within %s", d.cfg.Names.DLQGroup(d.agent, d.name), d.topic, joinLimit)
 		}
 		if denied != nil {
 			return nil, 0, fmt.Errorf("join the group %s of %s: %w", d.cfg.Names.DLQGroup(d.agent, d.name), d.topic, denied)
@@ -190,14 +200,22 @@ func (d *desk) leave(ctx context.Context) {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
 	d.handOver(limited)
+	d.quit(ctx, m)
+}
+
+// quit gives the group back as it is.
+func (d *desk) quit(ctx context.Context, m *hop.Member) {
+	d.mu.Lock()
+	d.member, d.ledgers = nil, map[int32]offsets.Ledger{} // nothing more is committed
+	d.version++
+	d.mu.Unlock()
 	d.stop()
 	d.polling.Wait()
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
+	defer cancel()
 	if err := m.Leave(limited); err != nil {
 		d.log.Warn("leave the dead-letter group", slog.Any("error", err))
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.member = nil
 }
 
 // handOver commits what is settled once more, marked clean: nothing of this process is under way for it.
@@ -255,6 +273,9 @@ func (d *desk) Assigned(_ context.Context, as []hop.Assignment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, a := range as {
+		if d.member == nil { // it is about to leave
+			return
+		}
 		d.ledgers[a.Partition] = offsets.LedgerAt(a.Offset, a.Metadata)
 		d.member.Pause(a.Partition)
 	}

@@ -21,6 +21,8 @@ const (
 	look = 250 * time.Millisecond
 	// idle is how long a desk without orders stays in the group: to join takes seconds.
 	idle = 30 * time.Second
+	// joinLimit is how long partitions are waited for. It is longer than a session of who had them.
+	joinLimit = time.Minute
 	// leaveLimit bounds how long leaving a group may take.
 	leaveLimit = 10 * time.Second
 )

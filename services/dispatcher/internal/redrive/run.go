@@ -96,7 +96,7 @@ func (r *run) carryOut(ctx context.Context) error {
 		defer stop()
 	}
 	r.say(stateRunning, "")
-	if r.ledgers, r.version, err = r.join(ctx, partitions); err != nil {
+	if r.ledgers, r.version, err = r.join(ctx, id, partitions); err != nil {
 		return err
 	}
 	if r.scan, err = newScan(ctx, r.cfg.Opts, r.topic, r.ledgers, r.order.Dead.Ends); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/services/registry/internal/peek"
 )
@@ -71,7 +72,7 @@ func (b *Bus) graves(ctx context.Context, agents [][2]string) (map[[2]string]Gra
 		return out, err
 	}
 	adm := kadm.NewClient(b.client)
-	topics, err := adm.ListTopics(ctx, names...)
+	topics, err := kafka.ListTopics(ctx, b.client, names...)
 	if err != nil {
 		return nil, fmt.Errorf("look at %d dead-letter topics: %w", len(names), err)
 	}

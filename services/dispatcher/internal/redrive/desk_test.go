@@ -1,0 +1,68 @@
+package redrive
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/topics"
+)
+
+func TestWhatIsSettledOfATopicSaysNothingOfOneThatWasMadeAgain(t *testing.T) {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	opts := []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.MetadataMinAge(50 * time.Millisecond)}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	d := newDesk(&Desks{cfg: Config{Opts: opts, Client: cl, Names: topics.Names{}, Service: "dispatcher", Node: "d0", Logger: slog.New(slog.DiscardHandler)}}, "t/n")
+	adm := kadm.NewClient(cl)
+	made := func() (kadm.TopicID, []int32) {
+		t.Helper()
+		if _, err := adm.CreateTopic(ctx, 1, 1, nil, d.topic); err != nil {
+			t.Fatal(err)
+		}
+		id, partitions, err := d.exists(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id, partitions
+	}
+	first, partitions := made()
+	if _, _, err := d.join(ctx, first, partitions); err != nil {
+		t.Fatal(err)
+	}
+	d.mu.Lock()
+	d.ledgers[0] = offsets.Ledger{Low: 500}
+	d.mu.Unlock()
+	if l, _, err := d.join(ctx, first, partitions); err != nil || l[0].Low != 500 {
+		t.Errorf("%v, %v", l, err)
+	}
+	if _, err := adm.DeleteTopic(ctx, d.topic); err != nil {
+		t.Fatal(err)
+	}
+	again, partitions := made()
+	l, _, err := d.join(ctx, again, partitions)
+	if err != nil || l[0].Low != 0 || d.currentMember().TopicID() != again {
+		t.Errorf("%v, %v", l, err)
+	}
+	d.quit(ctx, d.currentMember())
+	if _, _, err := d.join(ctx, first, partitions); !errors.Is(err, errMoved) {
+		t.Errorf("an order of the first topic is carried out on the second: %v", err)
+	}
+	d.quit(ctx, d.currentMember())
+}
