@@ -288,6 +288,8 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		{"GET", "/v1/agents/orders/nobody/logs", "", 404, "agent_not_found"},
 		{"GET", "/v1/tasks/orders/a/0/99", "", 404, "not_found"},
 		{"GET", "/v1/tasks/orders/a/x/99", "", 400, "invalid_request"},
+		{"POST", "/v1/tasks/orders/a/0/0/cancel?reason=" + strings.Repeat("x", 501), "", 400, "invalid_request"},
+		{"POST", "/v1/tasks/orders/a/0/0/retry?reason=two%0Alines", "", 400, "invalid_request"},
 		{"GET", "/v1/dlq/orders/nobody", "", 404, "agent_not_found"},
 		{"POST", "/v1/agents/orders/nobody/reset", "", 404, "agent_not_found"},
 		{"POST", "/v1/agents/orders/a/unsubscribe", `{"hodl":true}`, 400, "unknown_key"},

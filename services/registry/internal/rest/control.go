@@ -72,6 +72,9 @@ func (s *Server) CancelTask(ctx context.Context, r api.CancelTaskRequestObject) 
 }
 
 func (s *Server) cancelTask(ctx context.Context, a asked) (api.TaskControl, error) {
+	if _, err := because(a.reason); err != nil {
+		return api.TaskControl{}, err
+	}
 	wait, err := waitOf(a.wait, usualWait)
 	if err != nil {
 		return api.TaskControl{}, err
@@ -121,6 +124,9 @@ func (s *Server) RetryTask(ctx context.Context, r api.RetryTaskRequestObject) (a
 }
 
 func (s *Server) retryTask(ctx context.Context, a asked) (api.TaskControl, error) {
+	if _, err := because(a.reason); err != nil {
+		return api.TaskControl{}, err
+	}
 	wait, err := waitOf(a.wait, usualWait)
 	if err != nil {
 		return api.TaskControl{}, err
