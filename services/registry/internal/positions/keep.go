@@ -269,7 +269,7 @@ func (k *Keeper) see(ctx context.Context, groups []group) (out []seen, complete 
 }
 
 // errNotAsked says that Kafka's answer leaves a group out.
-var errNotAsked = errors.New("Kafka's answer leaves the group out")
+var errNotAsked = errors.New("the answer leaves the group out")
 
 // stands reads from Kafka's answers where a group stands, or why it isn't known.
 func (g group) stands(r kadm.FetchOffsetsResponse, t kadm.TopicDetail) (seen, error) {
