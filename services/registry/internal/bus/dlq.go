@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -111,29 +112,57 @@ func ledger(o kadm.OffsetResponse, topicID [16]byte) (offsets.Ledger, bool) {
 	return offsets.LedgerAt(o.At, m), true
 }
 
+// span is a part of a dead-letter topic that is counted.
+type span struct {
+	agent [2]string
+	p     int32
+	at    peek.Bounds
+}
+
+func (s span) size() int64 { return s.at.End - s.at.Start }
+
+// countable splits spans into those that are counted one by one and the others: the short ones, as many as can be read for
+// one request.
+func countable(spans []span) (exact, others []span) {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.size(), b.size()) })
+	n, total := 0, int64(0)
+	for n < len(spans) && spans[n].size() <= exactCount && total+spans[n].size() <= exactTotal {
+		total += spans[n].size()
+		n++
+	}
+	return spans[:n], spans[n:]
+}
+
 // DLQs counts the open dead letters of agents (topic and name); agents without a dead-letter topic are left out of the map.
-// Of a partition that has more than 1,000 offsets in it, markers count as well.
+// Of a partition that has more than 1,000 offsets in it, markers count as well, and so they do of the longest where all
+// together are more than 20,000.
 func (b *Bus) DLQs(ctx context.Context, agents [][2]string) (map[[2]string]DLQ, error) {
 	all, err := b.graves(ctx, agents)
 	if err != nil {
 		return nil, err
 	}
 	out := map[[2]string]DLQ{}
-	of, short := map[string][2]string{}, peek.Ranges{}
+	var spans []span
 	for a, g := range all {
-		d := DLQ{Topic: g.topic}
+		out[a] = DLQ{Topic: g.topic}
 		for p, at := range g.bounds {
-			l := g.ledgers[p]
-			if at.Start = max(at.Start, l.Low); at.End-at.Start > exactCount {
-				d.Records += l.Within(at.Start, at.End)
-				continue
-			}
-			if short[g.topic] == nil {
-				of[g.topic], short[g.topic] = a, map[int32]peek.Bounds{}
-			}
-			short[g.topic][p] = at
+			at.Start = max(at.Start, g.ledgers[p].Low)
+			spans = append(spans, span{a, p, at})
 		}
-		out[a] = d
+	}
+	exact, others := countable(spans)
+	for _, s := range others {
+		d := out[s.agent]
+		d.Records += all[s.agent].ledgers[s.p].Within(s.at.Start, s.at.End)
+		out[s.agent] = d
+	}
+	of, short := map[string][2]string{}, peek.Ranges{}
+	for _, s := range exact {
+		topic := all[s.agent].topic
+		if short[topic] == nil {
+			of[topic], short[topic] = s.agent, map[int32]peek.Bounds{}
+		}
+		short[topic][s.p] = s.at
 	}
 	err = peek.Scan(ctx, b.opts, short, func(r *kgo.Record) {
 		if a := of[r.Topic]; all[a].open(r) {

@@ -15,8 +15,12 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/peek"
 )
 
-// exactCount is how many records of a partition are counted one by one.
-const exactCount = 1000
+// exactCount is how many records of a partition are counted one by one, and exactTotal how many of all partitions that
+// one request asks for.
+const (
+	exactCount = 1000
+	exactTotal = 20 * exactCount
+)
 
 // Group is an agent's group on its user topic.
 type Group struct {
@@ -29,6 +33,16 @@ type Group struct {
 
 // Range is a part of a topic.
 type Range struct{ ranges peek.Ranges }
+
+// Length is how many offsets it has: events, and markers of transactions.
+func (r Range) Length() (n int64) {
+	for _, partitions := range r.ranges {
+		for _, at := range partitions {
+			n += at.End - at.Start
+		}
+	}
+	return n
+}
 
 // Groups describes the groups of agents (topic and name) on their user topics, in the order of the agents.
 func (b *Bus) Groups(ctx context.Context, agents [][2]string) ([]Group, error) {
