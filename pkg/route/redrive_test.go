@@ -38,3 +38,15 @@ func TestARedrivenEventThatIsNotWhatItClaimsIsRejectedAgain(t *testing.T) {
 		t.Error(fmt.Sprint(got.Headers))
 	}
 }
+
+// Its type is what it was rejected for. An agent that takes it by now runs it, and one that doesn't must never be given it.
+func TestARedrivenTaskOfATypeThatTheAgentDoesntTakeIsRejectedAgain(t *testing.T) {
+	dead := record("k", "v", task.HeaderType, "small", task.HeaderErrorClass, "incompatible_task", task.HeaderErrorMessage, "old")
+	for accepts, class := range map[string]string{"big": "incompatible_task", "small": "", "s*": ""} {
+		a := agent()
+		a.Accepts = []string{accepts}
+		if got := Redrive(topics.Names{}, a, dead, 0, now); Header(got, task.HeaderErrorClass) != class || Header(got, task.HeaderErrorMessage) == "old" {
+			t.Errorf("an agent that accepts %s: %v", accepts, got.Headers)
+		}
+	}
+}
