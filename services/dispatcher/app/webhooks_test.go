@@ -16,6 +16,7 @@ import (
 
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
 )
@@ -233,6 +234,29 @@ func TestATaskThatADispatcherSettlesTellsItsWebhook(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("no webhook")
+	}
+}
+
+// So does that of an event which its agent refuses: the task ends before it is dispatched.
+func TestATaskThatIsRejectedBeforeItIsDispatchedTellsItsWebhook(t *testing.T) {
+	w := webhookWorld(t)
+	w.create(kafka.Topic{Name: "orders", Partitions: 1})
+	a := agent("orders", "bill")
+	a.Accepts, a.OnIncompatible = []string{"big"}, spec.OnIncompatibleReject
+	w.desire(a)
+	rc := newReceiver(t, nil)
+	w.start()
+	header := func(kind string) []kgo.RecordHeader {
+		return []kgo.RecordHeader{{Key: task.HeaderType, Value: []byte(kind)}, {Key: task.HeaderWebhook, Value: []byte(rc.URL)}}
+	}
+	w.produce(&kgo.Record{Topic: "orders", Value: []byte("1"), Headers: header("big")}, &kgo.Record{Topic: "orders", Value: []byte("2"), Headers: header("small")})
+	got := w.read(w.names.Outcomes()).next(1)[0]
+	if route.Header(got, task.HeaderOutcome) != string(task.Rejected) || route.Header(got, task.HeaderWebhookState) != task.WebhookPending {
+		t.Errorf("%+v", got)
+	}
+	rc.await(t, 1, 10*time.Second)
+	if told := w.told(1)[0]; told.Origin != route.Header(got, task.HeaderOrigin) || told.AgentName != "bill" {
+		t.Errorf("%+v", told)
 	}
 }
 

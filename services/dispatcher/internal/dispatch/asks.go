@@ -177,7 +177,7 @@ func (l *Lane) cancelAsked(outs []*kgo.Record, now time.Time) {
 			continue
 		}
 		if o, err := cancelled(l.names, out, c, l.node, now); err == nil {
-			outs[i] = o
+			outs[i] = l.settle(out, o)
 			l.asked.add(c, "it is cancelled before it was dispatched")
 		}
 	}

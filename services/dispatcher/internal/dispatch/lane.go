@@ -58,6 +58,7 @@ type Lane struct {
 	passing, kept []*kgo.Record
 	places        []int32 // one for each of passing
 	unfit         []unfit
+	settled       map[*kgo.Record]*kgo.Record // see Settled
 
 	mu       sync.Mutex
 	routers  map[int32]*route.Router // by partition that this node routes
@@ -137,7 +138,7 @@ func (l *Lane) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 	records = records[:n]
 	outs := l.router(p).Tasks(l.passing, l.places, now)
 	for _, u := range l.unfit {
-		outs[u.i] = u.why.Settle(l.names, outs[u.i], l.node, now)
+		outs[u.i] = l.settle(outs[u.i], u.why.Settle(l.names, outs[u.i], l.node, now))
 	}
 	if len(outs) < n {
 		outs = spread(records, l.passing, outs)
@@ -233,6 +234,22 @@ func (l *Lane) Ended(committed bool) {
 	l.room.Ended(committed)
 	l.asked.ended(l.asks, committed)
 	l.quota.ended(committed)
+	clear(l.settled)
+}
+
+// Settled are the tasks that ended here before they were dispatched, by their outcomes.
+func (l *Lane) Settled() map[*kgo.Record]*kgo.Record { return l.settled }
+
+// settle notes the task that ends with an outcome, and gives that; a task that goes on is its own.
+func (l *Lane) settle(task, becomes *kgo.Record) *kgo.Record {
+	if becomes.Topic == task.Topic {
+		return becomes
+	}
+	if l.settled == nil {
+		l.settled = make(map[*kgo.Record]*kgo.Record)
+	}
+	l.settled[becomes] = task
+	return becomes
 }
 
 // replaceRefused makes a rejection of what the task topic doesn't take.
@@ -255,7 +272,7 @@ func (l *Lane) replaceRefused(records, outs []*kgo.Record, now time.Time) {
 		end := route.Ending{Outcome: task.Rejected, Settled: task.SettledFailed, Class: task.ClassPermanent, Node: l.node,
 			Message: "the task topic refuses the event: " + why.reason}
 		if o, err := route.Outcome(l.names, outs[i], end, now); err == nil {
-			outs[i] = o
+			outs[i] = l.settle(outs[i], o)
 		}
 	}
 }

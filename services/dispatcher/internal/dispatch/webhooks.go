@@ -119,19 +119,39 @@ func (f *Fleet) webhooksEnded(ctx context.Context, err error) {
 	}
 }
 
+// A Settler is a Rule that settles tasks which aren't on its topic yet.
+type Settler interface {
+	Rule
+	// Settled are the tasks that were settled since the last Ended, by their outcomes.
+	Settled() map[*kgo.Record]*kgo.Record
+}
+
 // tell adds the webhooks of the tasks that end with a batch's records from the given one on. What users write on their own
-// topics says nothing about tasks.
+// topics says nothing about tasks: there the rule has them.
 func (c *Carrier) tell(b *batch, from int) {
 	names := c.cfg.Member.Names
-	if !names.Reserved(c.cfg.Member.Topic) {
+	var tasks map[*kgo.Record]*kgo.Record
+	if rule, ok := c.cfg.Rule.(Settler); ok {
+		tasks = rule.Settled()
+	}
+	if len(tasks) == 0 && !names.Reserved(c.cfg.Member.Topic) {
 		return
 	}
 	outcomes := names.Outcomes()
 	for i, out := range b.records[from:] {
-		if source := b.sources[from+i]; out.Topic == outcomes {
-			if hook := worker.EndedUnrun(names, source, out); hook != nil {
-				b.records, b.sources = append(b.records, hook), append(b.sources, source)
-			}
+		if out.Topic != outcomes {
+			continue
+		}
+		source := b.sources[from+i]
+		of := source
+		if tasks != nil {
+			of = tasks[out]
+		}
+		if of == nil {
+			continue
+		}
+		if hook := worker.EndedUnrun(names, of, out); hook != nil {
+			b.records, b.sources = append(b.records, hook), append(b.sources, source)
 		}
 	}
 }
