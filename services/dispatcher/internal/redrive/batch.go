@@ -109,7 +109,11 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 		r.hold(batch)
 		return errFull
 	}
-	records := r.records(fitting)
+	records, ok := r.records(fitting)
+	if !ok {
+		r.hold(batch)
+		return nil
+	}
 	r.begun(fitting)
 	err := r.commit(ctx, records, after, r.version, false)
 	if err != nil {
@@ -146,18 +150,22 @@ func (r *run) settled(batch []*letter) ([]*letter, map[int32]offsets.Ledger) {
 	return nil, nil
 }
 
-// records are what dead letters become; nothing where they are purged.
-func (r *run) records(batch []*letter) []*kgo.Record {
+// records are what dead letters become; nothing where they are purged. ok is false where their agent is gone meanwhile: they
+// stay then.
+func (r *run) records(batch []*letter) (records []*kgo.Record, ok bool) {
+	if r.order.Verb != command.Redrive {
+		return nil, true
+	}
 	a := r.cfg.Agent(r.ref)
-	if r.order.Verb != command.Redrive || a == nil {
-		return nil
+	if a == nil {
+		return nil, false
 	}
 	now := time.Now()
 	out := make([]*kgo.Record, len(batch))
 	for i, l := range batch {
 		out[i] = route.Redrive(r.cfg.Names, a, l.record, l.place, now)
 	}
-	return out
+	return out, true
 }
 
 // begun notes tasks that are about to be redriven; they may end before the transaction's answer is here.
