@@ -27,13 +27,13 @@ func (e *Engine) entries(p *partition, starting []*slot) []offsets.Entry {
 		}
 	}
 	for _, s := range slices.Concat(e.suspects, p.tried) {
-		if s.solo || s.begun > s.header.attempt {
+		if s.solo || s.untold() {
 			spare(s, 0)
 		}
 	}
 	if len(p.wants) > 0 || p.holds.crammed > 0 {
 		for _, s := range slices.Concat(p.wants, e.finished) {
-			if s.begun > s.header.attempt {
+			if s.untold() {
 				spare(s, longAgo) // nothing of it runs
 			}
 		}

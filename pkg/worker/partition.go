@@ -77,9 +77,8 @@ func (p *partition) settle(s *slot, settled bool) {
 // nameable is who may be named next: room is kept for those on trial, since what is named may wait for their end. Tasks
 // that keep their keys have their place among the entries already.
 func (p *partition) nameable() (tried, wants []*slot) {
-	room := offsets.MaxEntries - p.taken()
-	wants = p.wants[:min(len(p.wants), max(room-trialSize, 0))]
-	room -= len(wants)
+	wants = p.wants[:min(len(p.wants), p.room())]
+	room := offsets.MaxEntries - p.taken() - len(wants)
 	n := 0
 	for ; n < len(p.tried) && (room > 0 || p.tried[n].hold != nil); n++ {
 		if p.tried[n].hold == nil {
@@ -88,6 +87,9 @@ func (p *partition) nameable() (tried, wants []*slot) {
 	}
 	return p.tried[:n], wants
 }
+
+// room is how many may be named next that aren't on trial.
+func (p *partition) room() int { return max(offsets.MaxEntries-p.taken()-trialSize, 0) }
 
 // inDoubt reports whether the predecessor left tasks in doubt that haven't been read yet: so far only its own metadata
 // tells of them.

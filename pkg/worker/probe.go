@@ -113,11 +113,13 @@ const maxSought = 8
 
 // seek picks half of the probes out of their turn: the newest tasks that may start, of each partition in turn. If they
 // succeed where older ones fail, it is those. They have to be named in the metadata first, since they lie beyond what is
-// reserved. seek reports whether there are some to wait for.
+// reserved; where there is no room for their names nobody waits for them. seek reports whether there are some to wait for.
 func (e *Engine) seek(n int) (wait bool) {
 	e.sought = slices.DeleteFunc(e.sought, func(s *slot) bool { return s.part.gone || s.state != waiting && s.state != ready })
 	if len(e.sought) > 0 {
-		return slices.ContainsFunc(e.sought, func(s *slot) bool { return s.state == waiting })
+		return slices.ContainsFunc(e.sought, func(s *slot) bool {
+			return s.state == waiting && s.part.open() && slices.Index(s.part.wants, s) < s.part.room()
+		})
 	}
 	if n == 1 {
 		n = 2 * (e.outage.probes % 2)
@@ -125,7 +127,7 @@ func (e *Engine) seek(n int) (wait bool) {
 	for turns := len(e.order); turns > 0 && len(e.sought) < min(n/2, maxSought); turns-- {
 		p := e.order[0]
 		e.order = append(e.order[1:], p)
-		if p.open() && p.ready.len() > 1 {
+		if p.open() && p.ready.len() > 1 && len(p.wants) < p.room() {
 			s := p.ready.popNewest()
 			s.state, s.sought = waiting, true
 			p.wants = append(p.wants, s)

@@ -150,7 +150,9 @@ func (e *Engine) start(s *slot, now time.Time) *Attempt {
 	s.attempt.Timeout, s.attempt.Idle = AttemptTimeout(e.spec, s.header.timeouts), e.spec.Process.RequestTimeout.Infinite()
 	s.sign, s.told = now, time.Time{}
 	p.inFlight[s] = struct{}{}
-	p.highest = max(p.highest, s.offset())
+	if !s.sought { // which the entries tell: nothing before it has to have begun
+		p.highest = max(p.highest, s.offset())
+	}
 	p.started++
 	e.running++
 	if e.outage.stage != calm {

@@ -137,6 +137,9 @@ func (s *slot) number() int { return max(s.begun+1, s.header.attempt) }
 // far beyond what is reserved.
 func (s *slot) named() bool { return s.suspect() || s.sought || s.number() != s.header.attempt }
 
+// untold reports whether the task's last attempt is one that neither its record nor a mark tells of.
+func (s *slot) untold() bool { return s.begun > s.header.attempt || s.sought && s.begun > 0 }
+
 // published is what the attempt publishes, as it is settled now.
 func (s *slot) published() []*kgo.Record {
 	if s.verdict.Settled != task.SettledDone {
