@@ -78,8 +78,10 @@ func (e *Engine) CancelTask(c Cancellation) {
 	}
 	e.cancels[c.Origin.ID()] = &c
 	var victims []*Attempt
-	for _, p := range e.parts {
-		victims = append(victims, e.cancelIn(p)...)
+	for _, ps := range []map[int32]*partition{e.parts, e.lost} { // what was lost may come back untouched
+		for _, p := range ps {
+			victims = append(victims, e.cancelIn(p)...)
+		}
 	}
 	e.recall()
 	e.mu.Unlock()
@@ -143,6 +145,11 @@ func (e *Engine) cancelIn(p *partition) (victims []*Attempt) {
 	p.holds.called.remove(take)
 	p.holds.waiting = slices.DeleteFunc(p.holds.waiting, take)
 	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p && take(s) })
+	for s, named := range e.trial.members {
+		if named && s.part == p && s.state != running {
+			take(s)
+		}
+	}
 	for _, s := range drop {
 		e.withdraw(s)
 	}

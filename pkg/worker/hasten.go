@@ -44,15 +44,17 @@ func (e *Engine) HastenTask(h Hastening) {
 		e.hastens = map[string]*Hastening{}
 	}
 	e.hastens[h.Origin.ID()] = &h
-	for _, p := range e.parts {
-		i := slices.IndexFunc(p.holds.waiting, func(s *slot) bool { return e.hastenOf(s) != nil })
-		if i < 0 {
-			continue
+	for _, ps := range []map[int32]*partition{e.parts, e.lost} {
+		for _, p := range ps {
+			i := slices.IndexFunc(p.holds.waiting, func(s *slot) bool { return e.hastenOf(s) != nil })
+			if i < 0 {
+				continue
+			}
+			s := p.holds.waiting[i]
+			p.holds.waiting = slices.Delete(p.holds.waiting, i, i+1)
+			e.park(s) // which hastens it
+			found = true
 		}
-		s := p.holds.waiting[i]
-		p.holds.waiting = slices.Delete(p.holds.waiting, i, i+1)
-		e.park(s) // which hastens it
-		found = true
 	}
 	e.mu.Unlock()
 	if found {

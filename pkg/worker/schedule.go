@@ -182,10 +182,6 @@ func (e *Engine) pickSuspects(n int, now time.Time) []*Attempt {
 	}
 	var batch []*Attempt
 	for s, named := range e.trial.members {
-		if named && s.cancel != nil && s.state != running {
-			e.withdraw(s)
-			continue
-		}
 		if named && s.state != running && s.part.open() && e.zombies[s.part.id] == 0 && len(batch) < n {
 			batch = append(batch, e.start(s, now))
 			if end := now.Add(probation(s.begun, s.header.attempt)); end.After(e.trial.until) {
