@@ -25,6 +25,7 @@ const (
 func (e *Engine) commitLoop(ctx context.Context) {
 	tidy := time.NewTimer(tidyPause)
 	defer tidy.Stop()
+	looked := time.Now()
 	for {
 		kind := groupCommit
 		select {
@@ -33,7 +34,10 @@ func (e *Engine) commitLoop(ctx context.Context) {
 		case <-e.wakeCommit:
 		case <-tidy.C:
 			kind = tidyUp
-			e.lookForCrowds(time.Now())
+		}
+		if now := time.Now(); now.Sub(looked) >= crowdEvery { // a busy worker is never idle
+			looked = now
+			e.lookForCrowds(now)
 		}
 		for {
 			settled, again := e.commit(ctx, kind)

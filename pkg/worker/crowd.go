@@ -13,6 +13,9 @@ import (
 // queueBound is how many unsettled tasks a dispatcher lets a partition have.
 const queueBound = 4096
 
+// crowdEvery is how often partitions are looked at that one task may hold up.
+const crowdEvery = tidyPause
+
 // KindQueueHeld is the alert of a task that holds up its partition.
 const KindQueueHeld = "queue_held"
 

@@ -241,15 +241,16 @@ func TestAKeyIsLetGoWhenTheAgentIsStrictNoMore(t *testing.T) {
 // A task that holds up its partition is named: the window is full, or its queue is of its own key.
 func TestWhoHoldsUpAPartitionIsTold(t *testing.T) {
 	for name, key := range map[string]func(i int) string{
-		"the window": func(i int) string { return "k" + strconv.Itoa(i) },
-		"the queue":  func(int) string { return "k0" },
+		"the window":               func(i int) string { return "k" + strconv.Itoa(i) },
+		"the queue":                func(int) string { return "k0" },
+		"a queue of a busy worker": func(int) string { return "k0" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := strictStand(t)
 			s.spec.Config.RetryDelays = []string{"5s"}
 			n := 17_000
-			if name == "the queue" {
+			if name != "the window" {
 				n = 4096
 			}
 			rs := make([]*kgo.Record, n)
@@ -259,6 +260,9 @@ func TestWhoHoldsUpAPartitionIsTold(t *testing.T) {
 			}
 			if err := s.cl.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
 				t.Fatal(err)
+			}
+			if name == "a queue of a busy worker" {
+				s.trickle()
 			}
 			alerts := make(chan worker.Alert, 10)
 			s.engine("a", runner(t, 16, func(ctx context.Context, a *worker.Attempt) worker.Result {
@@ -275,6 +279,25 @@ func TestWhoHoldsUpAPartitionIsTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// trickle publishes a task every few milliseconds, each with a key of its own, until the test ends.
+func (s *stand) trickle() {
+	var loop sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	loop.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for i := 100_000; ctx.Err() == nil; i++ {
+			s.cl.Produce(ctx, &kgo.Record{Topic: s.names.Tasks("orders", "biller"), Key: fmt.Appendf(nil, "busy%d", i), Value: []byte(strconv.Itoa(i)),
+				Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: fmt.Appendf(nil, "orders/0/%d", i)}}}, nil)
+			<-tick.C
+		}
+	})
+	s.t.Cleanup(func() {
+		cancel()
+		loop.Wait()
+	})
 }
 
 // A task that keeps its key can be cancelled, and then the key goes on.
