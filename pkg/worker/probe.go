@@ -37,7 +37,6 @@ const (
 // weigh lets the outage rule take an attempt's result into account. A result that publishes is only one once it is
 // published. The lock is held.
 func (e *Engine) weigh(s *slot, r Result) {
-	now := time.Now()
 	probe := e.endProbe(s)
 	e.outage.informed = true
 	if r.Outcome == task.Cancelled || r.Outcome == task.Discarded {
@@ -48,7 +47,7 @@ func (e *Engine) weigh(s *slot, r Result) {
 		return // as nearly always
 	}
 	before := e.outage.believed
-	e.outage.observe(now, maphash.Bytes(seed, s.origin()), f, probe)
+	e.outage.observe(time.Now(), maphash.Bytes(seed, s.origin()), f, probe)
 	e.outageChanged(before)
 }
 
