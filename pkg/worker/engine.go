@@ -272,12 +272,28 @@ func (e *Engine) drain(ctx context.Context) {
 		e.spent = left
 		e.mu.Unlock()
 	}
-	e.endOutage()
 	e.cancel() // the loops end; what is settled is committed below
 	e.done.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
 	defer cancel()
 	e.commitLast(last, func(*slot) bool { return true })
+	e.endAlerts()
+}
+
+// endAlerts takes back what people were told of, because the worker has stopped.
+func (e *Engine) endAlerts() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	const message = "the worker stops; the next one sees for itself"
+	if e.outage.believed {
+		e.cfg.Alert(Alert{Kind: "outage", Severity: "critical", Resolved: true, Message: message})
+	}
+	if e.crowded {
+		e.cfg.Alert(Alert{Kind: KindQueueHeld, Severity: "warning", Resolved: true, Message: message})
+	}
+	if e.delivery.endWaits(func(string) bool { return true }) {
+		e.resolved(message)
+	}
 }
 
 // await waits for a condition under the lock, and reports false if the context ended first.

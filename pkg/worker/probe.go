@@ -85,15 +85,6 @@ func (e *Engine) tellOutage(again bool) {
 	e.cfg.Alert(a)
 }
 
-// endOutage takes the alert back because the worker stops.
-func (e *Engine) endOutage() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.outage.believed {
-		e.cfg.Alert(Alert{Kind: "outage", Severity: "critical", Resolved: true, Message: "the worker stops; the next one sees for itself"})
-	}
-}
-
 // lookOutage ends an outage that nothing is left to try of, and tells again of one that lasts. The lock is held.
 func (e *Engine) lookOutage(now time.Time) {
 	if e.outage.stage == calm {
