@@ -235,25 +235,31 @@ func (p *Pool) release(pr *producer) {
 	p.free <- pr
 }
 
-// mendAll looks at doubted transactions until the pool is closed.
+// mendAll looks at doubted transactions until the pool is closed. Each has its own time: one that wrote to a partition
+// without a leader waits for it, and the other producers don't.
 func (p *Pool) mendAll() {
 	for {
 		select {
 		case <-p.life.Done():
 			return
 		case pr := <-p.doubted:
-			pr.suspect.Store(false) // a connection that is lost meanwhile counts again
-			if f, err := pr.over(p.life); err == nil {
-				if f != unknown {
-					pr.last.committed = f == committed
-				}
-				pr.mend(p.life)
-			}
-			p.free <- pr
+			p.done.Go(func() { p.mend(pr) })
 		case <-p.look:
 			p.sortOut()
 		}
 	}
+}
+
+// mend looks at a producer's last transaction, and gives the producer back.
+func (p *Pool) mend(pr *producer) {
+	pr.suspect.Store(false) // a connection that is lost meanwhile counts again
+	if f, err := pr.over(p.life); err == nil {
+		if f != unknown {
+			pr.last.committed = f == committed
+		}
+		pr.mend(p.life)
+	}
+	p.free <- pr
 }
 
 // sortOut takes the doubted ones from those that are free.

@@ -1,6 +1,9 @@
 package hop_test
 
 import (
+	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -70,5 +73,49 @@ func TestATransactionThatTheBrokerForgotIsEndedAsItWasDecided(t *testing.T) {
 				t.Errorf("readers see %v, not %v", seen, want)
 			}
 		})
+	}
+}
+
+// One producer that can't be seen to, since it wrote to a partition without a leader, keeps no other from being used again.
+func TestADoubtedProducerHoldsUpNoOther(t *testing.T) {
+	s := newStand(t, "in", "out", "lame")
+	h := newHandler()
+	m, p := s.member("a", h), s.pool("a") // of two producers
+	h.last(t)
+	commit := func(topic string) {
+		if err := p.Commit(t.Context(), hop.Tx{
+			Member: m, Generation: m.Generation(), Records: []*kgo.Record{{Topic: topic, Value: []byte("v"), Partition: hop.AnyPartition}},
+			Offsets: map[int32]hop.Position{0: {Offset: 0}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit("lame")
+	commit("out")
+	looked, once := make(chan struct{}), sync.Once{}
+	s.fake.ControlKey(int16(kmsg.DescribeProducers), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		s.fake.KeepControl()
+		req := r.(*kmsg.DescribeProducersRequest)
+		if req.Topics[0].Topic != "lame" {
+			return nil, nil, false
+		}
+		once.Do(func() { close(looked) })
+		resp := req.ResponseKind().(*kmsg.DescribeProducersResponse)
+		resp.Topics = []kmsg.DescribeProducersResponseTopic{{Topic: "lame", Partitions: []kmsg.DescribeProducersResponseTopicPartition{{ErrorCode: kerr.LeaderNotAvailable.Code}}}}
+		return resp, nil, true
+	})
+	var made atomic.Int64
+	s.fake.ControlKey(int16(kmsg.InitProducerID), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.fake.KeepControl()
+		made.Add(1)
+		return nil, nil, false
+	})
+	s.fake.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+		return nil, errors.New("the connection is lost"), true
+	})
+	<-looked
+	commit("out")
+	if made.Load() > 0 {
+		t.Error("another producer had to be made")
 	}
 }
