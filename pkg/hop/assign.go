@@ -34,6 +34,8 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(m.life, cancel)() // Close waits for this callback
+	m.giveUp(cancel)
+	defer m.giveUp(nil)
 	parts := slices.Clone(ps[m.cfg.Topic])
 	slices.Sort(parts)
 	var as []Assignment
@@ -58,6 +60,9 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 			m.log.Warn("waiting for the position of assigned partitions", slog.Any("error", err))
 		}
 		if !sleep(ctx, wait) {
+			m.mu.Lock()
+			m.dropped = err
+			m.mu.Unlock()
 			return
 		}
 		pause = min(2*pause, retryPauseMax)
@@ -66,6 +71,27 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 		m.tellDenied(nil)
 	}
 	m.cfg.Handler.Assigned(ctx, as)
+}
+
+// giveUp notes how to end the search for positions that is under way; nil: there is none.
+func (m *Member) giveUp(search context.CancelFunc) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.search = search
+	if m.over && search != nil {
+		search()
+	}
+}
+
+// pollOver says whether the poll that is under way should end. The client's would wait for the search for positions,
+// whatever its context says.
+func (m *Member) pollOver(over bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.over = over
+	if over && m.search != nil {
+		m.search()
+	}
 }
 
 // dropped reports whether an error says that the group has no member of this standing any more.

@@ -116,6 +116,8 @@ type Member struct {
 	doubt     bool               // a transaction was given up whose end isn't known
 	dropped   error              // why the session has to end: partitions are assigned that the Handler wasn't told of
 	denied    bool               // as Denied was told last
+	search    context.CancelFunc // of the search for positions that is under way
+	over      bool               // the poll that is under way should end
 }
 
 // NewMember joins the group. It returns at once; assignments come to the Handler.
@@ -172,6 +174,9 @@ func (m *Member) HasLease() bool { return m.lease.held() }
 // committed past. It ends with the context's error, ErrClosed, or ErrReplaced. After it returns records,
 // AllowRebalance must be called.
 func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
+	stop := context.AfterFunc(ctx, func() { m.pollOver(true) })
+	defer m.pollOver(false)
+	defer stop()
 	for {
 		fs := m.cl.PollRecords(ctx, limit)
 		if fs.IsClientClosed() {

@@ -133,3 +133,36 @@ func TestDoubtEndsWithTheCaller(t *testing.T) {
 		t.Errorf("the next transaction: %v", err)
 	}
 }
+
+// A poll ends with its context, also while the member looks for positions in vain: whoever stops has to get on.
+func TestAPollEndsWhileThePositionIsntKnown(t *testing.T) {
+	s := newStand(t, "in")
+	looked := make(chan struct{}, 100)
+	s.fake.ControlKey(int16(kmsg.OffsetFetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		s.fake.KeepControl()
+		if !r.(*kmsg.OffsetFetchRequest).RequireStable {
+			return nil, nil, false
+		}
+		looked <- struct{}{}
+		return nil, errors.New("no answer"), true
+	})
+	m := s.member("a", newHandler())
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-looked
+		cancel()
+	}()
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.Poll(ctx, 10)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the poll ended with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the poll goes on after its context has ended")
+	}
+}
