@@ -155,7 +155,7 @@ func (pr *producer) mendTopic(ctx context.Context, topic string) bool {
 		case err == nil, errors.Is(err, kerr.UnknownTopicOrPartition) && tries == patience: // it is gone
 			return true
 		case security.Denied(err), errors.Is(err, kerr.UnsupportedVersion):
-			log.Debug("whether the broker has ended a transaction everywhere can't be seen; if readers of the topic stand still, end it by kafka-transactions.sh", slog.Any("error", err))
+			log.Debug("whether the broker has ended a transaction everywhere can't be seen; if readers of the topic stand still, end it by kafka-transactions.sh")
 			return true
 		}
 		if !sleep(ctx, mendPause) {
