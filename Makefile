@@ -10,7 +10,7 @@ IMAGES    := demo-agents registry dispatcher cli supervisor
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
 # Packages of tests run two at a time: each may start processes of its own, and two cores are the least there is.
-TEST_FLAGS := -p 2 -timeout 9m
+TEST_FLAGS := -p 2 -timeout 15m
 
 .DEFAULT_GOAL := help
 
