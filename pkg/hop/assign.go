@@ -22,6 +22,8 @@ import (
 const (
 	retryPause    = 25 * time.Millisecond
 	retryPauseMax = 400 * time.Millisecond
+	// missingLimit is how long a broker may be behind with a partition that the group has assigned.
+	missingLimit = 3 * time.Second
 )
 
 // assigned finds out where the new partitions stand, ends what a dead owner left open, claims them and tells the
@@ -39,7 +41,7 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 	parts := slices.Clone(ps[m.cfg.Topic])
 	slices.Sort(parts)
 	var as []Assignment
-	pause := retryPause
+	pause, began := retryPause, time.Now()
 	for tries := 0; len(parts) > 0; tries++ {
 		var err error
 		if as, err = m.takeOver(ctx, parts); err == nil {
@@ -50,6 +52,10 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 			m.mu.Lock()
 			m.dropped = err
 			m.mu.Unlock()
+			return
+		}
+		if errors.Is(err, errMissing) && time.Since(began) > missingLimit {
+			m.startOver(ctx, err)
 			return
 		}
 		wait := pause
@@ -71,6 +77,21 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 		m.tellDenied(nil)
 	}
 	m.cfg.Handler.Assigned(ctx, as)
+}
+
+// errMissing is the error of a partition that the topic doesn't have.
+var errMissing = errors.New("the range of the partition isn't known yet")
+
+// startOver leaves the group by name and ends the session. A static member that comes back gets the partitions that it had,
+// without a look at the topic; where that was made again with fewer, only a new assignment helps.
+func (m *Member) startOver(ctx context.Context, why error) {
+	m.log.Warn("the topic has fewer partitions than were assigned: the group assigns them anew", slog.Any("error", why))
+	if err := m.leave(ctx, m.adm); err != nil {
+		m.log.Warn("leave the group to join it anew", slog.Any("error", err))
+	}
+	m.mu.Lock()
+	m.dropped = why
+	m.mu.Unlock()
 }
 
 // giveUp notes how to end the search for positions that is under way; nil: there is none.
@@ -136,7 +157,7 @@ func (m *Member) takeOver(ctx context.Context, parts []int32) ([]Assignment, err
 	for _, p := range parts {
 		log, ok := logs[p]
 		if !ok { // a broker that is behind: without this a partition would look as if it had been made again
-			return nil, fmt.Errorf("the range of %s/%d isn't known yet", m.cfg.Topic, p)
+			return nil, fmt.Errorf("%s/%d: %w", m.cfg.Topic, p, errMissing)
 		}
 		a, claim := m.position(p, stable, log, id)
 		as = append(as, a)

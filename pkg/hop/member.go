@@ -300,7 +300,11 @@ func (m *Member) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave group %s: %w", m.cfg.Group, err)
 	}
 	defer cl.Close()
-	rs, err := kadm.NewClient(cl).LeaveGroup(ctx, kadm.LeaveGroup(m.cfg.Group).InstanceIDs(m.instance).Reason("left by name"))
+	return m.leave(ctx, kadm.NewClient(cl))
+}
+
+func (m *Member) leave(ctx context.Context, adm *kadm.Client) error {
+	rs, err := adm.LeaveGroup(ctx, kadm.LeaveGroup(m.cfg.Group).InstanceIDs(m.instance).Reason("left by name"))
 	if err == nil {
 		err = rs.Error()
 	}

@@ -48,9 +48,12 @@ type memory struct {
 }
 
 func remember(producer int64, epoch int16, rs []*kgo.Record) *memory {
-	topics := map[string]bool{}
+	topics, last := map[string]bool{}, ""
 	for _, r := range rs {
-		topics[r.Topic] = true
+		if r.Topic != last {
+			last = r.Topic
+			topics[last] = true
+		}
 	}
 	return &memory{producer: producer, epoch: epoch, topics: slices.Sorted(maps.Keys(topics))}
 }
