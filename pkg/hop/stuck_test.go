@@ -166,3 +166,36 @@ func TestAPollEndsWhileThePositionIsntKnown(t *testing.T) {
 		t.Fatal("the poll goes on after its context has ended")
 	}
 }
+
+// A static member that comes back finds the assignment that it had. Where its topic was made again with fewer partitions
+// meanwhile, it gets those that there are.
+func TestAnAssignmentOfAnEarlierTopicIsGivenUp(t *testing.T) {
+	s := newStand(t)
+	create := func(partitions int32) {
+		t.Helper()
+		if _, err := s.adm.CreateTopics(t.Context(), partitions, 1, nil, "in"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(3)
+	h := newHandler()
+	m := s.member("a", h)
+	h.last(t)
+	m.Close()
+	if _, err := s.adm.DeleteTopics(t.Context(), "in"); err != nil {
+		t.Fatal(err)
+	}
+	create(2)
+	s.publish("in", 0, 10)
+	again := s.member("a", newHandler())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for n := 0; n < 10; {
+		fs, err := again.Poll(ctx, 10)
+		if err != nil {
+			t.Fatalf("%d of 10 records: %v", n, err)
+		}
+		fs.EachRecord(func(*kgo.Record) { n++ })
+		again.AllowRebalance()
+	}
+}
