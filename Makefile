@@ -11,7 +11,7 @@ WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
 # Packages of tests run three at a time, those that take longest first: each may start processes of its own, which mostly
 # wait, and two cores are the least there is.
-TEST_FLAGS := -p 3 -timeout 15m
+TEST_FLAGS := -p 3 -parallel 4 -timeout 15m
 SLOW_FIRST  = $(shell go list -f '{{.Dir}}/...' -m | tac)
 
 .DEFAULT_GOAL := help
