@@ -9,10 +9,8 @@ BINARIES  := registry dispatcher supervisor reeve
 IMAGES    := demo-agents registry dispatcher cli supervisor
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
-# Packages of tests run three at a time, those that take longest first: each may start processes of its own, which mostly
-# wait, and two cores are the least there is.
-TEST_FLAGS := -p 3 -parallel 4 -timeout 15m
-SLOW_FIRST  = $(shell go list -f '{{.Dir}}/...' -m | tac)
+# Packages of tests run two at a time: each may start processes of its own, and two cores are the least there is.
+TEST_FLAGS := -p 2 -timeout 15m
 
 .DEFAULT_GOAL := help
 
@@ -32,7 +30,7 @@ build: ## Build the binaries into bin/
 
 .PHONY: test
 test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache Kafka where Java and Maven are
-	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(SLOW_FIRST)
+	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: test-race
 test-race: $(TOOLS)/gotestsum ## The same with the race detector
