@@ -72,14 +72,7 @@ func (s *Server) CancelTask(ctx context.Context, r api.CancelTaskRequestObject) 
 }
 
 func (s *Server) cancelTask(ctx context.Context, a asked) (api.TaskControl, error) {
-	if _, err := because(a.reason); err != nil {
-		return api.TaskControl{}, err
-	}
-	wait, err := waitOf(a.wait, usualWait)
-	if err != nil {
-		return api.TaskControl{}, err
-	}
-	t, err := s.taskNow(ctx, a)
+	t, wait, err := s.wished(ctx, a)
 	if err != nil {
 		return api.TaskControl{}, err
 	}
@@ -124,14 +117,7 @@ func (s *Server) RetryTask(ctx context.Context, r api.RetryTaskRequestObject) (a
 }
 
 func (s *Server) retryTask(ctx context.Context, a asked) (api.TaskControl, error) {
-	if _, err := because(a.reason); err != nil {
-		return api.TaskControl{}, err
-	}
-	wait, err := waitOf(a.wait, usualWait)
-	if err != nil {
-		return api.TaskControl{}, err
-	}
-	t, err := s.taskNow(ctx, a)
+	t, wait, err := s.wished(ctx, a)
 	if err != nil {
 		return api.TaskControl{}, err
 	}
@@ -144,7 +130,7 @@ func (s *Server) retryTask(ctx context.Context, a asked) (api.TaskControl, error
 	case history.Failed, history.Cancelled, history.Rejected:
 		return s.issue(ctx, a, command.Command{ID: "reopen " + round, Verb: command.Reopen, Round: t.Redrives}, wait)
 	case history.DeadLettered:
-		return s.redriveTask(ctx, t, wait)
+		return s.redriveTask(ctx, t, a.reason, wait)
 	case history.Queued, history.Running:
 		return api.TaskControl{}, &bad{status: http.StatusConflict, code: "task_not_waiting", detail: fmt.Sprintf("the task %s is %s: its attempt isn't over", t.Id, t.Status),
 			remedy: "wait for its outcome, or cancel it first"}
@@ -153,13 +139,12 @@ func (s *Server) retryTask(ctx context.Context, a asked) (api.TaskControl, error
 }
 
 // redriveTask opens the next round of a dead letter.
-func (s *Server) redriveTask(ctx context.Context, t *api.TaskDetail, wait time.Duration) (api.TaskControl, error) {
-	answer, err := s.RedriveDeadLetters(ctx, api.RedriveDeadLettersRequestObject{Topic: t.Topic, Name: t.Name, Body: &api.RedriveRequest{Origin: t.Id}})
+func (s *Server) redriveTask(ctx context.Context, t *api.TaskDetail, reason string, wait time.Duration) (api.TaskControl, error) {
+	accepted, ok, err := s.redrive(ctx, t.Topic, t.Name, api.RedriveRequest{Origin: t.Id}, reason)
 	if err != nil {
 		return api.TaskControl{}, err
 	}
 	out := api.TaskControl{Task: t.Id, Agent: t.Agent, State: api.TaskControlStateDone, Message: "its dead letter was redriven before"}
-	accepted, ok := answer.(api.RedriveDeadLetters202JSONResponse)
 	if !ok {
 		return out, nil
 	}
@@ -191,6 +176,19 @@ func (s *Server) redriveTask(ctx context.Context, t *api.TaskDetail, wait time.D
 			return out, nil
 		}
 	}
+}
+
+// wished reads what is asked of a task, and how it stands.
+func (s *Server) wished(ctx context.Context, a asked) (*api.TaskDetail, time.Duration, error) {
+	if _, err := because(a.reason); err != nil {
+		return nil, 0, err
+	}
+	wait, err := waitOf(a.wait, usualWait)
+	if err != nil {
+		return nil, 0, err
+	}
+	t, err := s.taskNow(ctx, a)
+	return t, wait, err
 }
 
 func finishedAlready(t *api.TaskDetail) error {

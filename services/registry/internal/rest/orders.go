@@ -30,24 +30,29 @@ const (
 
 // RedriveDeadLetters sends dead letters to their agent once more.
 func (s *Server) RedriveDeadLetters(ctx context.Context, r api.RedriveDeadLettersRequestObject) (api.RedriveDeadLettersResponseObject, error) {
-	c, err := s.orderOf(ctx, command.Redrive, r.Topic, r.Name, r.Body.Origin, r.Body.Fingerprint, r.Body.All)
-	if err != nil {
-		return nil, err
-	}
-	row, err := s.Agents.Get(ctx, r.Topic, r.Name)
-	if errors.Is(err, agents.ErrNotFound) || err == nil && row.Phase == spec.Terminated {
-		return nil, &bad{status: http.StatusConflict, code: "agent_deleted", detail: fmt.Sprintf("the agent %s/%s is deleted, so nobody would run what is redriven", r.Topic, r.Name),
-			remedy: "register the agent again, its dead letters are still there; or purge them"}
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.Dead.Force = r.Body.Force
-	o, accepted, err := s.order(ctx, c, r.Body.DryRun)
+	o, accepted, err := s.redrive(ctx, r.Topic, r.Name, *r.Body, "")
 	if err != nil || !accepted {
 		return api.RedriveDeadLetters200JSONResponse(o), err
 	}
 	return api.RedriveDeadLetters202JSONResponse(o), nil
+}
+
+// redrive orders a redrive, and reports whether there is anything to carry out. The reason rides along in the command.
+func (s *Server) redrive(ctx context.Context, topic, name string, r api.RedriveRequest, reason string) (api.DLQOrder, bool, error) {
+	c, err := s.orderOf(ctx, command.Redrive, topic, name, r.Origin, r.Fingerprint, r.All)
+	if err != nil {
+		return api.DLQOrder{}, false, err
+	}
+	row, err := s.Agents.Get(ctx, topic, name)
+	if errors.Is(err, agents.ErrNotFound) || err == nil && row.Phase == spec.Terminated {
+		return api.DLQOrder{}, false, &bad{status: http.StatusConflict, code: "agent_deleted", detail: fmt.Sprintf("the agent %s/%s is deleted, so nobody would run what is redriven", topic, name),
+			remedy: "register the agent again, its dead letters are still there; or purge them"}
+	}
+	if err != nil {
+		return api.DLQOrder{}, false, err
+	}
+	c.Reason, c.Dead.Force = reason, r.Force
+	return s.order(ctx, c, r.DryRun)
 }
 
 // PurgeDeadLetters deletes dead letters.
