@@ -127,6 +127,14 @@ func (c Command) checkDead() error {
 	return nil
 }
 
+// Cancelled is what the outcome of a task says that this command cancels.
+func (c Command) Cancelled() string {
+	if c.Reason == "" {
+		return "cancelled by " + c.Actor
+	}
+	return "cancelled by " + c.Actor + ": " + c.Reason
+}
+
 // Record is the command as it stands on the commands topic.
 func (c Command) Record(names topics.Names) (*kgo.Record, error) {
 	if err := c.Check(); err != nil {

@@ -15,6 +15,9 @@ import (
 // DefaultPartitions is how many partitions a task topic gets.
 const DefaultPartitions = 8
 
+// QueueBound is how many unsettled tasks a task partition may hold before dispatching to it waits.
+const QueueBound = 4096
+
 // NewConfig is a Config with its defaults, for a runtime.
 func NewConfig(runtime string) Config {
 	c := Config{MaxRetries: 3, ReclaimIdleMS: 300_000, DLQEnabled: true, Ordering: OrderingKey, Concurrency: 16, RetryDelays: []string{"1s", "5s", "30s"}}

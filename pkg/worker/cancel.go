@@ -37,11 +37,7 @@ func CancellationOf(c command.Command, tell func(state, message string)) (Cancel
 	if err != nil {
 		return Cancellation{}, err
 	}
-	message := "cancelled by " + c.Actor
-	if c.Reason != "" {
-		message += ": " + c.Reason
-	}
-	return Cancellation{Origin: o, Round: c.Round, Message: message, Expires: c.Expires, Tell: tell}, nil
+	return Cancellation{Origin: o, Round: c.Round, Message: c.Cancelled(), Expires: c.Expires, Tell: tell}, nil
 }
 
 // Covers reports whether a task of this origin and round is meant.

@@ -4,14 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/reeve-run/reeve/pkg/spec"
 )
 
 // A partition can be held up by one task: nothing starts beyond the window, which begins at the lowest unsettled task, and
 // a dispatcher puts no more into the queue than it bounds, however many of that belong to one key. That is as it should
 // be, since nothing may be skipped; but a person should know which task it is.
-
-// queueBound is how many unsettled tasks a dispatcher lets a partition have.
-const queueBound = 4096
 
 // crowdEvery is how often partitions are looked at that one task may hold up.
 const crowdEvery = tidyPause
@@ -56,7 +55,7 @@ func (p *partition) heldUpBy() (by *slot, waiting int) {
 	if len(p.pending) > 0 && !p.tracker.Fits(p.pending[0].Offset) {
 		return p.lowest(), len(p.pending)
 	}
-	if p.holds.count == 0 || p.live < queueBound-trialSize {
+	if p.holds.count == 0 || p.live < spec.QueueBound-trialSize {
 		return nil, 0
 	}
 	for _, s := range p.named {

@@ -132,11 +132,7 @@ func (a *asks) remove(key string) {
 
 // cancelled is the final outcome of a task that is cancelled before a worker has it. r is a task or retry record.
 func cancelled(names topics.Names, r *kgo.Record, c command.Command, node string, now time.Time) (*kgo.Record, error) {
-	message := "cancelled by " + c.Actor
-	if c.Reason != "" {
-		message += ": " + c.Reason
-	}
-	return route.Outcome(names, r, route.Ending{Outcome: task.Cancelled, Settled: task.SettledDropped, Message: message, Node: node}, now)
+	return route.Outcome(names, r, route.Ending{Outcome: task.Cancelled, Settled: task.SettledDropped, Message: c.Cancelled(), Node: node}, now)
 }
 
 // carriedOut is what was asked of the records of the transaction under way.

@@ -1,9 +1,13 @@
 package dispatch
 
-import "sync"
+import (
+	"sync"
 
-// Bound is how many unsettled tasks a task partition may hold before dispatching to it waits.
-const Bound = 4096
+	"github.com/reeve-run/reeve/pkg/spec"
+)
+
+// Bound is spec.QueueBound.
+const Bound = spec.QueueBound
 
 // Room counts the free places of an agent's task partitions: what a look at Kafka found, less what was routed since that
 // look began, less what is reserved. It errs on the side of less, until the next look.
