@@ -27,7 +27,7 @@ func Choose(c command.Command, r *kgo.Record) Choice {
 	origin, err := task.ParseOrigin(route.Header(r, task.HeaderOrigin))
 	switch {
 	case c.Task != "":
-		if want, bad := task.ParseOrigin(c.Task); bad != nil || err != nil || !sameTask(want, origin) {
+		if want, bad := task.ParseOrigin(c.Task); bad != nil || err != nil || !want.Means(origin) {
 			return Leave
 		}
 		return Take // who names a task means it
@@ -41,15 +41,4 @@ func Choose(c command.Command, r *kgo.Record) Choice {
 		return Guarded
 	}
 	return Take
-}
-
-// sameTask compares origins; the topic's UUID and the agent's life count where both have them.
-func sameTask(a, b task.Origin) bool {
-	if a.TopicID == "" || b.TopicID == "" {
-		a.TopicID, b.TopicID = "", ""
-	}
-	if a.Life == 0 || b.Life == 0 {
-		a.Life, b.Life = 0, 0
-	}
-	return a == b
 }

@@ -133,6 +133,18 @@ func (o Origin) ID() string {
 	return o.Topic + "/" + strconv.Itoa(int(o.Partition)) + "/" + strconv.FormatInt(o.Offset, 10)
 }
 
+// Means reports whether who names a task by o means t. Where o says less than t it means each: the topic's UUID counts
+// where both have one, and the life, which rides behind the UUID, where o names one too.
+func (o Origin) Means(t Origin) bool {
+	switch {
+	case o.Topic != t.Topic || o.Partition != t.Partition || o.Offset != t.Offset:
+		return false
+	case o.TopicID == "" || t.TopicID == "":
+		return true
+	}
+	return o.TopicID == t.TopicID && (o.Life == 0 || o.Life == t.Life)
+}
+
 // AppendHeader appends the value of HeaderOrigin: topic/partition/offset/uuid, and /life where that isn't 0 and the UUID is
 // known.
 func (o Origin) AppendHeader(b []byte) []byte {

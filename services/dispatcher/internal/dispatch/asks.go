@@ -101,7 +101,7 @@ func (a *asks) of(r *kgo.Record) (command.Command, bool) {
 		return command.Command{}, false
 	case x.Verb == command.Retry && route.Header(r, task.HeaderAttempt) != strconv.Itoa(x.Attempt): // it has had it
 		return command.Command{}, false
-	case x.origin.TopicID != "" && origin.TopicID != "" && x.origin.TopicID != origin.TopicID:
+	case !x.origin.Means(origin):
 		return command.Command{}, false
 	case time.Now().After(x.Expires), a.finished(x.ID):
 		a.remove(key)
