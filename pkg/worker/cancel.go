@@ -201,14 +201,27 @@ func (e *Engine) withdrawn(s *slot) bool {
 
 // recall makes cancellations count for what has failed and isn't settled yet.
 func (e *Engine) recall() {
-	for _, s := range e.finished {
-		if c := e.cancelOf(s); c != nil && s.cancel == nil {
-			s.cancel = c
-			if s.result.Outcome != task.Completed {
-				s.result, s.verdict = Result{Outcome: task.Cancelled, Message: c.Message, Instance: s.result.Instance}, Verdict{}
-			}
+	cancelled := func(s *slot) bool {
+		c := e.cancelOf(s)
+		if c == nil || s.cancel != nil {
+			return false
 		}
+		s.cancel = c
+		if s.result.Outcome != task.Completed {
+			s.result, s.verdict = Result{Outcome: task.Cancelled, Message: c.Message, Instance: s.result.Instance}, Verdict{}
+		}
+		return true
 	}
+	for _, s := range e.finished {
+		cancelled(s)
+	}
+	e.setHeld(slices.DeleteFunc(e.held, func(s *slot) bool {
+		if !cancelled(s) {
+			return false
+		}
+		e.finished = append(e.finished, s) // the outage rule is nothing to it any more
+		return true
+	}))
 }
 
 // cancelled is what an attempt's result means for its task, which may be cancelled: completed it stays, and any other end

@@ -56,7 +56,7 @@ func (e *Engine) commitLoop(ctx context.Context) {
 func (e *Engine) untidy() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.finished) > 0 { // a destination is waited for
+	if len(e.finished)+len(e.held) > 0 { // a destination is waited for, or the outage rule
 		return true
 	}
 	for _, p := range e.order {
@@ -216,9 +216,10 @@ func (e *Engine) prepare(why purpose) *transaction {
 // A hand-over doesn't wait for a destination that failed a moment ago: there is no later.
 func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed bool) {
 	now := time.Now()
+	e.reconsider(now)
 	kept := e.finished[:0:0]
 	routes, all := map[string]bool{}, true
-	published, bytes, held := 0, 0, 0
+	published, bytes := 0, 0
 	for _, p := range e.order {
 		p.holds.crammed = 0
 	}
@@ -233,11 +234,7 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 			continue
 		}
 		if s.verdict.Settled == "" {
-			e.decide(s)
-			if why != handOver && e.waitsForRule(s, held, now) {
-				s.verdict, s.keeps = Verdict{}, nil
-				e.uncount(s)
-				kept, all, held = append(kept, s), false, held+1
+			if e.decide(s); e.holdBack(s, now) {
 				continue
 			}
 		}
@@ -263,8 +260,8 @@ func (e *Engine) takeFinished(why purpose) (batch []*slot, route string, mixed b
 		published += len(s.published())
 		bytes += s.bytes()
 	}
-	e.finished, e.outage.held = kept, held
-	if all && e.delivery.endWaits(func(r string) bool { return r != offsetsOnly && !leads(routes, r) }) {
+	e.finished = kept
+	if all && len(e.held) == 0 && e.delivery.endWaits(func(r string) bool { return r != offsetsOnly && !leads(routes, r) }) {
 		e.resolved("what waited for its destination is another worker's")
 	}
 	return batch, route, mixed

@@ -117,6 +117,8 @@ type Engine struct {
 	cancels   map[string]*Cancellation // tasks that are to end, by id
 	hastens   map[string]*Hastening    // tasks whose next attempt is to start at once, by id
 	outage    outage
+	held      []*slot   // final failures that wait for the outage rule, in the order in which they ended
+	heldBy    outlook   // the rule's, when they were judged
 	sought    []*slot   // probes that were picked out of their turn
 	told      time.Time // when the outage was last told
 }

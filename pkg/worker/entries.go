@@ -32,7 +32,7 @@ func (e *Engine) entries(p *partition, starting []*slot) []offsets.Entry {
 		}
 	}
 	if len(p.wants) > 0 || p.holds.crammed > 0 {
-		for _, s := range slices.Concat(p.wants, e.finished) {
+		for _, s := range slices.Concat(p.wants, e.held, e.finished) {
 			if s.untold() {
 				spare(s, longAgo) // nothing of it runs
 			}
@@ -124,7 +124,7 @@ func (e *Engine) begun(p *partition) []offsets.Entry {
 	for _, s := range p.named {
 		add(s)
 	}
-	for _, s := range slices.Concat(p.tried, p.wants, e.suspects, e.finished, p.ready.slots[p.ready.head:]) {
+	for _, s := range slices.Concat(p.tried, p.wants, e.suspects, e.held, e.finished, p.ready.slots[p.ready.head:]) {
 		if s.part == p && p.named[s.offset()] == nil {
 			add(s)
 		}

@@ -330,18 +330,37 @@ func (o *outage) hurry(now time.Time) {
 	}
 }
 
+// outlook is what the rule makes of a failure whose reason isn't known yet. While it is the same, only time changes that.
+type outlook struct {
+	believed, calm bool
+	row            int    // of the last results, that are failures and alike; at most telling
+	kind           uint64 // of those
+}
+
+// telling is how many failures in a row, all alike, may be the beginning of an outage, whatever their class.
+const telling = 3
+
+// outlook is the present one.
+func (o *outage) outlook() outlook {
+	l := outlook{believed: o.believed, calm: o.stage == calm}
+	if l.calm {
+		row, of := o.row()
+		l.row, l.kind = min(row, telling), of.kind
+	}
+	return l
+}
+
 // forming reports whether it may turn out soon that a failure that came at a time was an outage's.
-func (o *outage) forming(f failure, at, now time.Time) bool {
+func (l outlook) forming(f failure, at, now time.Time) bool {
 	switch {
-	case o.believed:
+	case l.believed:
 		return false
-	case o.stage != calm:
+	case !l.calm:
 		return true
-	case now.Sub(at) > patience:
+	case now.Sub(at) > patience || l.kind != f.kind:
 		return false
 	}
-	row, of := o.row()
-	return row > 0 && of.kind == f.kind && (row >= 3 || f.class == task.ClassDependency && now.Sub(at) < quiet)
+	return l.row >= telling || l.row > 0 && f.class == task.ClassDependency && now.Sub(at) < quiet
 }
 
 // spares reports whether an attempt that ran from one time to another, in Unix milliseconds, says nothing of its task, and

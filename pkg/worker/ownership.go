@@ -147,13 +147,15 @@ func (e *Engine) abandon(p *partition) []*Attempt {
 		e.zombies[p.id]++
 		victims = append(victims, &s.attempt)
 	}
-	e.finished = slices.DeleteFunc(e.finished, func(s *slot) bool {
+	forget := func(s *slot) bool {
 		if s.part == p {
 			e.uncount(s)
 			e.endProbe(s)
 		}
 		return s.part == p
-	})
+	}
+	e.finished = slices.DeleteFunc(e.finished, forget)
+	e.setHeld(slices.DeleteFunc(e.held, forget))
 	e.suspects = slices.DeleteFunc(e.suspects, func(s *slot) bool { return s.part == p })
 	maps.DeleteFunc(e.trial.members, func(s *slot, _ bool) bool { return s.part == p })
 	e.holders -= p.holds.count

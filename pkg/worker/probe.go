@@ -138,11 +138,40 @@ func (e *Engine) pickSought(n int, now time.Time, batch *[]*Attempt) {
 	}
 }
 
-// waitsForRule reports whether a final failure waits until it is known whether it was an outage's.
-func (e *Engine) waitsForRule(s *slot, held int, now time.Time) bool {
-	if v := s.verdict; v.Settled != task.SettledDLQ && v.Settled != task.SettledFailed || held >= heldLimit {
+// holdBack keeps a final failure aside that waits until it is known whether it was an outage's; it reports whether it does.
+// At a hand-over such a task is unfinished, and so the next owner's: to it the attempt has begun, and nothing more.
+func (e *Engine) holdBack(s *slot, now time.Time) bool {
+	if v := s.verdict; v.Settled != task.SettledDLQ && v.Settled != task.SettledFailed || len(e.held) >= heldLimit {
 		return false
 	}
-	f := failureOf(s.result)
-	return f.kind != 0 && e.outage.forming(f, s.ended, now)
+	look, f := e.outage.outlook(), failureOf(s.result)
+	if f.kind == 0 || !look.forming(f, s.ended, now) {
+		return false
+	}
+	s.verdict, s.keeps = Verdict{}, nil
+	e.uncount(s)
+	e.heldBy = look
+	e.setHeld(append(e.held, s))
+	return true
 }
+
+// reconsider lets final failures go on that waited for the outage rule: all of them when its outlook is another one, else
+// those whose time is over. They are judged anew then, and only then, however often one commits meanwhile.
+func (e *Engine) reconsider(now time.Time) {
+	if len(e.held) == 0 {
+		return
+	}
+	look, n := e.outage.outlook(), 0
+	if look != e.heldBy {
+		n = len(e.held)
+	}
+	for n < len(e.held) && !look.forming(failureOf(e.held[n].result), e.held[n].ended, now) {
+		n++
+	}
+	if n > 0 {
+		e.finished = slices.Concat(e.held[:n], e.finished)
+		e.setHeld(slices.Delete(e.held, 0, n))
+	}
+}
+
+func (e *Engine) setHeld(held []*slot) { e.held, e.outage.held = held, len(held) }
