@@ -1,10 +1,7 @@
 package worker
 
 import (
-	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/command"
@@ -18,7 +15,7 @@ import (
 
 // Cancellation is a task that is to end.
 type Cancellation struct {
-	// Origin is the task's. Its TopicID is compared where both sides know it.
+	// Origin names the task, as task.Origin.Means has it.
 	Origin task.Origin
 	// Round is the last of the task's rounds that is meant: what was redriven more often is another wish.
 	Round int
@@ -40,18 +37,8 @@ func CancellationOf(c command.Command, tell func(state, message string)) (Cancel
 	return Cancellation{Origin: o, Round: c.Round, Message: c.Cancelled(), Expires: c.Expires, Tell: tell}, nil
 }
 
-// Covers reports whether a task of this origin and round is meant.
-func (c *Cancellation) Covers(origin []byte, redrives int) bool {
-	if redrives > c.Round {
-		return false
-	}
-	rest, found := strings.CutPrefix(string(origin), c.Origin.ID()+"/")
-	if !found || c.Origin.TopicID == "" {
-		return true
-	}
-	topicID, life, _ := strings.Cut(rest, "/")
-	return topicID == c.Origin.TopicID && (c.Origin.Life == 0 || life == strconv.FormatInt(c.Origin.Life, 10))
-}
+func (c *Cancellation) task() string     { return c.Origin.ID() }
+func (c *Cancellation) until() time.Time { return c.Expires }
 
 // An Interrupter is a Runner that can ask an attempt to end by itself because its task was cancelled, and ends it by force
 // where it doesn't. Finish has to be called as ever, with whatever the attempt makes of it. Where a Runner is none, Cancel
@@ -68,11 +55,7 @@ func (e *Engine) CancelTask(c Cancellation) {
 		return
 	}
 	e.mu.Lock()
-	maps.DeleteFunc(e.cancels, func(_ string, old *Cancellation) bool { return now.After(old.Expires) })
-	if e.cancels == nil {
-		e.cancels = map[string]*Cancellation{}
-	}
-	e.cancels[c.Origin.ID()] = &c
+	e.cancels.put(&c, now)
 	var victims []*Attempt
 	for _, ps := range []map[int32]*partition{e.parts, e.lost} { // what was lost may come back untouched
 		for _, p := range ps {
@@ -105,13 +88,19 @@ func (e *Engine) interrupt(as []*Attempt) {
 	}
 }
 
+// meant reports whether a wish for a task, and its rounds up to one, is for this task.
+func (s *slot) meant(by task.Origin, round int) bool {
+	if number(s.header.redrives) > round {
+		return false
+	}
+	origin, err := task.ParseOrigin(string(s.origin()))
+	return err == nil && by.Means(origin)
+}
+
 // cancelOf is the live cancellation of a task, or nil.
 func (e *Engine) cancelOf(s *slot) *Cancellation {
-	if len(e.cancels) == 0 {
-		return nil
-	}
-	c := e.cancels[string(taskID(s.origin()))]
-	if c == nil || !c.Covers(s.origin(), number(s.header.redrives)) || time.Now().After(c.Expires) {
+	c, ok := e.cancels.of(s)
+	if !ok || !s.meant(c.Origin, c.Round) || time.Now().After(c.Expires) {
 		return nil
 	}
 	return c
@@ -247,7 +236,7 @@ func (e *Engine) endCancel(t *transaction, s *slot) {
 	if s.cancel == nil || s.verdict.Settled == task.SettledRetry {
 		return
 	}
-	delete(e.cancels, s.cancel.Origin.ID())
+	e.cancels.drop(s.cancel)
 	t.ended = append(t.ended, endedCancel{s.cancel, s.verdict.Outcome == task.Completed})
 }
 

@@ -114,8 +114,8 @@ type Engine struct {
 	spent     bool // a stop has waited for what runs in vain
 	joined    bool // the group has told this worker of its partitions, perhaps none
 	delivery  delivery
-	cancels   map[string]*Cancellation // tasks that are to end, by id
-	hastens   map[string]*Hastening    // tasks whose next attempt is to start at once, by id
+	cancels   byTask[*Cancellation] // tasks that are to end
+	hastens   byTask[*Hastening]    // tasks whose next attempt is to start at once
 	outage    outage
 	held      []*slot   // final failures that wait for the outage rule, in the order in which they ended
 	heldBy    outlook   // the rule's, when they were judged

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -30,6 +29,9 @@ func HasteningOf(c command.Command, tell func(state, message string)) (Hastening
 	return Hastening{Origin: o, Round: c.Round, Attempt: c.Attempt, Expires: c.Expires, Tell: tell}, nil
 }
 
+func (h *Hastening) task() string     { return h.Origin.ID() }
+func (h *Hastening) until() time.Time { return h.Expires }
+
 // HastenTask lets a task's next attempt start at once that waits here for its time, or comes to wait here until the
 // hastening expires.
 func (e *Engine) HastenTask(h Hastening) {
@@ -39,11 +41,7 @@ func (e *Engine) HastenTask(h Hastening) {
 	}
 	var found bool
 	e.mu.Lock()
-	maps.DeleteFunc(e.hastens, func(_ string, old *Hastening) bool { return now.After(old.Expires) })
-	if e.hastens == nil {
-		e.hastens = map[string]*Hastening{}
-	}
-	e.hastens[h.Origin.ID()] = &h
+	e.hastens.put(&h, now)
 	for _, ps := range []map[int32]*partition{e.parts, e.lost} {
 		for _, p := range ps {
 			i := slices.IndexFunc(p.holds.waiting, func(s *slot) bool { return e.hastenOf(s) != nil })
@@ -64,14 +62,8 @@ func (e *Engine) HastenTask(h Hastening) {
 
 // hastenOf is the live hastening of a task that keeps its key, or nil.
 func (e *Engine) hastenOf(s *slot) *Hastening {
-	if len(e.hastens) == 0 || s.hold == nil {
-		return nil
-	}
-	h := e.hastens[string(taskID(s.origin()))]
-	if h == nil || h.Attempt != s.hold.attempt+1 || time.Now().After(h.Expires) {
-		return nil
-	}
-	if c := (Cancellation{Origin: h.Origin, Round: h.Round}); !c.Covers(s.origin(), number(s.header.redrives)) {
+	h, ok := e.hastens.of(s)
+	if !ok || s.hold == nil || h.Attempt != s.hold.attempt+1 || !s.meant(h.Origin, h.Round) || time.Now().After(h.Expires) {
 		return nil
 	}
 	return h

@@ -309,7 +309,7 @@ func (e *Engine) enqueue(s *slot) {
 	if s.hold == nil {
 		delete(s.part.named, s.offset())
 	}
-	if len(e.cancels) > 0 && e.withdrawn(s) {
+	if e.withdrawn(s) {
 		return
 	}
 	switch {

@@ -76,6 +76,8 @@ func (e *Engine) pick(n int) []*Attempt {
 		return nil
 	}
 	now := time.Now()
+	e.cancels.prune(now)
+	e.hastens.prune(now)
 	e.lookOutage(now)
 	if n = e.outage.allow(n, now); n == 0 || e.outage.stage != calm && e.seek(n) {
 		return nil
@@ -222,7 +224,7 @@ func (e *Engine) finish(s *slot, r Result) {
 	p := s.part
 	delete(p.inFlight, s)
 	s.ended = time.Now()
-	if s.cancel != nil || len(e.cancels) > 0 {
+	if s.cancel != nil || e.cancels.any() {
 		r = e.cancelled(s, r)
 	}
 	switch {

@@ -119,7 +119,7 @@ func (e *Engine) retain(s *slot) {
 	s.hold, s.keeps, s.verdict, s.result = s.keeps, nil, Verdict{}, Result{}
 	s.header.since(s.hold.first)
 	s.suspicion, s.solo = 0, false
-	if !s.part.gone && (len(e.cancels) == 0 || !e.withdrawn(s)) {
+	if !s.part.gone && !e.withdrawn(s) {
 		e.park(s)
 	}
 }
@@ -159,9 +159,7 @@ func (e *Engine) inheritHold(s *slot, en *offsets.Entry) {
 // park lets a task wait until its next attempt is due.
 func (e *Engine) park(s *slot) {
 	s.state = held
-	if len(e.hastens) > 0 {
-		e.hasten(s)
-	}
+	e.hasten(s)
 	w := &s.part.holds.waiting
 	i, _ := slices.BinarySearchFunc(*w, s, func(a, b *slot) int {
 		if a.hold.due.After(b.hold.due) {
