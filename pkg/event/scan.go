@@ -142,3 +142,21 @@ func unquote(value []byte) (text []byte, ok bool) {
 	}
 	return inner, true
 }
+
+// object scans a JSON object with nothing around it but space.
+func object(b []byte, member func(key, value []byte)) bool {
+	i := jsonlex.Space(b, 0)
+	if i >= len(b) || b[i] != '{' {
+		return false
+	}
+	i = skipObject(b, i+1, maxDepth-1, member)
+	return i >= 0 && jsonlex.Space(b, i) == len(b)
+}
+
+// optional is the text of a string, or nil for null.
+func optional(v []byte) (text []byte, ok bool) {
+	if string(v) == "null" {
+		return nil, true
+	}
+	return unquote(v)
+}
