@@ -26,20 +26,21 @@ var accountHeaders = []string{task.HeaderAttempt, task.HeaderBurnt, task.HeaderB
 
 // account reads what the headers say.
 func (h *header) account() account {
-	if h.kept != nil {
-		a := *h.kept
+	p := h.before()
+	if p.kept != nil {
+		a := *p.kept
 		a.burntAt = slices.Clone(a.burntAt)
 		return a
 	}
-	a := account{burnt: h.burnt, timeouts: h.timeouts}
-	if h.burntAt != nil {
-		for field := range bytes.FieldsSeq(h.burntAt) {
+	a := account{burnt: p.burnt, timeouts: p.timeouts}
+	if p.burntAt != nil {
+		for field := range bytes.FieldsSeq(p.burntAt) {
 			if at, err := strconv.ParseInt(string(field), 10, 64); err == nil {
 				a.burntAt = append(a.burntAt, at)
 			}
 		}
 	}
-	if outages, last, ok := bytes.Cut(h.spared, []byte(" ")); ok {
+	if outages, last, ok := bytes.Cut(p.spared, []byte(" ")); ok {
 		a.outages = number(outages)
 		a.last, _ = strconv.ParseInt(string(last), 10, 64) // 0 where it isn't readable
 	}
@@ -53,7 +54,7 @@ func (h *header) keepSince(first int64) {
 	if first > 0 {
 		a.burntAt = slices.Repeat([]int64{first}, min(a.burnt, maxBurntAt))
 	}
-	h.kept = &a
+	h.remember().kept = &a
 }
 
 // headers writes the account. number writes small numbers.
@@ -129,6 +130,6 @@ func (e *Engine) judge(s *slot) Verdict {
 	spared = spared && f.kind != 0 && from > 0 && a.spare(since)
 	v := Judge(e.policy, Tries{Number: s.attempt.Number, Burnt: a.burnt, Timeouts: a.timeouts, Outage: spared}, s.result)
 	a.settle(v, spared, to)
-	s.account = a
+	s.account = &a
 	return v
 }

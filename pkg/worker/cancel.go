@@ -90,7 +90,7 @@ func (e *Engine) interrupt(as []*Attempt) {
 
 // meant reports whether a wish for a task, and its rounds up to one, is for this task.
 func (s *slot) meant(by task.Origin, round int) bool {
-	if number(s.header.redrives) > round {
+	if s.header.round() > round {
 		return false
 	}
 	origin, err := task.ParseOrigin(string(s.origin()))

@@ -105,6 +105,7 @@ type Engine struct {
 	// suspicion is the present round of suspicion, from 1; a new round clears everybody of the last.
 	suspicion int
 	finished  []*slot
+	blank     []slot // not in use yet
 	running   int
 	holders   int  // tasks that have failed and keep their keys
 	crowded   bool // an alert stands that a task holds up its partition
@@ -224,7 +225,7 @@ func (e *Engine) Figures() Figures {
 	for _, p := range e.order {
 		f.Held += p.live + len(p.pending)
 		for s := range p.inFlight {
-			if limit := s.attempt.Timeout; limit > 0 && now.Sub(s.sign)/2 > limit {
+			if limit := s.attempt.Timeout; limit > 0 && now.Sub(s.alive())/2 > limit {
 				f.Overdue++
 			}
 		}

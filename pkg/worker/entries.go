@@ -85,7 +85,8 @@ func (e *Engine) entryAt(s *slot, attempt int) offsets.Entry {
 		burnt, timeouts := s.account.burnt, s.account.timeouts
 		s.keeps.keptBy(s, burnt, timeouts, &en)
 	case s.hold != nil:
-		s.hold.keptBy(s, s.header.burnt, s.header.timeouts, &en)
+		past := s.header.before()
+		s.hold.keptBy(s, past.burnt, past.timeouts, &en)
 	}
 	return en
 }

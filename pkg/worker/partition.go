@@ -163,7 +163,6 @@ func (q *queue) len() int { return len(q.slots) - q.head }
 func (e *Engine) admit(fs kgo.Fetches) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	slots := make([]slot, fs.NumRecords())
 	fs.EachPartition(func(fp kgo.FetchTopicPartition) {
 		p := e.parts[fp.Partition]
 		if p == nil {
@@ -174,9 +173,7 @@ func (e *Engine) admit(fs kgo.Fetches) {
 				p.pending = append(p.pending, r)
 				continue
 			}
-			if e.place(p, r, &slots[0]) {
-				slots = slots[1:]
-			}
+			e.place(p, r)
 		}
 		e.refill(p)
 		if len(p.pending) > holdLimit && !p.paused {
@@ -198,7 +195,7 @@ func (e *Engine) refill(p *partition) {
 			}
 			p.tracker.Jump(next.Offset)
 		}
-		e.place(p, next, new(slot))
+		e.place(p, next)
 		p.pending[0] = nil
 		p.pending = p.pending[1:]
 	}
@@ -208,26 +205,40 @@ func (e *Engine) refill(p *partition) {
 	}
 }
 
-// place admits one record; it reports whether the slot was used.
-func (e *Engine) place(p *partition, r *kgo.Record, s *slot) bool {
+// newSlot gives an empty one.
+func (e *Engine) newSlot() *slot {
+	if len(e.blank) == 0 {
+		e.blank = make([]slot, slotsAtOnce)
+	}
+	s := &e.blank[0]
+	e.blank = e.blank[1:]
+	return s
+}
+
+// slotsAtOnce is how many slots are made together, which costs less than one after the other. They are freed together too.
+const slotsAtOnce = 50
+
+// place admits one record.
+func (e *Engine) place(p *partition, r *kgo.Record) {
 	// What a kept partition reads again was delivered before, a marker as well: it may lie below what is settled by now.
 	fresh := p.tracker.Deliver(r.Offset)
 	if fresh && r.Attrs.IsControl() {
 		p.tracker.Settle(r.Offset)
 		p.changed = true
-		return false
+		return
 	}
 	p.changed = true
 	if !fresh {
-		return false
+		return
 	}
+	s := e.newSlot()
 	s.eng, s.part = e, p
 	s.attempt.Record, s.attempt.slot = r, s
 	s.header.read(r)
 	p.live++
 	if s.header.rejected() {
-		e.settleUnrun(s, Result{Outcome: task.Rejected, Class: task.Class(s.header.errorClass), Message: string(s.header.errorMessage)})
-		return true
+		e.settleUnrun(s, Result{Outcome: task.Rejected, Class: task.Class(s.header.past.errorClass), Message: string(s.header.past.errorMessage)})
+		return
 	}
 	var tail *slot
 	keyed := e.spec.Config.Ordering != spec.OrderingNone && r.Key != nil
@@ -239,7 +250,7 @@ func (e *Engine) place(p *partition, r *kgo.Record, s *slot) bool {
 	e.apart(s)
 	if culprit && (tail != nil || !e.strict()) {
 		e.settleCulprit(s)
-		return true
+		return
 	}
 	if keyed {
 		s.keyed, p.tails[s.key] = true, s
@@ -252,7 +263,6 @@ func (e *Engine) place(p *partition, r *kgo.Record, s *slot) bool {
 	default:
 		e.enqueue(s)
 	}
-	return true
 }
 
 // inherit applies the predecessor's metadata to a task, behind another one of its key or not; it reports whether it has
@@ -278,8 +288,9 @@ const hostKilled = "the worker's process died while this task ran alone in it"
 // apart keeps the retry of a task that has crashed from doing the same to others once more: it gets a process to itself,
 // and where it has killed its host all else waits, so that one death tells whose fault it is.
 func (e *Engine) apart(s *slot) {
-	s.crashed = string(s.header.errorClass) == string(task.ClassCrash)
-	if s.crashed && string(s.header.errorMessage) == hostKilled {
+	past := s.header.past
+	s.crashed = past != nil && string(past.errorClass) == string(task.ClassCrash)
+	if s.crashed && string(past.errorMessage) == hostKilled {
 		s.suspicion, s.solo = e.suspicion, true
 	}
 }

@@ -36,6 +36,20 @@ func (a *Attempt) Progress(fraction *float64, message, instance string) {
 	}
 }
 
+// signs are an attempt's signs of life.
+type signs struct {
+	last time.Time
+	told time.Time // when somebody was last told of its progress
+}
+
+// alive is when the attempt last gave a sign of life: its start, or its last progress.
+func (s *slot) alive() time.Time {
+	if s.signs != nil {
+		return s.signs.last
+	}
+	return s.attempt.started
+}
+
 // progress notes a sign of life, and reports whether it is to be told.
 func (s *slot) progress(now time.Time) (Progress, bool) {
 	e := s.eng
@@ -44,11 +58,14 @@ func (s *slot) progress(now time.Time) (Progress, bool) {
 	if s.state != running {
 		return Progress{}, false
 	}
-	s.sign = now
-	if e.cfg.Progress == nil || now.Sub(s.told) < progressEvery {
+	if s.signs == nil {
+		s.signs = &signs{}
+	}
+	s.signs.last = now
+	if e.cfg.Progress == nil || now.Sub(s.signs.told) < progressEvery {
 		return Progress{}, false
 	}
-	s.told = now
+	s.signs.told = now
 	origin, err := task.ParseOrigin(string(s.origin()))
-	return Progress{Origin: origin, Attempt: s.attempt.Number, Round: number(s.header.redrives), At: now}, err == nil
+	return Progress{Origin: origin, Attempt: s.attempt.Number, Round: s.header.round(), At: now}, err == nil
 }

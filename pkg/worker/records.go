@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -37,13 +38,16 @@ type writer struct {
 	owners  []*slot
 }
 
-// headersEach is how many headers an outcome has at most.
-const headersEach = 19
+// headersMost is how many headers an outcome has at most, headersEach how many nearly all have no more than.
+const (
+	headersMost = 19
+	headersEach = 12
+)
 
 // records makes all records of a batch; owners names the task of each.
 func (w *writer) records(batch []*slot) (out []*kgo.Record, owners []*slot) {
 	w.recs = make([]kgo.Record, 0, len(batch))
-	w.headers = make([]kgo.RecordHeader, 0, len(batch)*headersEach)
+	w.headers = make([]kgo.RecordHeader, 0, len(batch)*headersEach+headersMost)
 	w.text = make([]byte, 0, len(batch)*64)
 	w.out, w.owners = make([]*kgo.Record, 0, len(batch)), make([]*slot, 0, len(batch))
 	ref := []byte(w.agent.Ref())
@@ -107,14 +111,14 @@ var (
 // outcome makes the attempt's record on the outcomes topic. An agent's outcomes stand on one partition, in the order in
 // which they were settled; a transaction that touches one partition is also cheaper than one that touches all.
 func (w *writer) outcome(s *slot, ref, version []byte, place int32) {
-	if len(w.headers)+headersEach > cap(w.headers) {
-		w.headers = make([]kgo.RecordHeader, 0, headersEach*64)
+	if len(w.headers)+headersMost > cap(w.headers) {
+		w.headers = make([]kgo.RecordHeader, 0, headersMost*64)
 	}
 	from := len(w.headers)
 	add := func(key string, value []byte) {
 		w.headers = append(w.headers, kgo.RecordHeader{Key: key, Value: value})
 	}
-	redrives := s.header.redrives
+	redrives := s.header.redrives()
 	if redrives == nil {
 		redrives = digits[0]
 	}
@@ -188,7 +192,7 @@ func taskID(origin []byte) []byte {
 
 // appendTimes writes task.HeaderTimes.
 func (s *slot) appendTimes(b []byte) []byte {
-	if at, _, ok := strings.Cut(string(s.header.event), " "); ok {
+	if at, _, ok := bytes.Cut(s.header.event, []byte(" ")); ok {
 		b = append(b, at...)
 	} else {
 		b = strconv.AppendInt(b, s.attempt.Record.Timestamp.UnixMilli(), 10)
@@ -248,7 +252,7 @@ func (w *writer) failure(s *slot, hs []kgo.RecordHeader) []kgo.RecordHeader {
 		ended = time.Now()
 	}
 	last := []byte(ended.UTC().Format(timeFormat))
-	first := s.header.firstFailed
+	first := s.header.before().firstFailed
 	if first == nil {
 		first = last
 	}

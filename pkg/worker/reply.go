@@ -174,7 +174,7 @@ func (s *slot) content() json.RawMessage {
 func (w *writer) reply(s *slot) *kgo.Record {
 	topic := string(s.header.replyTo)
 	id := string(taskID(s.origin())) + "/" + w.agent.Name
-	if n := number(s.header.redrives); n > 0 {
+	if n := s.header.round(); n > 0 {
 		id += "/" + strconv.Itoa(n)
 	}
 	_, cause, _ := strings.Cut(string(s.header.event), " ")

@@ -149,8 +149,8 @@ func (e *Engine) start(s *slot, now time.Time) *Attempt {
 	s.state = running
 	s.begun = s.number()
 	s.attempt.Number, s.attempt.started, s.attempt.Alone = s.begun, now, s.suspect() && s.solo || s.crashed
-	s.attempt.Timeout, s.attempt.Idle = AttemptTimeout(e.spec, s.header.timeouts), e.spec.Process.RequestTimeout.Infinite()
-	s.sign, s.told = now, time.Time{}
+	s.attempt.Timeout, s.attempt.Idle = AttemptTimeout(e.spec, s.header.before().timeouts), e.spec.Process.RequestTimeout.Infinite()
+	s.signs = nil
 	p.inFlight[s] = struct{}{}
 	if !s.sought { // which the entries tell: nothing before it has to have begun
 		p.highest = max(p.highest, s.offset())

@@ -59,7 +59,7 @@ func (e *Engine) decide(s *slot) {
 		s.verdict.Delay = e.policy.rateLimited(Tries{Number: s.attempt.Number}, s.result)
 	}
 	s.keeps = &hold{attempt: s.attempt.Number, due: ended.Add(s.verdict.Delay)}
-	if s.header.firstFailed == nil {
+	if s.header.before().firstFailed == nil {
 		s.keeps.first = ended.UnixMilli()
 	}
 }
@@ -113,8 +113,8 @@ func (e *Engine) unbook(s *slot) {
 
 // retain keeps a failed task in place, now that its attempt is settled.
 func (e *Engine) retain(s *slot) {
-	a := s.account
-	s.header.burnt, s.header.timeouts, s.header.kept = a.burnt, a.timeouts, &a
+	past := s.header.remember()
+	past.burnt, past.timeouts, past.kept = s.account.burnt, s.account.timeouts, s.account
 	s.crashed = s.verdict.Class == task.ClassCrash
 	s.hold, s.keeps, s.verdict, s.result = s.keeps, nil, Verdict{}, Result{}
 	s.header.since(s.hold.first)
@@ -134,8 +134,8 @@ func (e *Engine) settledHold(s *slot) {
 
 // since sets when the first attempt failed, where that isn't known.
 func (h *header) since(first int64) {
-	if h.firstFailed == nil && first > 0 {
-		h.firstFailed = time.UnixMilli(first).UTC().AppendFormat(nil, timeFormat)
+	if first > 0 && h.before().firstFailed == nil {
+		h.remember().firstFailed = time.UnixMilli(first).UTC().AppendFormat(nil, timeFormat)
 	}
 }
 
@@ -148,7 +148,8 @@ func (e *Engine) inheritHold(s *slot, en *offsets.Entry) {
 		wait := min(time.UnixMilli(en.NotBefore).Sub(now), e.policy.Tiers[len(e.policy.Tiers)-1])
 		h.due = now.Add(max(wait, 0))
 	}
-	s.header.burnt, s.header.timeouts = en.Burnt, en.Timeouts
+	past := s.header.remember()
+	past.burnt, past.timeouts = en.Burnt, en.Timeouts
 	s.header.keepSince(h.first)
 	s.header.since(h.first)
 	s.hold, s.part.named[s.offset()] = h, s
@@ -235,7 +236,7 @@ func (h *hold) notBefore() int64 { return h.due.Add(time.Millisecond - 1).UnixMi
 
 // firstFailedAt is when the record says that the first attempt failed; 0 where it doesn't.
 func (h *header) firstFailedAt() int64 {
-	if at, err := time.Parse(timeFormat, string(h.firstFailed)); err == nil {
+	if at, err := time.Parse(timeFormat, string(h.before().firstFailed)); err == nil {
 		return at.UnixMilli()
 	}
 	return 0

@@ -13,12 +13,46 @@ import (
 
 // header is what a task record's headers say that the engine acts on. The values are the record's own bytes.
 type header struct {
-	origin, event, correlation, replyTo, webhook, redrives, firstFailed []byte
-	burntAt, spared                                                     []byte // as task.HeaderBurntAt and task.HeaderSpared
-	errorClass, errorMessage                                            []byte // of a record that was routed only to be dead-lettered
-	attempt, burnt, timeouts                                            int
-	kept                                                                *account // of a task that keeps its key: what counts instead
+	origin, event, correlation, replyTo, webhook []byte
+	attempt                                      int
+	past                                         *past // nil for nearly all: nothing has become of the task before
 }
+
+// past is what has become of a task before.
+type past struct {
+	redrives, firstFailed    []byte
+	burntAt, spared          []byte // as task.HeaderBurntAt and task.HeaderSpared
+	errorClass, errorMessage []byte // of a record that was routed only to be dead-lettered, or of the last attempt
+	burnt, timeouts          int
+	kept                     *account // of a task that keeps its key: what counts instead
+}
+
+// before is the task's past, to be read only.
+func (h *header) before() *past {
+	if h.past != nil {
+		return h.past
+	}
+	return &past{}
+}
+
+// remember is the task's past, to be added to.
+func (h *header) remember() *past {
+	if h.past == nil {
+		h.past = &past{}
+	}
+	return h.past
+}
+
+// redrives is task.HeaderRedrives as it stands in the record; nil where it doesn't.
+func (h *header) redrives() []byte {
+	if h.past == nil {
+		return nil
+	}
+	return h.past.redrives
+}
+
+// round is how often the task was redriven.
+func (h *header) round() int { return number(h.redrives()) }
 
 // read takes the headers in one pass. A record that Reeve didn't write still runs: its attempt is 1.
 func (h *header) read(r *kgo.Record) {
@@ -36,13 +70,13 @@ func (h *header) read(r *kgo.Record) {
 		case task.HeaderAttempt:
 			h.attempt = max(number(value), 1)
 		case task.HeaderBurnt:
-			h.burnt = number(value)
+			h.remember().burnt = number(value)
 		case task.HeaderBurntAt:
-			h.burntAt = value
+			h.remember().burntAt = value
 		case task.HeaderSpared:
-			h.spared = value
+			h.remember().spared = value
 		case task.HeaderTimeouts:
-			h.timeouts = number(value)
+			h.remember().timeouts = number(value)
 		case task.HeaderCorrelationID:
 			h.correlation = value
 		case task.HeaderReplyTo:
@@ -50,24 +84,26 @@ func (h *header) read(r *kgo.Record) {
 		case task.HeaderWebhook:
 			h.webhook = value
 		case task.HeaderRedrives:
-			h.redrives = value
+			h.remember().redrives = value
 		case task.HeaderFirstFailedAt:
-			h.firstFailed = value
+			h.remember().firstFailed = value
 		case task.HeaderErrorClass:
-			h.errorClass = value
+			h.remember().errorClass = value
 		case task.HeaderErrorMessage:
-			h.errorMessage = value
+			h.remember().errorMessage = value
 		}
 	}
 }
 
 // rejected reports whether the dispatcher found the event unfit to run: then nothing has failed before.
-func (h *header) rejected() bool { return h.errorClass != nil && h.firstFailed == nil }
+func (h *header) rejected() bool {
+	return h.past != nil && h.past.errorClass != nil && h.past.firstFailed == nil
+}
 
 // first reports whether no attempt of the task was settled before: a retry says another attempt, a dead letter that came
 // back its redrives.
 func (s *slot) first() bool {
-	return s.header.attempt == 1 && number(s.header.redrives) == 0 && s.hold == nil
+	return s.header.attempt == 1 && s.header.round() == 0 && s.hold == nil
 }
 
 func number(b []byte) int {
@@ -102,13 +138,12 @@ type slot struct {
 	header  header
 	result  Result
 	verdict Verdict
-	account account // of the task's attempts up to the verdict
+	account *account // of the task's attempts up to the verdict; nil where the last one completed
 	ended   time.Time
-	sign    time.Time // of life: its start, or its last progress
-	told    time.Time // when somebody was last told of its progress
-	next    *slot     // the next task of the same key
-	hold    *hold     // of a task that has failed and keeps its key; nil before
-	keeps   *hold     // what hold will be if its verdict, a retry in place, is committed
+	signs   *signs // of life; nil until the attempt has given one
+	next    *slot  // the next task of the same key
+	hold    *hold  // of a task that has failed and keeps its key; nil before
+	keeps   *hold  // what hold will be if its verdict, a retry in place, is committed
 	key     uint64
 	begun   int // last attempt that may have begun; 0: none
 	// suspicion is that of the engine when this task fell under it; 0: never.

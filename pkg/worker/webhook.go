@@ -28,7 +28,7 @@ func (w *writer) webhook(s *slot) *kgo.Record {
 	if len(body) > webhookBody {
 		body = w.webhookBody(s, true)
 	}
-	redrives := s.header.redrives
+	redrives := s.header.redrives()
 	if redrives == nil {
 		redrives = digits[0]
 	}
@@ -107,7 +107,7 @@ func (w *writer) webhookEnd(s *slot, status string, at time.Time, bare bool) any
 		Class     task.Class      `json:"error_class,omitempty"`
 		Type      string          `json:"error_type,omitempty"`
 		Timestamp float64         `json:"timestamp"`
-	}{Task: string(taskID(s.origin())), Version: w.agent.Version, Redrives: number(s.header.redrives), Runner: w.node, Status: status,
+	}{Task: string(taskID(s.origin())), Version: w.agent.Version, Redrives: s.header.round(), Runner: w.node, Status: status,
 		Outcome: s.verdict.Outcome, Settled: s.verdict.Settled, Timestamp: float64(at.UnixMilli()) / 1000}
 	switch {
 	case s.verdict.Outcome != task.Completed:
