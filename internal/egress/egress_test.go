@@ -2,12 +2,16 @@ package egress
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,6 +79,92 @@ func TestANameIsJudgedByTheAddressThatIsDialled(t *testing.T) {
 		conn, err := guard(t, tt.allow...).DialContext(t.Context(), "tcp", net.JoinHostPort(tt.host, port))
 		if (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrRefused) {
 			t.Errorf("%s, allowed %v: %v", tt.host, tt.allow, err)
+		}
+		if conn != nil {
+			_ = conn.Close()
+		}
+	}
+}
+
+// resolver knows one host by these addresses.
+func resolver(t *testing.T, addresses ...string) *net.Resolver {
+	t.Helper()
+	var serving sync.WaitGroup
+	t.Cleanup(serving.Wait)
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		serving.Go(func() {
+			defer func() { _ = server.Close() }()
+			answerDNS(server, addresses)
+		})
+		return client, nil
+	}}
+}
+
+// answerDNS answers one question as over TCP: a length stands before each message.
+func answerDNS(conn net.Conn, addresses []string) {
+	length := make([]byte, 2)
+	if _, err := io.ReadFull(conn, length); err != nil {
+		return
+	}
+	query := make([]byte, binary.BigEndian.Uint16(length))
+	if _, err := io.ReadFull(conn, query); err != nil {
+		return
+	}
+	end := 12 // of the question: behind its name, a type and a class
+	for query[end] != 0 {
+		end += int(query[end]) + 1
+	}
+	end += 5
+	if query[end-3] != 1 { // not for IPv4
+		addresses = nil
+	}
+	out := append(slices.Clone(query[:2]), 0x81, 0x80, 0, 1, 0, byte(len(addresses)), 0, 0, 0, 0)
+	out = append(out, query[12:end]...)
+	for _, a := range addresses {
+		out = append(append(out, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4), netip.MustParseAddr(a).AsSlice()...)
+	}
+	_, _ = conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(out))), out...))
+}
+
+// A host may have an address that is refused beside one that is down for now. The flawed way takes the first one's error for
+// all of them, and the host is given up for good.
+func TestAHostIsRefusedOnlyWhereAllItsAddressesAre(t *testing.T) {
+	open, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Close() }()
+	down, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = down.Close()
+	_, up, _ := net.SplitHostPort(open.Addr().String())
+	_, closed, _ := net.SplitHostPort(down.Addr().String())
+	for name, tt := range map[string]struct {
+		addresses   []string
+		port        string
+		ok, refused bool
+	}{
+		"one that answers":                   {[]string{"127.0.0.1"}, up, true, false},
+		"one that is down":                   {[]string{"127.0.0.1"}, closed, false, false},
+		"one that is refused":                {[]string{"127.0.0.2"}, up, false, true},
+		"all are refused":                    {[]string{"127.0.0.2", "10.0.0.1", "127.0.0.3"}, up, false, true},
+		"a refused one, one that answers":    {[]string{"127.0.0.2", "127.0.0.1"}, up, true, false},
+		"one that answers, a refused one":    {[]string{"127.0.0.1", "127.0.0.2"}, up, true, false},
+		"a refused one, one that is down":    {[]string{"127.0.0.2", "127.0.0.1"}, closed, false, false},
+		"one that is down, a refused one":    {[]string{"127.0.0.1", "127.0.0.2"}, closed, false, false},
+		"several refused, one that is down":  {[]string{"127.0.0.2", "127.0.0.3", "127.0.0.1"}, closed, false, false},
+		"a port that is another service's":   {[]string{"127.0.0.1"}, "25", false, true},
+		"a name that has no address at all":  {nil, up, false, false},
+		"all are refused, and twice the one": {[]string{"127.0.0.2", "127.0.0.2"}, up, false, true},
+	} {
+		g := guard(t, "127.0.0.1")
+		g.dialer.Resolver = resolver(t, tt.addresses...)
+		conn, err := g.DialContext(t.Context(), "tcp", net.JoinHostPort("hooks.example", tt.port))
+		if (err == nil) != tt.ok || errors.Is(err, ErrRefused) != tt.refused {
+			t.Errorf("%s: %v", name, err)
 		}
 		if conn != nil {
 			_ = conn.Close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,7 +28,8 @@ func NewGuard(allow Allow, timeout time.Duration) *Guard {
 	return &Guard{allow: allow, public: ssrf.New(ssrf.WithAnyPort()), dialer: net.Dialer{Timeout: timeout}}
 }
 
-// DialContext connects over TCP. The error is an ErrRefused where every address of the host is refused.
+// DialContext connects over TCP. The error is an ErrRefused where every address of the host is refused; where one may be
+// reached and doesn't answer, it isn't, whatever the others are.
 func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -39,9 +41,20 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 	if !usualPort(port) {
 		return nil, fmt.Errorf("%w: port %s is another service's than the web's: allow %s by REEVE_WEBHOOK_ALLOW", ErrRefused, port, net.JoinHostPort(host, port))
 	}
+	var tried atomic.Bool // an address that may be reached
 	guarded := g.dialer
-	guarded.Control = g.control
-	return guarded.DialContext(ctx, network, address)
+	guarded.Control = func(network, address string, c syscall.RawConn) error {
+		err := g.control(network, address, c)
+		if err == nil {
+			tried.Store(true)
+		}
+		return err
+	}
+	conn, err := guarded.DialContext(ctx, network, address)
+	if errors.Is(err, ErrRefused) && tried.Load() { // the dialer has kept the first address's error alone
+		return nil, fmt.Errorf("connect to %s: those of its addresses that may be reached don't answer (%s)", address, err.Error())
+	}
+	return conn, err
 }
 
 // control is asked for each address that is about to be connected to.
