@@ -1,6 +1,10 @@
 package deliver
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 const (
 	// perEndpoint is how many webhooks are in flight to one endpoint, inFlight to all.
@@ -60,10 +64,41 @@ func (e *endpoint) judged(v Verdict, status int, now time.Time) {
 	}
 }
 
-// remember is for how long the failures of an endpoint are remembered that isn't tried any more.
-const remember = 3 * time.Hour
+const (
+	// remember is for how long the failures of an endpoint are remembered that isn't tried any more.
+	remember = 3 * time.Hour
+	// remembered is of how many such endpoints: events may name any number. One that is forgotten is taken for well, so that
+	// it is sent eight webhooks at a time until five have failed once more.
+	remembered = 1_000
+)
 
 // idle reports whether nothing need be remembered of it.
 func (e *endpoint) idle(now time.Time) bool {
-	return e.running == 0 && len(e.queue) == 0 && (e.failures == 0 || now.Sub(e.heard) > remember)
+	return e.quiet() && (e.failures == 0 || now.Sub(e.heard) > remember)
+}
+
+// quiet reports whether nothing of it is under way or waits here.
+func (e *endpoint) quiet() bool { return e.running == 0 && len(e.queue) == 0 }
+
+// surplus are the endpoints to forget so that at most so many quiet ones are left: first those that have failed a few times
+// only, since people are told of the others and one webhook at a time goes there; of like ones those that were tried longest
+// ago.
+func surplus(all map[string]*endpoint, most int) []*endpoint {
+	var quiet []*endpoint
+	for _, e := range all {
+		if e.quiet() {
+			quiet = append(quiet, e)
+		}
+	}
+	if len(quiet) <= most {
+		return nil
+	}
+	rank := func(e *endpoint) int {
+		if e.down() {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(quiet, func(a, b *endpoint) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), a.heard.Compare(b.heard)) })
+	return quiet[:len(quiet)-most]
 }
