@@ -56,7 +56,7 @@ func (i Installation) Topics() []Planned {
 	for _, t := range WebhookRetryTopics(i.Names, i.Tiers) {
 		out = append(out, Planned{Topic: t, WrittenBy: dispatchers, ReadBy: dispatchers, CreatedBy: dispatchers})
 	}
-	out = append(out, Planned{Topic: WebhookDLQTopic(i.Names), WrittenBy: dispatchers, ReadBy: []string{config.Registry}, CreatedBy: dispatchers})
+	out = append(out, Planned{Topic: WebhookDLQTopic(i.Names), WrittenBy: dispatchers, ReadBy: []string{config.Registry, config.Dispatcher}, CreatedBy: dispatchers})
 	for _, a := range i.Agents {
 		out = append(out, Planned{Topic: TasksTopic(i.Names, a, source), Agent: a.Ref(), WrittenBy: []string{config.Dispatcher}, ReadBy: workersOf(a), CreatedBy: []string{config.Dispatcher}})
 		if a.Config.DLQEnabled {

@@ -360,6 +360,24 @@ func (e DeadLetterDetailValueEncoding) Valid() bool {
 	}
 }
 
+// Defines values for DeadWebhookDetailHeadersEncoding.
+const (
+	DeadWebhookDetailHeadersEncodingBase64 DeadWebhookDetailHeadersEncoding = "base64"
+	DeadWebhookDetailHeadersEncodingUtf8   DeadWebhookDetailHeadersEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadWebhookDetailHeadersEncoding enum.
+func (e DeadWebhookDetailHeadersEncoding) Valid() bool {
+	switch e {
+	case DeadWebhookDetailHeadersEncodingBase64:
+		return true
+	case DeadWebhookDetailHeadersEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DeletionStatus.
 const (
 	DeletionStatusDeleted DeletionStatus = "deleted"
@@ -1006,11 +1024,12 @@ type DLQ struct {
 type DLQOrder struct {
 	All bool `json:"all,omitempty,omitzero"`
 
-	// CameBack Of the redriven tasks; dead once more.
+	// CameBack Of the redriven tasks, dead once more; of webhooks, those that failed in their first try.
 	CameBack int64 `json:"came_back"`
 
-	// Completed Of the redriven tasks.
+	// Completed Of the redriven tasks; of webhooks, those that were delivered in their first try.
 	Completed   int64  `json:"completed"`
+	Endpoint    string `json:"endpoint,omitempty,omitzero"`
 	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
 	Force       bool   `json:"force,omitempty,omitzero"`
 
@@ -1020,14 +1039,16 @@ type DLQOrder struct {
 	// Id Empty with dry_run.
 	Id string `json:"id"`
 
-	// Kept Left where they are, because others of their failure came back or nobody takes them.
+	// Kept Left where they are, because others of their failure or endpoint came back or nobody takes them.
 	Kept int64 `json:"kept"`
 
 	// Matched Dead letters that it meant when it was asked for.
 	Matched int64 `json:"matched"`
 
 	// Moved Redriven or purged so far.
-	Moved       int64      `json:"moved"`
+	Moved int64 `json:"moved"`
+
+	// Name The agent's; webhooks with an order about webhooks.
 	Name        string     `json:"name"`
 	Origin      string     `json:"origin,omitempty,omitzero"`
 	Reason      string     `json:"reason,omitempty,omitzero"`
@@ -1035,10 +1056,13 @@ type DLQOrder struct {
 	RequestedBy string     `json:"requested_by,omitempty,omitzero"`
 
 	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
-	State     DLQOrderState `json:"state"`
-	Topic     string        `json:"topic"`
-	UpdatedAt *time.Time    `json:"updated_at,omitempty"`
-	Verb      DLQOrderVerb  `json:"verb"`
+	State DLQOrderState `json:"state"`
+
+	// Topic The agent's; empty with an order about webhooks.
+	Topic     string       `json:"topic"`
+	UpdatedAt *time.Time   `json:"updated_at,omitempty"`
+	Verb      DLQOrderVerb `json:"verb"`
+	WebhookId string       `json:"webhook_id,omitempty,omitzero"`
 }
 
 // DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
@@ -1168,6 +1192,96 @@ type DeadLetterGroup struct {
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 
 	// Guarded Of them; came back dead so often that a redrive of many leaves them unless it is forced.
+	Guarded      int64      `json:"guarded"`
+	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
+}
+
+// DeadWebhook defines model for DeadWebhook.
+type DeadWebhook struct {
+	// Agent Whose task it was, topic/name.
+	Agent string `json:"agent"`
+
+	// Attempts Those before it was redriven count.
+	Attempts int `json:"attempts"`
+
+	// Endpoint scheme://host:port of the URL; the rest may be secret.
+	Endpoint      string     `json:"endpoint"`
+	ErrorClass    string     `json:"error_class"`
+	ErrorMessage  string     `json:"error_message"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+	LastFailedAt  *time.Time `json:"last_failed_at,omitempty"`
+	Offset        int64      `json:"offset"`
+
+	// Partition Where the record stands on the topic reeve.dlq.webhooks.
+	Partition int32 `json:"partition"`
+
+	// Redrives How often the webhook was redriven.
+	Redrives int `json:"redrives"`
+
+	// Task topic/partition/offset.
+	Task string `json:"task"`
+
+	// WebhookId The header webhook-id of all tries.
+	WebhookId string `json:"webhook_id"`
+}
+
+// DeadWebhookDetail defines model for DeadWebhookDetail.
+type DeadWebhookDetail struct {
+	// Agent Whose task it was, topic/name.
+	Agent string `json:"agent"`
+
+	// Attempts Those before it was redriven count.
+	Attempts int `json:"attempts"`
+
+	// Body What the endpoint gets, byte by byte.
+	Body string `json:"body"`
+
+	// Endpoint scheme://host:port of the URL; the rest may be secret.
+	Endpoint      string     `json:"endpoint"`
+	ErrorClass    string     `json:"error_class"`
+	ErrorMessage  string     `json:"error_message"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Headers All headers of the record, in their order.
+	Headers []struct {
+		Encoding DeadWebhookDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
+		Key      string                           `json:"key"`
+
+		// Value Text, or base64 (see encoding).
+		Value string `json:"value"`
+	} `json:"headers"`
+	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
+	Offset       int64      `json:"offset"`
+
+	// Partition Where the record stands on the topic reeve.dlq.webhooks.
+	Partition int32 `json:"partition"`
+
+	// Redrives How often the webhook was redriven.
+	Redrives int `json:"redrives"`
+
+	// Task topic/partition/offset.
+	Task string `json:"task"`
+
+	// WebhookId The header webhook-id of all tries.
+	WebhookId string `json:"webhook_id"`
+}
+
+// DeadWebhookDetailHeadersEncoding defines model for DeadWebhookDetail.Headers.Encoding.
+type DeadWebhookDetailHeadersEncoding string
+
+// DeadWebhookGroup defines model for DeadWebhookGroup.
+type DeadWebhookGroup struct {
+	Count    int64  `json:"count"`
+	Endpoint string `json:"endpoint"`
+
+	// ErrorClass That of the last one.
+	ErrorClass string `json:"error_class"`
+
+	// ErrorMessage That of the last one.
+	ErrorMessage  string     `json:"error_message"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Guarded Of them; redriven so often that a redrive of many leaves them unless it is forced.
 	Guarded      int64      `json:"guarded"`
 	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
 }
@@ -1782,7 +1896,7 @@ type WebhookDelivery struct {
 	ErrorMessage string     `json:"error_message,omitempty,omitzero"`
 	NextAt       *time.Time `json:"next_at,omitempty"`
 
-	// State pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see the topic reeve.dlq.webhooks.
+	// State pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see /v1/webhooks/dlq.
 	State WebhookDeliveryState `json:"state"`
 
 	// StatusCode Of the last answer; absent where there was none.
@@ -1793,8 +1907,37 @@ type WebhookDelivery struct {
 	WebhookId string `json:"webhook_id,omitempty,omitzero"`
 }
 
-// WebhookDeliveryState pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see the topic reeve.dlq.webhooks.
+// WebhookDeliveryState pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see /v1/webhooks/dlq.
 type WebhookDeliveryState string
+
+// WebhookPurgeRequest Exactly one of webhook_id, endpoint and all.
+type WebhookPurgeRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun bool `json:"dry_run,omitempty,omitzero"`
+
+	// Endpoint As they show it: scheme://host:port.
+	Endpoint  string `json:"endpoint,omitempty,omitzero"`
+	WebhookId string `json:"webhook_id,omitempty,omitzero"`
+}
+
+// WebhookRedriveRequest Exactly one of webhook_id, endpoint and all.
+type WebhookRedriveRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun bool `json:"dry_run,omitempty,omitzero"`
+
+	// Endpoint As they show it: scheme://host:port.
+	Endpoint string `json:"endpoint,omitempty,omitzero"`
+
+	// Force Redrives also webhooks that were redriven five times.
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// WebhookId It is redriven however often it was.
+	WebhookId string `json:"webhook_id,omitempty,omitzero"`
+}
 
 // DeleteDLQ defines model for DeleteDLQ.
 type DeleteDLQ = bool
@@ -2191,6 +2334,22 @@ type DeleteTopicAgentsParams struct {
 	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 }
 
+// ListDeadWebhooksParams defines parameters for ListDeadWebhooks.
+type ListDeadWebhooksParams struct {
+	// Endpoint Only those to this endpoint, as they show it: scheme://host:port.
+	Endpoint   string `form:"endpoint,omitempty" json:"endpoint,omitempty,omitzero"`
+	ErrorClass string `form:"error_class,omitempty" json:"error_class,omitempty,omitzero"`
+
+	// Since Only those that failed last since an RFC 3339 time, or a duration back from now (15m).
+	Since string `form:"since,omitempty" json:"since,omitempty,omitzero"`
+
+	// PageSize 1 to 1000.
+	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
+
+	// PageToken next_page_token of the page before; opaque.
+	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
+}
+
 // SaveConfigJSONRequestBody defines body for SaveConfig for application/json ContentType.
 type SaveConfigJSONRequestBody SaveConfigJSONBody
 
@@ -2220,6 +2379,12 @@ type PublishEventJSONRequestBody = Event
 
 // PublishEventsJSONRequestBody defines body for PublishEvents for application/json ContentType.
 type PublishEventsJSONRequestBody PublishEventsJSONBody
+
+// PurgeDeadWebhooksJSONRequestBody defines body for PurgeDeadWebhooks for application/json ContentType.
+type PurgeDeadWebhooksJSONRequestBody = WebhookPurgeRequest
+
+// RedriveDeadWebhooksJSONRequestBody defines body for RedriveDeadWebhooks for application/json ContentType.
+type RedriveDeadWebhooksJSONRequestBody = WebhookRedriveRequest
 
 // AsTaskResult returns the union data inside the TaskResults as a TaskResult
 func (t TaskResults) AsTaskResult() (TaskResult, error) {
@@ -2763,6 +2928,59 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/topics/{topic}/agents (the `DeleteTopicAgents` operationId).
 	DeleteTopicAgents(ctx context.Context, topic Topic, params *DeleteTopicAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDeadWebhooks Lists the webhooks that were given up, oldest first. With a filter a page may be short of its size, and still not be the last.
+	//
+	// Corresponds with GET /v1/webhooks/dlq (the `ListDeadWebhooks` operationId).
+	ListDeadWebhooks(ctx context.Context, params *ListDeadWebhooksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CountDeadWebhooks Counts the webhooks that were given up by their endpoint, the most frequent first.
+	//
+	// Corresponds with GET /v1/webhooks/dlq/endpoints (the `CountDeadWebhooks` operationId).
+	CountDeadWebhooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDeadWebhookOrders Lists the latest 100 redrives and purges of webhooks, the newest first.
+	//
+	// Corresponds with GET /v1/webhooks/dlq/orders (the `ListDeadWebhookOrders` operationId).
+	ListDeadWebhookOrders(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDeadWebhookOrder Says how far a redrive or a purge of webhooks has come, and why it stopped.
+	//
+	// Corresponds with GET /v1/webhooks/dlq/orders/{id} (the `GetDeadWebhookOrder` operationId).
+	GetDeadWebhookOrder(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PurgeDeadWebhooksWithBody Deletes webhooks for ever that were given up. Only those that are there now are meant.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+	PurgeDeadWebhooksWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PurgeDeadWebhooks Deletes webhooks for ever that were given up. Only those that are there now are meant.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+	PurgeDeadWebhooks(ctx context.Context, body PurgeDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedriveDeadWebhooksWithBody Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+	RedriveDeadWebhooksWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedriveDeadWebhooks Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+	RedriveDeadWebhooks(ctx context.Context, body RedriveDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDeadWebhook Gives one webhook that was given up, with its body and all headers of its record; those hold the whole URL.
+	//
+	// Corresponds with GET /v1/webhooks/dlq/{webhook_id} (the `GetDeadWebhook` operationId).
+	GetDeadWebhook(ctx context.Context, webhookId string, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAgentsByTopic Lists all agents by their topics, as GET /v1/agents shows each.
@@ -3862,6 +4080,149 @@ func (c *Client) RetryTask(ctx context.Context, topic Topic, name Name, partitio
 // Corresponds with DELETE /v1/topics/{topic}/agents (the `DeleteTopicAgents` operationId).
 func (c *Client) DeleteTopicAgents(ctx context.Context, topic Topic, params *DeleteTopicAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteTopicAgentsRequest(c.Server, topic, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDeadWebhooks Lists the webhooks that were given up, oldest first. With a filter a page may be short of its size, and still not be the last.
+//
+// Corresponds with GET /v1/webhooks/dlq (the `ListDeadWebhooks` operationId).
+func (c *Client) ListDeadWebhooks(ctx context.Context, params *ListDeadWebhooksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeadWebhooksRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CountDeadWebhooks Counts the webhooks that were given up by their endpoint, the most frequent first.
+//
+// Corresponds with GET /v1/webhooks/dlq/endpoints (the `CountDeadWebhooks` operationId).
+func (c *Client) CountDeadWebhooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCountDeadWebhooksRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDeadWebhookOrders Lists the latest 100 redrives and purges of webhooks, the newest first.
+//
+// Corresponds with GET /v1/webhooks/dlq/orders (the `ListDeadWebhookOrders` operationId).
+func (c *Client) ListDeadWebhookOrders(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeadWebhookOrdersRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDeadWebhookOrder Says how far a redrive or a purge of webhooks has come, and why it stopped.
+//
+// Corresponds with GET /v1/webhooks/dlq/orders/{id} (the `GetDeadWebhookOrder` operationId).
+func (c *Client) GetDeadWebhookOrder(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeadWebhookOrderRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PurgeDeadWebhooksWithBody Deletes webhooks for ever that were given up. Only those that are there now are meant.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+func (c *Client) PurgeDeadWebhooksWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPurgeDeadWebhooksRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PurgeDeadWebhooks Deletes webhooks for ever that were given up. Only those that are there now are meant.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+func (c *Client) PurgeDeadWebhooks(ctx context.Context, body PurgeDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPurgeDeadWebhooksRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedriveDeadWebhooksWithBody Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+func (c *Client) RedriveDeadWebhooksWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedriveDeadWebhooksRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedriveDeadWebhooks Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+func (c *Client) RedriveDeadWebhooks(ctx context.Context, body RedriveDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedriveDeadWebhooksRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDeadWebhook Gives one webhook that was given up, with its body and all headers of its record; those hold the whole URL.
+//
+// Corresponds with GET /v1/webhooks/dlq/{webhook_id} (the `GetDeadWebhook` operationId).
+func (c *Client) GetDeadWebhook(ctx context.Context, webhookId string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeadWebhookRequest(c.Server, webhookId)
 	if err != nil {
 		return nil, err
 	}
@@ -7307,6 +7668,294 @@ func NewDeleteTopicAgentsRequest(server string, topic Topic, params *DeleteTopic
 	return req, nil
 }
 
+// NewListDeadWebhooksRequest constructs an http.Request for the ListDeadWebhooks method
+func NewListDeadWebhooksRequest(server string, params *ListDeadWebhooksParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "endpoint", params.Endpoint, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "error_class", params.ErrorClass, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.PageSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_size", *params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCountDeadWebhooksRequest constructs an http.Request for the CountDeadWebhooks method
+func NewCountDeadWebhooksRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq/endpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListDeadWebhookOrdersRequest constructs an http.Request for the ListDeadWebhookOrders method
+func NewListDeadWebhookOrdersRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq/orders")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDeadWebhookOrderRequest constructs an http.Request for the GetDeadWebhookOrder method
+func NewGetDeadWebhookOrderRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq/orders/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPurgeDeadWebhooksRequest calls the generic PurgeDeadWebhooks builder with application/json body
+func NewPurgeDeadWebhooksRequest(server string, body PurgeDeadWebhooksJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPurgeDeadWebhooksRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPurgeDeadWebhooksRequestWithBody constructs an http.Request for the PurgeDeadWebhooks method, with any body, and a specified content type
+func NewPurgeDeadWebhooksRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq/purge")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRedriveDeadWebhooksRequest calls the generic RedriveDeadWebhooks builder with application/json body
+func NewRedriveDeadWebhooksRequest(server string, body RedriveDeadWebhooksJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRedriveDeadWebhooksRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRedriveDeadWebhooksRequestWithBody constructs an http.Request for the RedriveDeadWebhooks method, with any body, and a specified content type
+func NewRedriveDeadWebhooksRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq/redrive")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetDeadWebhookRequest constructs an http.Request for the GetDeadWebhook method
+func NewGetDeadWebhookRequest(server string, webhookId string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook_id", webhookId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -7857,6 +8506,69 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/topics/{topic}/agents (the `DeleteTopicAgents` operationId).
 	DeleteTopicAgentsWithResponse(ctx context.Context, topic Topic, params *DeleteTopicAgentsParams, reqEditors ...RequestEditorFn) (*DeleteTopicAgentsResponse, error)
+
+	// ListDeadWebhooksWithResponse Lists the webhooks that were given up, oldest first. With a filter a page may be short of its size, and still not be the last.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks/dlq (the `ListDeadWebhooks` operationId).
+	ListDeadWebhooksWithResponse(ctx context.Context, params *ListDeadWebhooksParams, reqEditors ...RequestEditorFn) (*ListDeadWebhooksResponse, error)
+
+	// CountDeadWebhooksWithResponse Counts the webhooks that were given up by their endpoint, the most frequent first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks/dlq/endpoints (the `CountDeadWebhooks` operationId).
+	CountDeadWebhooksWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*CountDeadWebhooksResponse, error)
+
+	// ListDeadWebhookOrdersWithResponse Lists the latest 100 redrives and purges of webhooks, the newest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks/dlq/orders (the `ListDeadWebhookOrders` operationId).
+	ListDeadWebhookOrdersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDeadWebhookOrdersResponse, error)
+
+	// GetDeadWebhookOrderWithResponse Says how far a redrive or a purge of webhooks has come, and why it stopped.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks/dlq/orders/{id} (the `GetDeadWebhookOrder` operationId).
+	GetDeadWebhookOrderWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetDeadWebhookOrderResponse, error)
+
+	// PurgeDeadWebhooksWithBodyWithResponse Deletes webhooks for ever that were given up. Only those that are there now are meant.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+	PurgeDeadWebhooksWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PurgeDeadWebhooksResponse, error)
+
+	// PurgeDeadWebhooksWithResponse Deletes webhooks for ever that were given up. Only those that are there now are meant.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+	PurgeDeadWebhooksWithResponse(ctx context.Context, body PurgeDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeDeadWebhooksResponse, error)
+
+	// RedriveDeadWebhooksWithBodyWithResponse Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+	RedriveDeadWebhooksWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedriveDeadWebhooksResponse, error)
+
+	// RedriveDeadWebhooksWithResponse Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+	RedriveDeadWebhooksWithResponse(ctx context.Context, body RedriveDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*RedriveDeadWebhooksResponse, error)
+
+	// GetDeadWebhookWithResponse Gives one webhook that was given up, with its body and all headers of its record; those hold the whole URL.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks/dlq/{webhook_id} (the `GetDeadWebhook` operationId).
+	GetDeadWebhookWithResponse(ctx context.Context, webhookId string, reqEditors ...RequestEditorFn) (*GetDeadWebhookResponse, error)
 }
 
 type ListAgentsByTopicResponse struct {
@@ -11020,6 +11732,380 @@ func (r DeleteTopicAgentsResponse) ContentType() string {
 	return ""
 }
 
+type ListDeadWebhooksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items         []DeadWebhook `json:"items"`
+		NextPageToken string        `json:"next_page_token,omitempty,omitzero"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDeadWebhooksResponse) GetJSON200() *struct {
+	Items         []DeadWebhook `json:"items"`
+	NextPageToken string        `json:"next_page_token,omitempty,omitzero"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDeadWebhooksResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeadWebhooksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeadWebhooksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeadWebhooksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeadWebhooksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CountDeadWebhooksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		// Complete False where there are more than are counted at once (200000).
+		Complete bool               `json:"complete"`
+		Items    []DeadWebhookGroup `json:"items"`
+
+		// Total Webhooks that were counted.
+		Total int64 `json:"total"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CountDeadWebhooksResponse) GetJSON200() *struct {
+	// Complete False where there are more than are counted at once (200000).
+	Complete bool               `json:"complete"`
+	Items    []DeadWebhookGroup `json:"items"`
+
+	// Total Webhooks that were counted.
+	Total int64 `json:"total"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CountDeadWebhooksResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CountDeadWebhooksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CountDeadWebhooksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CountDeadWebhooksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CountDeadWebhooksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDeadWebhookOrdersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []DLQOrder `json:"items"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDeadWebhookOrdersResponse) GetJSON200() *struct {
+	Items []DLQOrder `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDeadWebhookOrdersResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeadWebhookOrdersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeadWebhookOrdersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeadWebhookOrdersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeadWebhookOrdersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDeadWebhookOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDeadWebhookOrderResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDeadWebhookOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDeadWebhookOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDeadWebhookOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDeadWebhookOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDeadWebhookOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PurgeDeadWebhooksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PurgeDeadWebhooksResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r PurgeDeadWebhooksResponse) GetJSON202() *DLQOrder {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PurgeDeadWebhooksResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PurgeDeadWebhooksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PurgeDeadWebhooksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PurgeDeadWebhooksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PurgeDeadWebhooksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RedriveDeadWebhooksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RedriveDeadWebhooksResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RedriveDeadWebhooksResponse) GetJSON202() *DLQOrder {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RedriveDeadWebhooksResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RedriveDeadWebhooksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RedriveDeadWebhooksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RedriveDeadWebhooksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RedriveDeadWebhooksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDeadWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeadWebhookDetail
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDeadWebhookResponse) GetJSON200() *DeadWebhookDetail {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDeadWebhookResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDeadWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDeadWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDeadWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDeadWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListAgentsByTopicWithResponse Lists all agents by their topics, as GET /v1/agents shows each.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -11945,6 +13031,123 @@ func (c *ClientWithResponses) DeleteTopicAgentsWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseDeleteTopicAgentsResponse(rsp)
+}
+
+// ListDeadWebhooksWithResponse Lists the webhooks that were given up, oldest first. With a filter a page may be short of its size, and still not be the last.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks/dlq (the `ListDeadWebhooks` operationId).
+func (c *ClientWithResponses) ListDeadWebhooksWithResponse(ctx context.Context, params *ListDeadWebhooksParams, reqEditors ...RequestEditorFn) (*ListDeadWebhooksResponse, error) {
+	rsp, err := c.ListDeadWebhooks(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeadWebhooksResponse(rsp)
+}
+
+// CountDeadWebhooksWithResponse Counts the webhooks that were given up by their endpoint, the most frequent first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks/dlq/endpoints (the `CountDeadWebhooks` operationId).
+func (c *ClientWithResponses) CountDeadWebhooksWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*CountDeadWebhooksResponse, error) {
+	rsp, err := c.CountDeadWebhooks(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCountDeadWebhooksResponse(rsp)
+}
+
+// ListDeadWebhookOrdersWithResponse Lists the latest 100 redrives and purges of webhooks, the newest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks/dlq/orders (the `ListDeadWebhookOrders` operationId).
+func (c *ClientWithResponses) ListDeadWebhookOrdersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDeadWebhookOrdersResponse, error) {
+	rsp, err := c.ListDeadWebhookOrders(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeadWebhookOrdersResponse(rsp)
+}
+
+// GetDeadWebhookOrderWithResponse Says how far a redrive or a purge of webhooks has come, and why it stopped.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks/dlq/orders/{id} (the `GetDeadWebhookOrder` operationId).
+func (c *ClientWithResponses) GetDeadWebhookOrderWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetDeadWebhookOrderResponse, error) {
+	rsp, err := c.GetDeadWebhookOrder(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDeadWebhookOrderResponse(rsp)
+}
+
+// PurgeDeadWebhooksWithBodyWithResponse Deletes webhooks for ever that were given up. Only those that are there now are meant.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+func (c *ClientWithResponses) PurgeDeadWebhooksWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PurgeDeadWebhooksResponse, error) {
+	rsp, err := c.PurgeDeadWebhooksWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePurgeDeadWebhooksResponse(rsp)
+}
+
+// PurgeDeadWebhooksWithResponse Deletes webhooks for ever that were given up. Only those that are there now are meant.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/dlq/purge (the `PurgeDeadWebhooks` operationId).
+func (c *ClientWithResponses) PurgeDeadWebhooksWithResponse(ctx context.Context, body PurgeDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeDeadWebhooksResponse, error) {
+	rsp, err := c.PurgeDeadWebhooks(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePurgeDeadWebhooksResponse(rsp)
+}
+
+// RedriveDeadWebhooksWithBodyWithResponse Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+func (c *ClientWithResponses) RedriveDeadWebhooksWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedriveDeadWebhooksResponse, error) {
+	rsp, err := c.RedriveDeadWebhooksWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedriveDeadWebhooksResponse(rsp)
+}
+
+// RedriveDeadWebhooksWithResponse Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/dlq/redrive (the `RedriveDeadWebhooks` operationId).
+func (c *ClientWithResponses) RedriveDeadWebhooksWithResponse(ctx context.Context, body RedriveDeadWebhooksJSONRequestBody, reqEditors ...RequestEditorFn) (*RedriveDeadWebhooksResponse, error) {
+	rsp, err := c.RedriveDeadWebhooks(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedriveDeadWebhooksResponse(rsp)
+}
+
+// GetDeadWebhookWithResponse Gives one webhook that was given up, with its body and all headers of its record; those hold the whole URL.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks/dlq/{webhook_id} (the `GetDeadWebhook` operationId).
+func (c *ClientWithResponses) GetDeadWebhookWithResponse(ctx context.Context, webhookId string, reqEditors ...RequestEditorFn) (*GetDeadWebhookResponse, error) {
+	rsp, err := c.GetDeadWebhook(ctx, webhookId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDeadWebhookResponse(rsp)
 }
 
 // ParseListAgentsByTopicResponse parses an HTTP response from a ListAgentsByTopicWithResponse call
@@ -14183,6 +15386,263 @@ func ParseDeleteTopicAgentsResponse(rsp *http.Response) (*DeleteTopicAgentsRespo
 			Items         []Deletion `json:"items"`
 			Topic         string     `json:"topic"`
 		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDeadWebhooksResponse parses an HTTP response from a ListDeadWebhooksWithResponse call
+func ParseListDeadWebhooksResponse(rsp *http.Response) (*ListDeadWebhooksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeadWebhooksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items         []DeadWebhook `json:"items"`
+			NextPageToken string        `json:"next_page_token,omitempty,omitzero"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCountDeadWebhooksResponse parses an HTTP response from a CountDeadWebhooksWithResponse call
+func ParseCountDeadWebhooksResponse(rsp *http.Response) (*CountDeadWebhooksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CountDeadWebhooksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			// Complete False where there are more than are counted at once (200000).
+			Complete bool               `json:"complete"`
+			Items    []DeadWebhookGroup `json:"items"`
+
+			// Total Webhooks that were counted.
+			Total int64 `json:"total"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDeadWebhookOrdersResponse parses an HTTP response from a ListDeadWebhookOrdersWithResponse call
+func ParseListDeadWebhookOrdersResponse(rsp *http.Response) (*ListDeadWebhookOrdersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeadWebhookOrdersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []DLQOrder `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDeadWebhookOrderResponse parses an HTTP response from a GetDeadWebhookOrderWithResponse call
+func ParseGetDeadWebhookOrderResponse(rsp *http.Response) (*GetDeadWebhookOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDeadWebhookOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePurgeDeadWebhooksResponse parses an HTTP response from a PurgeDeadWebhooksWithResponse call
+func ParsePurgeDeadWebhooksResponse(rsp *http.Response) (*PurgeDeadWebhooksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PurgeDeadWebhooksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRedriveDeadWebhooksResponse parses an HTTP response from a RedriveDeadWebhooksWithResponse call
+func ParseRedriveDeadWebhooksResponse(rsp *http.Response) (*RedriveDeadWebhooksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RedriveDeadWebhooksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDeadWebhookResponse parses an HTTP response from a GetDeadWebhookWithResponse call
+func ParseGetDeadWebhookResponse(rsp *http.Response) (*GetDeadWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDeadWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeadWebhookDetail
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -35,7 +35,8 @@ const (
 	Cancel Verb = "cancel"
 	// Retry runs a task at once that waits for its next attempt: Task, Round, Attempt.
 	Retry Verb = "retry"
-	// Redrive sends dead letters to their agent once more: Task or Dead.All or Dead.Fingerprint.
+	// Redrive sends dead letters to their agent once more: Task or Dead.All or Dead.Fingerprint. With Webhooks for an agent
+	// it sends off webhooks that were given up: Dead.Webhook or Dead.All or Dead.Endpoint.
 	Redrive Verb = "redrive"
 	// Purge deletes dead letters: the same.
 	Purge Verb = "purge"
@@ -44,6 +45,9 @@ const (
 	// Done says that the command with its ID is carried out. It is no command, and no Handler gets it.
 	Done Verb = "done"
 )
+
+// Webhooks is the Agent, with an empty Topic, of an order about webhooks that were given up. No agent has an empty topic.
+const Webhooks = "webhooks"
 
 // known reports whether a verb is one that this version knows.
 func known(v Verb) bool {
@@ -59,7 +63,7 @@ type Command struct {
 	ID    string `json:"id"`
 	Verb  Verb   `json:"verb"`
 	Topic string `json:"topic"` // the agent's
-	Agent string `json:"agent"` // its name
+	Agent string `json:"agent"` // its name, or Webhooks
 	// Task is the origin of the task that it is about, topic/partition/offset, with the topic's UUID behind a further slash
 	// where that is known.
 	Task string `json:"task,omitempty"`
@@ -78,6 +82,12 @@ type Command struct {
 // Ref is the agent, topic/name; it is the record's key.
 func (c Command) Ref() string { return c.Topic + "/" + c.Agent }
 
+// OfWebhooks reports whether it is about webhooks that were given up, and not about an agent.
+func (c Command) OfWebhooks() bool { return c.Topic == "" && c.Agent == Webhooks }
+
+// OfOne reports whether it names a single dead letter.
+func (c Command) OfOne() bool { return c.Task != "" || c.Dead != nil && c.Dead.Webhook != "" }
+
 // Check reports what keeps a command from being one, or nil.
 func (c Command) Check() error {
 	switch {
@@ -85,8 +95,10 @@ func (c Command) Check() error {
 		return errors.New("it has no id")
 	case !known(c.Verb):
 		return fmt.Errorf("its verb %q is none of this version", c.Verb)
-	case c.Topic == "" || c.Agent == "":
+	case c.Agent == "" || c.Topic == "" && !c.OfWebhooks():
 		return errors.New("it names no agent")
+	case c.OfWebhooks() && c.Verb != Redrive && c.Verb != Purge && c.Verb != Done:
+		return fmt.Errorf("its verb %q is none for webhooks", c.Verb)
 	case c.At.IsZero() || c.Expires.Before(c.At):
 		return errors.New("it doesn't say from when to when it counts")
 	case c.Expires.Sub(c.At) > MaxLife:
@@ -102,11 +114,14 @@ type Dead struct {
 	// All of them, or those with this fingerprint of their failure, or that of the command's Task.
 	All         bool   `json:"all,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
+	// Of webhooks: all of them, or those to this endpoint, scheme://host:port, or that with this webhook-id.
+	Endpoint string `json:"endpoint,omitempty"`
+	Webhook  string `json:"webhook,omitempty"`
 	// Ends are the ends of the dead-letter topic's partitions when it was asked for, and TopicID is the topic's UUID, as
 	// Kafka's tools write it. What has come later isn't meant, so the command may be carried out any number of times.
 	Ends    map[int32]int64 `json:"ends"`
 	TopicID string          `json:"topic_id,omitempty"`
-	// Force redrives also tasks that have come back dead too often.
+	// Force redrives also what has come back dead too often.
 	Force bool `json:"force,omitempty"`
 }
 
@@ -115,14 +130,18 @@ func (c Command) checkDead() error {
 	if c.Dead == nil || len(c.Dead.Ends) == 0 {
 		return errors.New("it doesn't say which dead letters had come by then")
 	}
+	ways, others, which := []bool{c.Task != "", c.Dead.Fingerprint != "", c.Dead.All}, c.Dead.Endpoint+c.Dead.Webhook, "task, fingerprint and all"
+	if c.OfWebhooks() {
+		ways, others, which = []bool{c.Dead.Webhook != "", c.Dead.Endpoint != "", c.Dead.All}, c.Task+c.Dead.Fingerprint, "webhook, endpoint and all"
+	}
 	n := 0
-	for _, given := range []bool{c.Task != "", c.Dead.Fingerprint != "", c.Dead.All} {
+	for _, given := range ways {
 		if given {
 			n++
 		}
 	}
-	if n != 1 {
-		return fmt.Errorf("it names dead letters in %d ways of task, fingerprint and all: one is needed", n)
+	if n != 1 || others != "" {
+		return fmt.Errorf("it names dead letters in %d ways of %s: one is needed, and nothing else", n, which)
 	}
 	return nil
 }

@@ -72,6 +72,51 @@ func TestACommandAboutDeadLettersSaysWhichOnce(t *testing.T) {
 	}
 }
 
+func TestAnOrderAboutWebhooksNamesNoAgent(t *testing.T) {
+	ends := map[int32]int64{0: 7}
+	for _, c := range []struct {
+		verb  Verb
+		topic string
+		task  string
+		dead  *Dead
+		says  string
+	}{
+		{Redrive, "", "", &Dead{All: true, Ends: ends}, ""},
+		{Redrive, "", "", &Dead{Endpoint: "https://h:443", Ends: ends, Force: true}, ""},
+		{Purge, "", "", &Dead{Webhook: "msg_1", Ends: ends}, ""},
+		{Done, "", "", nil, ""},
+		{Cancel, "", "orders/0/1", nil, "none for webhooks"},
+		{Redrive, "", "orders/0/1", &Dead{Ends: ends}, "in 0 ways of webhook, endpoint and all"},
+		{Redrive, "", "", &Dead{Fingerprint: "f", All: true, Ends: ends}, "nothing else"},
+		{Redrive, "", "", &Dead{Webhook: "msg_1", All: true, Ends: ends}, "in 2 ways"},
+		{Redrive, "orders", "", &Dead{Webhook: "msg_1", Ends: ends}, "in 0 ways of task"},
+		{Redrive, "orders", "", &Dead{All: true, Endpoint: "https://h:443", Ends: ends}, "nothing else"},
+	} {
+		x := cancelOf("1", time.Now(), time.Minute)
+		x.Verb, x.Topic, x.Agent, x.Task, x.Dead = c.verb, c.topic, Webhooks, c.task, c.dead
+		r, err := x.Record(topics.Names{})
+		if c.says != "" {
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%+v: %v, want %q", c, err, c.says)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		got, err := Decode(r)
+		if err != nil || !got.OfWebhooks() || got.OfOne() != (c.dead != nil && c.dead.Webhook != "") {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	x := cancelOf("1", time.Now(), time.Minute)
+	x.Verb, x.Topic, x.Dead = Redrive, "", &Dead{All: true, Ends: ends}
+	if err := x.Check(); err == nil || !strings.Contains(err.Error(), "names no agent") {
+		t.Errorf("an agent of no topic: %v", err)
+	}
+}
+
 func TestWhatIsNoCommandIsNotRead(t *testing.T) {
 	const whole = `{"id":"1","verb":"cancel","topic":"orders","agent":"bill","actor":"ann","at":"2026-01-01T00:00:00Z","expires":"2026-01-01T01:00:00Z"`
 	for value, says := range map[string]string{

@@ -6,10 +6,22 @@ import (
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/topics"
 )
 
-// MaxRedrives is how often a task is redriven among many. After that it takes an order of its own, or force.
+// MaxRedrives is how often a task or a webhook is redriven among many. After that it takes an order of its own, or force.
 const MaxRedrives = 5
+
+// A Queue is where dead letters stand, and the group whose commits say which of them are open.
+type Queue struct{ Topic, Group string }
+
+// QueueOf gives the dead letters of an agent, or those that are webhooks, by what a command calls them.
+func QueueOf(names topics.Names, c command.Command) Queue {
+	if c.OfWebhooks() {
+		return Queue{names.WebhookDLQ(), names.WebhookDLQGroup()}
+	}
+	return Queue{names.DLQ(c.Topic, c.Agent), names.DLQGroup(c.Topic, c.Agent)}
+}
 
 // Choice is what an order means for a dead letter.
 type Choice int
@@ -19,11 +31,14 @@ const (
 	Leave   Choice = iota // it isn't meant
 	Take                  // it is
 	Guarded               // it is, but has come back too often
-	Foreign               // it is, but it is no task
+	Foreign               // it is, but it is no task, or no webhook
 )
 
 // Choose decides what an order means for an open dead letter that stands below its ends.
 func Choose(c command.Command, r *kgo.Record) Choice {
+	if c.OfWebhooks() {
+		return chooseWebhook(c, r)
+	}
 	origin, err := task.ParseOrigin(route.Header(r, task.HeaderOrigin))
 	switch {
 	case c.Task != "":
@@ -38,6 +53,28 @@ func Choose(c command.Command, r *kgo.Record) Choice {
 	case err != nil || route.Header(r, task.HeaderAgent) != c.Ref():
 		return Foreign
 	case route.Redrives(r) >= MaxRedrives && !c.Dead.Force:
+		return Guarded
+	}
+	return Take
+}
+
+func chooseWebhook(c command.Command, r *kgo.Record) Choice {
+	if c.Dead.Webhook != "" {
+		if route.WebhookID(r) != c.Dead.Webhook {
+			return Leave
+		}
+		return Take
+	}
+	_, endpoint, _ := route.WebhookURL(r)
+	times, _ := route.WebhookRedrives(r)
+	switch {
+	case c.Dead.Endpoint != "" && endpoint != c.Dead.Endpoint:
+		return Leave
+	case c.Verb == command.Purge:
+		return Take
+	case route.Header(r, task.HeaderWebhook) == "":
+		return Foreign
+	case times >= MaxRedrives && !c.Dead.Force:
 		return Guarded
 	}
 	return Take

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
@@ -16,6 +17,37 @@ func record(headers ...string) *kgo.Record {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: headers[i], Value: []byte(headers[i+1])})
 	}
 	return r
+}
+
+func TestAnOrderAboutWebhooksMeansWhatItNames(t *testing.T) {
+	hook := func(url, redriven string) *kgo.Record {
+		return record(task.HeaderWebhook, url, task.HeaderAgent, "orders/bill", task.HeaderOrigin, "orders/0/1/u", task.HeaderWebhookRedriven, redriven)
+	}
+	order := func(verb command.Verb, dead command.Dead) command.Command {
+		return command.Command{ID: "1", Verb: verb, Agent: command.Webhooks, Dead: &dead}
+	}
+	id := route.WebhookID(hook("", ""))
+	for name, c := range map[string]struct {
+		order  command.Command
+		letter *kgo.Record
+		want   Choice
+	}{
+		"all":                               {order(command.Redrive, command.Dead{All: true}), hook("http://h/a", "4 17"), Take},
+		"all, but what was redriven often":  {order(command.Redrive, command.Dead{All: true}), hook("http://h/a", "5 17"), Guarded},
+		"all, by force":                     {order(command.Redrive, command.Dead{All: true, Force: true}), hook("http://h/a", "9 17"), Take},
+		"to an endpoint":                    {order(command.Redrive, command.Dead{Endpoint: "http://h:80"}), hook("http://H/a", ""), Take},
+		"to another one":                    {order(command.Redrive, command.Dead{Endpoint: "http://h:8080"}), hook("http://h/a", ""), Leave},
+		"what is no webhook":                {order(command.Redrive, command.Dead{All: true}), record("a", "b"), Foreign},
+		"a purge of all":                    {order(command.Purge, command.Dead{All: true}), record("a", "b"), Take},
+		"a purge looks at no redrives":      {order(command.Purge, command.Dead{Endpoint: "http://h:80"}), hook("http://h/a", "9 17"), Take},
+		"one, however often":                {order(command.Redrive, command.Dead{Webhook: id}), hook("http://h/a", "9 17"), Take},
+		"another one":                       {order(command.Redrive, command.Dead{Webhook: "msg_0"}), hook("http://h/a", ""), Leave},
+		"one to nowhere, which can be said": {order(command.Purge, command.Dead{Endpoint: route.NoEndpoint}), hook("ftp://h", ""), Take},
+	} {
+		if got := Choose(c.order, c.letter); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
 }
 
 func TestAnOrderMeansWhatItNames(t *testing.T) {

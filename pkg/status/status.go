@@ -199,8 +199,8 @@ const (
 	CommandRefused  = "refused"
 )
 
-// DLQOrder says how far a redrive or a purge of an agent's dead letters has come: at its beginning, a few times a second while
-// it goes on, and at its end.
+// DLQOrder says how far a redrive or a purge of dead letters has come: at its beginning, a few times a second while it goes
+// on, and at its end. Topic and AgentName are those of the command.
 type DLQOrder struct {
 	Event     string `json:"event"` // dlq_order
 	Topic     string `json:"topic"`
@@ -212,8 +212,8 @@ type DLQOrder struct {
 	State     string  `json:"state"`
 	Reason    string  `json:"reason,omitempty"`
 	Moved     int64   `json:"moved"`     // dead letters that were redriven or purged
-	Completed int64   `json:"completed"` // of the redriven tasks
-	CameBack  int64   `json:"came_back"` // dead once more
+	Completed int64   `json:"completed"` // of the redriven tasks; of webhooks: delivered
+	CameBack  int64   `json:"came_back"` // dead once more; of webhooks: failed in the first try
 	Kept      int64   `json:"kept"`      // left where they are, because others of their failure came back, or nobody takes them
 	Guarded   int64   `json:"guarded"`   // left, because they came back too often before
 	Timestamp float64 `json:"timestamp"`

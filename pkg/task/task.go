@@ -47,6 +47,9 @@ const (
 	// HeaderDeferred counts how often a webhook went back to wait without having been tried, because its endpoint was
 	// busy or down; absent means 0.
 	HeaderDeferred = "reeve-deferred"
+	// HeaderWebhookRedriven is "<times> <last>" of a webhook that was given up and redriven: how often that was, and when
+	// last, in Unix milliseconds. HeaderRedrives is the round of its task, which is part of its id.
+	HeaderWebhookRedriven = "reeve-webhook-redriven"
 
 	// On records of the outcomes topic.
 	HeaderOutcome = "reeve-outcome"

@@ -90,6 +90,9 @@ func (n Names) DLQGroup(topic, agent string) string {
 	return n.prefix() + ".dlq/" + topic + "/" + agent
 }
 
+// WebhookDLQGroup is DLQGroup for webhooks that were given up.
+func (n Names) WebhookDLQGroup() string { return n.prefix() + ".dlq/webhooks" }
+
 // NodeGroup is the group that holds a node's name, with that node as its only member. No topic and no agent has a slash in
 // its name, so it is nobody else's.
 func (n Names) NodeGroup(service, node string) string {

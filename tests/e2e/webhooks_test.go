@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +100,13 @@ func (h *hooks) count() (tasks, repeats int) {
 		repeats += n - 1
 	}
 	return tasks, repeats
+}
+
+// id is the webhook-id that came with a task's.
+func (h *hooks) id(task string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ids[task]
 }
 
 func (h *hooks) event(id string) (hook, bool) {
@@ -259,16 +267,19 @@ func TestOmniDaemonsWebhookAndReply(t *testing.T) {
 	})
 }
 
-// Webhooks that were given up are kept as they were sent, and Kafka's own tools send them once more.
-func TestKafkasOwnToolsRedriveWebhooks(t *testing.T) {
-	t.Parallel()
+// Webhooks that were given up are listed, counted by their endpoint, and redriven: as the same webhooks, signed anew, each
+// once. While their endpoint fails as before a redrive stops by itself; a purge deletes what it names.
+func TestWebhooksThatWereGivenUpAreRedriven(t *testing.T) {
 	needPython(t)
-	sys := onShared(t)
+	onEachKafka(t, redrivenWebhooks)
+}
+
+func redrivenWebhooks(t *testing.T, sys *harness.System) {
 	withWebhooks(t, sys)
 	sys.Env = append(sys.Env, "REEVE_WEBHOOK_RETRIES=none")
-	var mu sync.Mutex
-	broken := true
-	h := serveHooks(t, func(int) bool { mu.Lock(); defer mu.Unlock(); return broken })
+	var broken atomic.Bool
+	broken.Store(true)
+	h := serveHooks(t, func(int) bool { return broken.Load() })
 	topic := sys.Prefix + "-in"
 	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 1, nil); err != nil {
 		t.Fatal(err)
@@ -276,35 +287,95 @@ func TestKafkasOwnToolsRedriveWebhooks(t *testing.T) {
 	start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
 	registerStock(t, sys, topic)
 	o := omni{t, sys, topic}
-	for n := range 3 {
-		o.do("POST", "/publish-tasks", map[string]any{"id": fmt.Sprintf("e,%d", n), "topic": topic, "payload": map[string]any{"content": 1, "webhook": h.URL + "/in?a=1,2"}}, nil)
-	}
-	get(o, "/v1/tasks/"+topic+"/stock/0/2", func(d struct{ Webhook struct{ State string } }) bool { return d.Webhook.State == "failed" })
-	get(o, "/v1/tasks/"+topic+"/stock/0/0", func(d struct{ Webhook struct{ State string } }) bool { return d.Webhook.State == "failed" })
-	mu.Lock()
-	broken = false
-	mu.Unlock()
-	kept := tool(t, "", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", sys.Brokers[0], "--topic", sys.Names().WebhookDLQ(), "--from-beginning",
-		"--timeout-ms", "10000", "--group", sys.Prefix+"-webhooks-redrive", "--property", "print.headers=true", "--property", "print.key=true", "--property", "headers.separator=@@",
-		"--consumer-property", "isolation.level=read_committed")
-	var lines []string
-	for line := range strings.Lines(kept) {
-		if strings.Contains(line, "reeve-webhook:") {
-			lines = append(lines, line)
+	type list struct {
+		Items []struct {
+			ID       string `json:"webhook_id"`
+			Endpoint string
+			Task     string
+			Agent    string
+			Attempts int
+			Redrives int
+			Count    int
 		}
 	}
-	if len(lines) != 3 {
-		t.Fatalf("%d are kept:\n%s", len(lines), kept)
+	if none := get(o, "/v1/webhooks/dlq", func(list) bool { return true }); len(none.Items) != 0 {
+		t.Errorf("before the first: %+v", none)
 	}
-	tool(t, strings.Join(lines, ""), "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", sys.Brokers[0], "--topic", sys.Names().Webhooks(),
-		"--property", "parse.headers=true", "--property", "parse.key=true", "--property", "headers.separator=@@")
-	for n := range 3 {
-		eventually(t, 30*time.Second, func() string {
-			if _, ok := h.event(fmt.Sprintf("e,%d", n)); !ok {
-				return "not delivered"
-			}
-			return ""
-		})
+	// An endpoint that failed five times in a row is tried by one webhook at a time: so there are five, one that it takes, and
+	// five more.
+	const many = 10
+	publish := func(n int) {
+		for range n {
+			o.do("POST", "/publish-tasks", map[string]any{"topic": topic, "payload": map[string]any{"content": 1, "webhook": h.URL + "/in?secret=x"}}, nil)
+		}
+	}
+	publish(many / 2)
+	get(o, "/v1/webhooks/dlq", func(l list) bool { return len(l.Items) == many/2 })
+	broken.Store(false)
+	publish(1)
+	eventually(t, 30*time.Second, func() string { n, _ := h.count(); return differ(n, 1) })
+	broken.Store(true)
+	publish(many / 2)
+	dead := get(o, "/v1/webhooks/dlq", func(l list) bool { return len(l.Items) == many })
+	for _, w := range dead.Items {
+		if w.Endpoint != h.URL || w.Agent != topic+"/stock" || w.Attempts != 1 || w.ID != h.id(w.Task) {
+			t.Errorf("%+v, and the endpoint knows it as %s", w, h.id(w.Task))
+		}
+	}
+	if got := get(o, "/v1/webhooks/dlq?page_size=5&endpoint="+h.URL, func(list) bool { return true }); len(got.Items) != 5 {
+		t.Errorf("a page of %d", len(got.Items))
+	}
+	if got := get(o, "/v1/webhooks/dlq/endpoints", func(list) bool { return true }); len(got.Items) != 1 || got.Items[0].Count != many {
+		t.Errorf("%+v", got)
+	}
+	one := dead.Items[3].ID
+	detail := get(o, "/v1/webhooks/dlq/"+one, func(d map[string]any) bool { return true })
+	if body, _ := detail["body"].(string); !strings.Contains(body, `"type":"task.completed"`) || !strings.Contains(fmt.Sprint(detail["headers"]), "secret=x") {
+		t.Errorf("%v", detail)
+	}
+	order := func(verb string, what map[string]any, state string) (got order) {
+		t.Helper()
+		var answer map[string]any
+		call(t, sys, http.MethodPost, "/v1/webhooks/dlq/"+verb, what, &answer)
+		if got.read(answer); got.State == state {
+			return got
+		}
+		answer = get(o, "/v1/webhooks/dlq/orders/"+got.ID, func(a map[string]any) bool { return a["state"] == state })
+		got.read(answer)
+		return got
+	}
+	if got := order("redrive", map[string]any{"all": true, "dry_run": true}, "dry_run"); got.Matched != many {
+		t.Errorf("%+v", got)
+	}
+	if got := order("redrive", map[string]any{"endpoint": h.URL}, "stopped"); got.Moved != 5 || got.CameBack != 5 || got.Kept != many-5 || !strings.Contains(got.Reason, "5 of 5 redriven webhooks to "+h.URL+" failed again") {
+		t.Errorf("while it fails: %+v", got)
+	}
+	get(o, "/v1/webhooks/dlq", func(l list) bool {
+		redriven := 0
+		for _, w := range l.Items {
+			redriven += w.Redrives * w.Attempts
+		}
+		return len(l.Items) == many && redriven == 5*2
+	})
+	broken.Store(false)
+	if got := order("redrive", map[string]any{"webhook_id": one}, "done"); got.Moved != 1 || got.Completed != 1 {
+		t.Errorf("%+v", got)
+	}
+	for what, code := range map[string]int{`{"webhook_id":"` + one + `"}`: http.StatusNotFound, `{}`: http.StatusBadRequest, `{"all":true,"endpoint":"x"}`: http.StatusBadRequest} {
+		if err := sys.Call(t.Context(), http.MethodPost, "/v1/webhooks/dlq/redrive", json.RawMessage(what), nil); !isStatus(err, code) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	gone := dead.Items[4].ID
+	if got := order("purge", map[string]any{"webhook_id": gone}, "done"); got.Moved != 1 {
+		t.Errorf("%+v", got)
+	}
+	if got := order("redrive", map[string]any{"all": true}, "done"); got.Moved != many-2 || got.Completed != many-2 {
+		t.Errorf("%+v", got)
+	}
+	get(o, "/v1/webhooks/dlq", func(l list) bool { return len(l.Items) == 0 })
+	if tasks, repeats := h.count(); tasks != 1+many-1 || repeats != 0 {
+		t.Errorf("%d webhooks were delivered, %d of them twice", tasks, repeats)
 	}
 	get(o, "/v1/tasks/"+topic+"/stock/0/2", func(d struct{ Webhook struct{ State string } }) bool { return d.Webhook.State == "delivered" })
 	for _, failure := range h.failures {

@@ -361,6 +361,24 @@ func (e DeadLetterDetailValueEncoding) Valid() bool {
 	}
 }
 
+// Defines values for DeadWebhookDetailHeadersEncoding.
+const (
+	DeadWebhookDetailHeadersEncodingBase64 DeadWebhookDetailHeadersEncoding = "base64"
+	DeadWebhookDetailHeadersEncodingUtf8   DeadWebhookDetailHeadersEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the DeadWebhookDetailHeadersEncoding enum.
+func (e DeadWebhookDetailHeadersEncoding) Valid() bool {
+	switch e {
+	case DeadWebhookDetailHeadersEncodingBase64:
+		return true
+	case DeadWebhookDetailHeadersEncodingUtf8:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DeletionStatus.
 const (
 	DeletionStatusDeleted DeletionStatus = "deleted"
@@ -1007,11 +1025,12 @@ type DLQ struct {
 type DLQOrder struct {
 	All bool `json:"all,omitempty,omitzero"`
 
-	// CameBack Of the redriven tasks; dead once more.
+	// CameBack Of the redriven tasks, dead once more; of webhooks, those that failed in their first try.
 	CameBack int64 `json:"came_back"`
 
-	// Completed Of the redriven tasks.
+	// Completed Of the redriven tasks; of webhooks, those that were delivered in their first try.
 	Completed   int64  `json:"completed"`
+	Endpoint    string `json:"endpoint,omitempty,omitzero"`
 	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
 	Force       bool   `json:"force,omitempty,omitzero"`
 
@@ -1021,14 +1040,16 @@ type DLQOrder struct {
 	// Id Empty with dry_run.
 	Id string `json:"id"`
 
-	// Kept Left where they are, because others of their failure came back or nobody takes them.
+	// Kept Left where they are, because others of their failure or endpoint came back or nobody takes them.
 	Kept int64 `json:"kept"`
 
 	// Matched Dead letters that it meant when it was asked for.
 	Matched int64 `json:"matched"`
 
 	// Moved Redriven or purged so far.
-	Moved       int64      `json:"moved"`
+	Moved int64 `json:"moved"`
+
+	// Name The agent's; webhooks with an order about webhooks.
 	Name        string     `json:"name"`
 	Origin      string     `json:"origin,omitempty,omitzero"`
 	Reason      string     `json:"reason,omitempty,omitzero"`
@@ -1036,10 +1057,13 @@ type DLQOrder struct {
 	RequestedBy string     `json:"requested_by,omitempty,omitzero"`
 
 	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
-	State     DLQOrderState `json:"state"`
-	Topic     string        `json:"topic"`
-	UpdatedAt *time.Time    `json:"updated_at,omitempty"`
-	Verb      DLQOrderVerb  `json:"verb"`
+	State DLQOrderState `json:"state"`
+
+	// Topic The agent's; empty with an order about webhooks.
+	Topic     string       `json:"topic"`
+	UpdatedAt *time.Time   `json:"updated_at,omitempty"`
+	Verb      DLQOrderVerb `json:"verb"`
+	WebhookId string       `json:"webhook_id,omitempty,omitzero"`
 }
 
 // DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
@@ -1169,6 +1193,96 @@ type DeadLetterGroup struct {
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 
 	// Guarded Of them; came back dead so often that a redrive of many leaves them unless it is forced.
+	Guarded      int64      `json:"guarded"`
+	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
+}
+
+// DeadWebhook defines model for DeadWebhook.
+type DeadWebhook struct {
+	// Agent Whose task it was, topic/name.
+	Agent string `json:"agent"`
+
+	// Attempts Those before it was redriven count.
+	Attempts int `json:"attempts"`
+
+	// Endpoint scheme://host:port of the URL; the rest may be secret.
+	Endpoint      string     `json:"endpoint"`
+	ErrorClass    string     `json:"error_class"`
+	ErrorMessage  string     `json:"error_message"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+	LastFailedAt  *time.Time `json:"last_failed_at,omitempty"`
+	Offset        int64      `json:"offset"`
+
+	// Partition Where the record stands on the topic reeve.dlq.webhooks.
+	Partition int32 `json:"partition"`
+
+	// Redrives How often the webhook was redriven.
+	Redrives int `json:"redrives"`
+
+	// Task topic/partition/offset.
+	Task string `json:"task"`
+
+	// WebhookId The header webhook-id of all tries.
+	WebhookId string `json:"webhook_id"`
+}
+
+// DeadWebhookDetail defines model for DeadWebhookDetail.
+type DeadWebhookDetail struct {
+	// Agent Whose task it was, topic/name.
+	Agent string `json:"agent"`
+
+	// Attempts Those before it was redriven count.
+	Attempts int `json:"attempts"`
+
+	// Body What the endpoint gets, byte by byte.
+	Body string `json:"body"`
+
+	// Endpoint scheme://host:port of the URL; the rest may be secret.
+	Endpoint      string     `json:"endpoint"`
+	ErrorClass    string     `json:"error_class"`
+	ErrorMessage  string     `json:"error_message"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Headers All headers of the record, in their order.
+	Headers []struct {
+		Encoding DeadWebhookDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
+		Key      string                           `json:"key"`
+
+		// Value Text, or base64 (see encoding).
+		Value string `json:"value"`
+	} `json:"headers"`
+	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
+	Offset       int64      `json:"offset"`
+
+	// Partition Where the record stands on the topic reeve.dlq.webhooks.
+	Partition int32 `json:"partition"`
+
+	// Redrives How often the webhook was redriven.
+	Redrives int `json:"redrives"`
+
+	// Task topic/partition/offset.
+	Task string `json:"task"`
+
+	// WebhookId The header webhook-id of all tries.
+	WebhookId string `json:"webhook_id"`
+}
+
+// DeadWebhookDetailHeadersEncoding defines model for DeadWebhookDetail.Headers.Encoding.
+type DeadWebhookDetailHeadersEncoding string
+
+// DeadWebhookGroup defines model for DeadWebhookGroup.
+type DeadWebhookGroup struct {
+	Count    int64  `json:"count"`
+	Endpoint string `json:"endpoint"`
+
+	// ErrorClass That of the last one.
+	ErrorClass string `json:"error_class"`
+
+	// ErrorMessage That of the last one.
+	ErrorMessage  string     `json:"error_message"`
+	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
+
+	// Guarded Of them; redriven so often that a redrive of many leaves them unless it is forced.
 	Guarded      int64      `json:"guarded"`
 	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
 }
@@ -1783,7 +1897,7 @@ type WebhookDelivery struct {
 	ErrorMessage string     `json:"error_message,omitempty,omitzero"`
 	NextAt       *time.Time `json:"next_at,omitempty"`
 
-	// State pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see the topic reeve.dlq.webhooks.
+	// State pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see /v1/webhooks/dlq.
 	State WebhookDeliveryState `json:"state"`
 
 	// StatusCode Of the last answer; absent where there was none.
@@ -1794,8 +1908,37 @@ type WebhookDelivery struct {
 	WebhookId string `json:"webhook_id,omitempty,omitzero"`
 }
 
-// WebhookDeliveryState pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see the topic reeve.dlq.webhooks.
+// WebhookDeliveryState pending: not tried yet; retrying: tried in vain, and to be tried again at next_at; failed: given up, see /v1/webhooks/dlq.
 type WebhookDeliveryState string
+
+// WebhookPurgeRequest Exactly one of webhook_id, endpoint and all.
+type WebhookPurgeRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun bool `json:"dry_run,omitempty,omitzero"`
+
+	// Endpoint As they show it: scheme://host:port.
+	Endpoint  string `json:"endpoint,omitempty,omitzero"`
+	WebhookId string `json:"webhook_id,omitempty,omitzero"`
+}
+
+// WebhookRedriveRequest Exactly one of webhook_id, endpoint and all.
+type WebhookRedriveRequest struct {
+	All bool `json:"all,omitempty,omitzero"`
+
+	// DryRun Only counts.
+	DryRun bool `json:"dry_run,omitempty,omitzero"`
+
+	// Endpoint As they show it: scheme://host:port.
+	Endpoint string `json:"endpoint,omitempty,omitzero"`
+
+	// Force Redrives also webhooks that were redriven five times.
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// WebhookId It is redriven however often it was.
+	WebhookId string `json:"webhook_id,omitempty,omitzero"`
+}
 
 // DeleteDLQ defines model for DeleteDLQ.
 type DeleteDLQ = bool
@@ -2192,6 +2335,22 @@ type DeleteTopicAgentsParams struct {
 	DryRun DryRun `form:"dry_run,omitempty" json:"dry_run,omitempty,omitzero"`
 }
 
+// ListDeadWebhooksParams defines parameters for ListDeadWebhooks.
+type ListDeadWebhooksParams struct {
+	// Endpoint Only those to this endpoint, as they show it: scheme://host:port.
+	Endpoint   string `form:"endpoint,omitempty" json:"endpoint,omitempty,omitzero"`
+	ErrorClass string `form:"error_class,omitempty" json:"error_class,omitempty,omitzero"`
+
+	// Since Only those that failed last since an RFC 3339 time, or a duration back from now (15m).
+	Since string `form:"since,omitempty" json:"since,omitempty,omitzero"`
+
+	// PageSize 1 to 1000.
+	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
+
+	// PageToken next_page_token of the page before; opaque.
+	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
+}
+
 // SaveConfigJSONRequestBody defines body for SaveConfig for application/json ContentType.
 type SaveConfigJSONRequestBody SaveConfigJSONBody
 
@@ -2221,6 +2380,12 @@ type PublishEventJSONRequestBody = Event
 
 // PublishEventsJSONRequestBody defines body for PublishEvents for application/json ContentType.
 type PublishEventsJSONRequestBody PublishEventsJSONBody
+
+// PurgeDeadWebhooksJSONRequestBody defines body for PurgeDeadWebhooks for application/json ContentType.
+type PurgeDeadWebhooksJSONRequestBody = WebhookPurgeRequest
+
+// RedriveDeadWebhooksJSONRequestBody defines body for RedriveDeadWebhooks for application/json ContentType.
+type RedriveDeadWebhooksJSONRequestBody = WebhookRedriveRequest
 
 // AsTaskResult returns the union data inside the TaskResults as a TaskResult
 func (t TaskResults) AsTaskResult() (TaskResult, error) {
@@ -2466,6 +2631,27 @@ type ServerInterface interface {
 	// DeleteTopicAgents Deletes every agent of a topic, in one transaction.
 	// (DELETE /v1/topics/{topic}/agents)
 	DeleteTopicAgents(c *gin.Context, topic Topic, params DeleteTopicAgentsParams)
+	// ListDeadWebhooks Lists the webhooks that were given up, oldest first. With a filter a page may be short of its size, and still not be the last.
+	// (GET /v1/webhooks/dlq)
+	ListDeadWebhooks(c *gin.Context, params ListDeadWebhooksParams)
+	// CountDeadWebhooks Counts the webhooks that were given up by their endpoint, the most frequent first.
+	// (GET /v1/webhooks/dlq/endpoints)
+	CountDeadWebhooks(c *gin.Context)
+	// ListDeadWebhookOrders Lists the latest 100 redrives and purges of webhooks, the newest first.
+	// (GET /v1/webhooks/dlq/orders)
+	ListDeadWebhookOrders(c *gin.Context)
+	// GetDeadWebhookOrder Says how far a redrive or a purge of webhooks has come, and why it stopped.
+	// (GET /v1/webhooks/dlq/orders/{id})
+	GetDeadWebhookOrder(c *gin.Context, id string)
+	// PurgeDeadWebhooks Deletes webhooks for ever that were given up. Only those that are there now are meant.
+	// (POST /v1/webhooks/dlq/purge)
+	PurgeDeadWebhooks(c *gin.Context)
+	// RedriveDeadWebhooks Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+	// (POST /v1/webhooks/dlq/redrive)
+	RedriveDeadWebhooks(c *gin.Context)
+	// GetDeadWebhook Gives one webhook that was given up, with its body and all headers of its record; those hold the whole URL.
+	// (GET /v1/webhooks/dlq/{webhook_id})
+	GetDeadWebhook(c *gin.Context, webhookId string)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -4845,6 +5031,167 @@ func (siw *ServerInterfaceWrapper) DeleteTopicAgents(c *gin.Context) {
 	siw.Handler.DeleteTopicAgents(c, topic, params)
 }
 
+// ListDeadWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) ListDeadWebhooks(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDeadWebhooksParams
+
+	// ------------- Optional query parameter "endpoint" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "endpoint", c.Request.URL.Query(), &params.Endpoint, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter endpoint: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "error_class" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "error_class", c.Request.URL.Query(), &params.ErrorClass, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter error_class: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "since" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since", c.Request.URL.Query(), &params.Since, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter since: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "page_size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_size", c.Request.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter page_size: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", c.Request.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter page_token: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDeadWebhooks(c, params)
+}
+
+// CountDeadWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) CountDeadWebhooks(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CountDeadWebhooks(c)
+}
+
+// ListDeadWebhookOrders operation middleware
+func (siw *ServerInterfaceWrapper) ListDeadWebhookOrders(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDeadWebhookOrders(c)
+}
+
+// GetDeadWebhookOrder operation middleware
+func (siw *ServerInterfaceWrapper) GetDeadWebhookOrder(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDeadWebhookOrder(c, id)
+}
+
+// PurgeDeadWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) PurgeDeadWebhooks(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PurgeDeadWebhooks(c)
+}
+
+// RedriveDeadWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) RedriveDeadWebhooks(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RedriveDeadWebhooks(c)
+}
+
+// GetDeadWebhook operation middleware
+func (siw *ServerInterfaceWrapper) GetDeadWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "webhook_id" -------------
+	var webhookId string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "webhook_id", c.Param("webhook_id"), &webhookId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter webhook_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDeadWebhook(c, webhookId)
+}
+
 // GinServerOptions provides options for the Gin server.
 type GinServerOptions struct {
 	BaseURL      string
@@ -4904,6 +5251,13 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/dlq/:topic/:name/purge", wrapper.PurgeDeadLetters)
 	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/orders", wrapper.ListDLQOrders)
 	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/orders/:id", wrapper.GetDLQOrder)
+	router.GET(options.BaseURL+"/v1/webhooks/dlq", wrapper.ListDeadWebhooks)
+	router.GET(options.BaseURL+"/v1/webhooks/dlq/endpoints", wrapper.CountDeadWebhooks)
+	router.POST(options.BaseURL+"/v1/webhooks/dlq/redrive", wrapper.RedriveDeadWebhooks)
+	router.POST(options.BaseURL+"/v1/webhooks/dlq/purge", wrapper.PurgeDeadWebhooks)
+	router.GET(options.BaseURL+"/v1/webhooks/dlq/orders", wrapper.ListDeadWebhookOrders)
+	router.GET(options.BaseURL+"/v1/webhooks/dlq/orders/:id", wrapper.GetDeadWebhookOrder)
+	router.GET(options.BaseURL+"/v1/webhooks/dlq/:webhook_id", wrapper.GetDeadWebhook)
 	router.GET(options.BaseURL+"/v1/bus/groups", wrapper.ListGroups)
 	router.GET(options.BaseURL+"/v1/instances", wrapper.ListInstances)
 	router.GET(options.BaseURL+"/v1/overview", wrapper.GetOverview)
@@ -7563,6 +7917,317 @@ func (response DeleteTopicAgentsdefaultApplicationProblemPlusJSONResponse) Visit
 	return err
 }
 
+type ListDeadWebhooksRequestObject struct {
+	Params ListDeadWebhooksParams
+}
+
+type ListDeadWebhooksResponseObject interface {
+	VisitListDeadWebhooksResponse(w http.ResponseWriter) error
+}
+
+type ListDeadWebhooks200JSONResponse struct {
+	Items         []DeadWebhook `json:"items"`
+	NextPageToken string        `json:"next_page_token,omitempty,omitzero"`
+}
+
+func (response ListDeadWebhooks200JSONResponse) VisitListDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeadWebhooksdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListDeadWebhooksdefaultApplicationProblemPlusJSONResponse) VisitListDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CountDeadWebhooksRequestObject struct {
+}
+
+type CountDeadWebhooksResponseObject interface {
+	VisitCountDeadWebhooksResponse(w http.ResponseWriter) error
+}
+
+type CountDeadWebhooks200JSONResponse struct {
+	// Complete False where there are more than are counted at once (200000).
+	Complete bool               `json:"complete"`
+	Items    []DeadWebhookGroup `json:"items"`
+
+	// Total Webhooks that were counted.
+	Total int64 `json:"total"`
+}
+
+func (response CountDeadWebhooks200JSONResponse) VisitCountDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CountDeadWebhooksdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CountDeadWebhooksdefaultApplicationProblemPlusJSONResponse) VisitCountDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeadWebhookOrdersRequestObject struct {
+}
+
+type ListDeadWebhookOrdersResponseObject interface {
+	VisitListDeadWebhookOrdersResponse(w http.ResponseWriter) error
+}
+
+type ListDeadWebhookOrders200JSONResponse struct {
+	Items []DLQOrder `json:"items"`
+}
+
+func (response ListDeadWebhookOrders200JSONResponse) VisitListDeadWebhookOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeadWebhookOrdersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListDeadWebhookOrdersdefaultApplicationProblemPlusJSONResponse) VisitListDeadWebhookOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeadWebhookOrderRequestObject struct {
+	Id string `json:"id"`
+}
+
+type GetDeadWebhookOrderResponseObject interface {
+	VisitGetDeadWebhookOrderResponse(w http.ResponseWriter) error
+}
+
+type GetDeadWebhookOrder200JSONResponse DLQOrder
+
+func (response GetDeadWebhookOrder200JSONResponse) VisitGetDeadWebhookOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeadWebhookOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDeadWebhookOrderdefaultApplicationProblemPlusJSONResponse) VisitGetDeadWebhookOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeDeadWebhooksRequestObject struct {
+	Body *PurgeDeadWebhooksJSONRequestBody
+}
+
+type PurgeDeadWebhooksResponseObject interface {
+	VisitPurgeDeadWebhooksResponse(w http.ResponseWriter) error
+}
+
+type PurgeDeadWebhooks200JSONResponse DLQOrder
+
+func (response PurgeDeadWebhooks200JSONResponse) VisitPurgeDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeDeadWebhooks202JSONResponse DLQOrder
+
+func (response PurgeDeadWebhooks202JSONResponse) VisitPurgeDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PurgeDeadWebhooksdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PurgeDeadWebhooksdefaultApplicationProblemPlusJSONResponse) VisitPurgeDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedriveDeadWebhooksRequestObject struct {
+	Body *RedriveDeadWebhooksJSONRequestBody
+}
+
+type RedriveDeadWebhooksResponseObject interface {
+	VisitRedriveDeadWebhooksResponse(w http.ResponseWriter) error
+}
+
+type RedriveDeadWebhooks200JSONResponse DLQOrder
+
+func (response RedriveDeadWebhooks200JSONResponse) VisitRedriveDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedriveDeadWebhooks202JSONResponse DLQOrder
+
+func (response RedriveDeadWebhooks202JSONResponse) VisitRedriveDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedriveDeadWebhooksdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RedriveDeadWebhooksdefaultApplicationProblemPlusJSONResponse) VisitRedriveDeadWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeadWebhookRequestObject struct {
+	WebhookId string `json:"webhook_id"`
+}
+
+type GetDeadWebhookResponseObject interface {
+	VisitGetDeadWebhookResponse(w http.ResponseWriter) error
+}
+
+type GetDeadWebhook200JSONResponse DeadWebhookDetail
+
+func (response GetDeadWebhook200JSONResponse) VisitGetDeadWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeadWebhookdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDeadWebhookdefaultApplicationProblemPlusJSONResponse) VisitGetDeadWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListAgentsByTopic Lists all agents by their topics, as GET /v1/agents shows each.
@@ -7745,6 +8410,27 @@ type StrictServerInterface interface {
 	// DeleteTopicAgents Deletes every agent of a topic, in one transaction.
 	// (DELETE /v1/topics/{topic}/agents)
 	DeleteTopicAgents(ctx context.Context, request DeleteTopicAgentsRequestObject) (DeleteTopicAgentsResponseObject, error)
+	// ListDeadWebhooks Lists the webhooks that were given up, oldest first. With a filter a page may be short of its size, and still not be the last.
+	// (GET /v1/webhooks/dlq)
+	ListDeadWebhooks(ctx context.Context, request ListDeadWebhooksRequestObject) (ListDeadWebhooksResponseObject, error)
+	// CountDeadWebhooks Counts the webhooks that were given up by their endpoint, the most frequent first.
+	// (GET /v1/webhooks/dlq/endpoints)
+	CountDeadWebhooks(ctx context.Context, request CountDeadWebhooksRequestObject) (CountDeadWebhooksResponseObject, error)
+	// ListDeadWebhookOrders Lists the latest 100 redrives and purges of webhooks, the newest first.
+	// (GET /v1/webhooks/dlq/orders)
+	ListDeadWebhookOrders(ctx context.Context, request ListDeadWebhookOrdersRequestObject) (ListDeadWebhookOrdersResponseObject, error)
+	// GetDeadWebhookOrder Says how far a redrive or a purge of webhooks has come, and why it stopped.
+	// (GET /v1/webhooks/dlq/orders/{id})
+	GetDeadWebhookOrder(ctx context.Context, request GetDeadWebhookOrderRequestObject) (GetDeadWebhookOrderResponseObject, error)
+	// PurgeDeadWebhooks Deletes webhooks for ever that were given up. Only those that are there now are meant.
+	// (POST /v1/webhooks/dlq/purge)
+	PurgeDeadWebhooks(ctx context.Context, request PurgeDeadWebhooksRequestObject) (PurgeDeadWebhooksResponseObject, error)
+	// RedriveDeadWebhooks Sends webhooks off once more that were given up, with the same webhook-id and all their tries. Those to an endpoint begin with one and go on as far as they are delivered; where five more fail in their first try than are delivered, the rest of that endpoint stays. To ask again is safe: each is redriven once.
+	// (POST /v1/webhooks/dlq/redrive)
+	RedriveDeadWebhooks(ctx context.Context, request RedriveDeadWebhooksRequestObject) (RedriveDeadWebhooksResponseObject, error)
+	// GetDeadWebhook Gives one webhook that was given up, with its body and all headers of its record; those hold the whole URL.
+	// (GET /v1/webhooks/dlq/{webhook_id})
+	GetDeadWebhook(ctx context.Context, request GetDeadWebhookRequestObject) (GetDeadWebhookResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx *gin.Context, request any) (any, error)
@@ -9573,6 +10259,216 @@ func (sh *strictHandler) DeleteTopicAgents(ctx *gin.Context, topic Topic, params
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(DeleteTopicAgentsResponseObject); ok {
 		if err := validResponse.VisitDeleteTopicAgentsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDeadWebhooks operation middleware
+func (sh *strictHandler) ListDeadWebhooks(ctx *gin.Context, params ListDeadWebhooksParams) {
+	var request ListDeadWebhooksRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeadWebhooks(ctx, request.(ListDeadWebhooksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeadWebhooks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDeadWebhooksResponseObject); ok {
+		if err := validResponse.VisitListDeadWebhooksResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CountDeadWebhooks operation middleware
+func (sh *strictHandler) CountDeadWebhooks(ctx *gin.Context) {
+	var request CountDeadWebhooksRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CountDeadWebhooks(ctx, request.(CountDeadWebhooksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CountDeadWebhooks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CountDeadWebhooksResponseObject); ok {
+		if err := validResponse.VisitCountDeadWebhooksResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDeadWebhookOrders operation middleware
+func (sh *strictHandler) ListDeadWebhookOrders(ctx *gin.Context) {
+	var request ListDeadWebhookOrdersRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeadWebhookOrders(ctx, request.(ListDeadWebhookOrdersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeadWebhookOrders")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDeadWebhookOrdersResponseObject); ok {
+		if err := validResponse.VisitListDeadWebhookOrdersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDeadWebhookOrder operation middleware
+func (sh *strictHandler) GetDeadWebhookOrder(ctx *gin.Context, id string) {
+	var request GetDeadWebhookOrderRequestObject
+
+	request.Id = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDeadWebhookOrder(ctx, request.(GetDeadWebhookOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDeadWebhookOrder")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetDeadWebhookOrderResponseObject); ok {
+		if err := validResponse.VisitGetDeadWebhookOrderResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PurgeDeadWebhooks operation middleware
+func (sh *strictHandler) PurgeDeadWebhooks(ctx *gin.Context) {
+	var request PurgeDeadWebhooksRequestObject
+
+	var body PurgeDeadWebhooksJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PurgeDeadWebhooks(ctx, request.(PurgeDeadWebhooksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PurgeDeadWebhooks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PurgeDeadWebhooksResponseObject); ok {
+		if err := validResponse.VisitPurgeDeadWebhooksResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RedriveDeadWebhooks operation middleware
+func (sh *strictHandler) RedriveDeadWebhooks(ctx *gin.Context) {
+	var request RedriveDeadWebhooksRequestObject
+
+	var body RedriveDeadWebhooksJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RedriveDeadWebhooks(ctx, request.(RedriveDeadWebhooksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RedriveDeadWebhooks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RedriveDeadWebhooksResponseObject); ok {
+		if err := validResponse.VisitRedriveDeadWebhooksResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDeadWebhook operation middleware
+func (sh *strictHandler) GetDeadWebhook(ctx *gin.Context, webhookId string) {
+	var request GetDeadWebhookRequestObject
+
+	request.WebhookId = webhookId
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDeadWebhook(ctx, request.(GetDeadWebhookRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDeadWebhook")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetDeadWebhookResponseObject); ok {
+		if err := validResponse.VisitGetDeadWebhookResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

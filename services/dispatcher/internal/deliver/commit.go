@@ -13,6 +13,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/route"
 )
 
 const (
@@ -237,8 +238,11 @@ func (d *Deliverer) resolve(t *transaction, refused *hop.RecordsError) bool {
 	return all
 }
 
-// since is when a webhook's task ended.
+// since is when a webhook began to be sent: its task ended, or it was redriven.
 func since(r *kgo.Record) time.Time {
+	if times, at := route.WebhookRedrives(r); times > 0 {
+		return at
+	}
 	if at := ended(r); at > 0 {
 		return time.UnixMilli(at)
 	}

@@ -170,3 +170,19 @@ func TestAFailedWebhookSaysWhatWentWrong(t *testing.T) {
 		t.Errorf("%v", rs)
 	}
 }
+
+// A webhook may be redriven weeks after its task has ended: where its endpoint has no place for it, it waits as a new one
+// does. The flawed way gives it up at once, since it is so old.
+func TestARedrivenWebhookIsAsYoungAsItsRedrive(t *testing.T) {
+	now := time.Now()
+	old := now.Add(-30 * 24 * time.Hour)
+	dead := &kgo.Record{Headers: []kgo.RecordHeader{{Key: task.HeaderTimes, Value: fmt.Appendf(nil, "0 0 0 %d", old.UnixMilli())}}}
+	retries := []time.Duration{time.Second}
+	if v := Defer(retries, 0, true, now.Sub(since(dead))); v.State != Failed {
+		t.Errorf("%+v", v)
+	}
+	again := route.RedriveWebhook(topics.Names{}, dead, now)
+	if v := Defer(retries, 0, true, now.Sub(since(again))); v.State != Retrying || !v.Deferred {
+		t.Errorf("%+v", v)
+	}
+}

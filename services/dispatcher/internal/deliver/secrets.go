@@ -14,6 +14,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/reeve-run/reeve/pkg/route"
 )
 
 const (
@@ -114,7 +116,7 @@ func parseEntry(key string) (entry, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return entry{}, fmt.Errorf("%q is no http or https URL without user, query and fragment", key)
 	}
-	return entry{endpoint: Endpoint(u), path: strings.TrimSuffix(u.EscapedPath(), "/")}, nil
+	return entry{endpoint: route.Endpoint(u), path: strings.TrimSuffix(u.EscapedPath(), "/")}, nil
 }
 
 // parseSigners reads one secret or several.
@@ -159,9 +161,9 @@ func (e entry) fits(u *url.URL) bool {
 	switch {
 	case e.endpoint != "":
 		path := u.EscapedPath()
-		return e.endpoint == Endpoint(u) && strings.HasPrefix(path, e.path) && (len(path) == len(e.path) || path[len(e.path)] == '/')
+		return e.endpoint == route.Endpoint(u) && strings.HasPrefix(path, e.path) && (len(path) == len(e.path) || path[len(e.path)] == '/')
 	case e.host != "":
-		_, withPort, _ := strings.Cut(Endpoint(u), "://")
+		_, withPort, _ := strings.Cut(route.Endpoint(u), "://")
 		return e.host == withPort || e.host == strings.ToLower(u.Hostname()) || e.host == "["+strings.ToLower(u.Hostname())+"]"
 	}
 	return true

@@ -1,18 +1,14 @@
 package deliver
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/route"
-	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -31,42 +27,10 @@ type Webhook struct {
 
 // Read reads a record.
 func Read(r *kgo.Record) Webhook {
-	w := Webhook{Record: r, ID: id(r), Attempt: max(number(route.Header(r, task.HeaderAttempt)), 1), Deferred: number(route.Header(r, task.HeaderDeferred)),
+	w := Webhook{Record: r, ID: route.WebhookID(r), Attempt: max(number(route.Header(r, task.HeaderAttempt)), 1), Deferred: number(route.Header(r, task.HeaderDeferred)),
 		Before: number(route.Header(r, task.HeaderAttempts))}
-	text := route.Header(r, task.HeaderWebhook)
-	if w.Problem = spec.CheckWebhook(text); w.Problem != nil {
-		w.Endpoint = "an illegal URL"
-		return w
-	}
-	w.URL, w.Problem = url.Parse(text)
-	if w.Problem == nil {
-		w.Endpoint = Endpoint(w.URL)
-	}
+	w.URL, w.Endpoint, w.Problem = route.WebhookURL(r)
 	return w
-}
-
-// Endpoint is what of a URL may be shown, and by which places in flight are given: who is at its other end.
-func Endpoint(u *url.URL) string {
-	host := strings.ToLower(u.Host)
-	switch port := u.Port(); {
-	case port != "":
-	case u.Scheme == "https":
-		host = strings.TrimSuffix(host, ":") + ":443"
-	default:
-		host = strings.TrimSuffix(host, ":") + ":80"
-	}
-	return u.Scheme + "://" + host
-}
-
-// id is the same in every try, and in every repeat after a kill; a new round of the task has a new one. The topic's UUID is
-// part of it, so that the tasks of a topic that was made again are others.
-func id(r *kgo.Record) string {
-	redrives := route.Header(r, task.HeaderRedrives)
-	if redrives == "" {
-		redrives = "0"
-	}
-	sum := sha256.Sum256([]byte(route.Header(r, task.HeaderAgent) + "\x00" + route.Header(r, task.HeaderOrigin) + "\x00" + redrives))
-	return "msg_" + hex.EncodeToString(sum[:16])
 }
 
 func number(text string) int {

@@ -42,7 +42,8 @@ func (f *Fleet) deadLetters() *redrive.Desks {
 			err := kafka.Trim(ctx, env.Client, map[string]map[int32]int64{topic: below})
 			return env.Rights.Accept("delete redriven and purged dead letters from "+topic, "they are hidden, and stay until somebody grants Delete on it", err)
 		},
-		Fail: func(error) { f.fail(env.replaced(context.Background())) },
+		WebhooksRedriven: env.Metrics.Webhooks.Redriven,
+		Fail:             func(error) { f.fail(env.replaced(context.Background())) },
 	})
 }
 

@@ -34,7 +34,7 @@ func (r *run) choose() []*letter {
 			kept = append(kept, l)
 			continue
 		}
-		if r.order.Verb == command.Redrive && r.order.Task == "" {
+		if r.order.Verb == command.Redrive && !r.order.OfOne() {
 			p := r.pace(l)
 			if p.Hopeless() {
 				r.kept++
@@ -46,7 +46,7 @@ func (r *run) choose() []*letter {
 				continue
 			}
 		}
-		if r.order.Verb == command.Redrive && !r.placed(l, full) {
+		if r.order.Verb == command.Redrive && !r.to.place(l, full) {
 			kept = append(kept, l)
 			continue
 		}
@@ -64,31 +64,11 @@ func (r *run) choose() []*letter {
 func (r *run) pace(l *letter) *Pace {
 	p := r.paces[l.cause]
 	if p == nil {
-		p = &Pace{}
+		p = r.to.pace()
 		r.paces[l.cause] = p
 		r.examples[l.cause] = clip(route.Header(l.record, task.HeaderErrorClass) + ": " + route.Header(l.record, task.HeaderErrorMessage))
 	}
 	return p
-}
-
-// placed takes a place on the letter's task partition, which is then its record's. Once one had to wait, those behind it
-// do too.
-func (r *run) placed(l *letter, full map[int32]bool) bool {
-	a := r.cfg.Agent(r.ref)
-	if a == nil {
-		return false
-	}
-	want := int32(-1)
-	if l.record.Key != nil {
-		want = route.Partition(l.record.Key, a.Partitions)
-	}
-	if full[want] {
-		return false
-	}
-	p, ok := r.cfg.Place(r.ref, want)
-	full[want] = !ok
-	l.place = p
-	return ok
 }
 
 func clip(text string) string {
@@ -123,6 +103,9 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 	}
 	maps.Copy(r.ledgers, after)
 	r.moved += int64(len(fitting))
+	if r.order.Verb == command.Redrive {
+		r.to.moved(len(fitting))
+	}
 	r.hold(back)
 	return nil
 }
@@ -156,16 +139,14 @@ func (r *run) records(batch []*letter) (records []*kgo.Record, ok bool) {
 	if r.order.Verb != command.Redrive {
 		return nil, true
 	}
-	a := r.cfg.Agent(r.ref)
-	if a == nil {
-		return nil, false
-	}
 	now := time.Now()
-	out := make([]*kgo.Record, len(batch))
+	records = make([]*kgo.Record, len(batch))
 	for i, l := range batch {
-		out[i] = route.Redrive(r.cfg.Names, a, l.record, l.place, now)
+		if records[i], ok = r.to.record(l, now); !ok {
+			return nil, false
+		}
 	}
-	return out, true
+	return records, true
 }
 
 // begun notes tasks that are about to be redriven; they may end before the transaction's answer is here.
@@ -177,7 +158,7 @@ func (r *run) begun(batch []*letter) {
 	defer r.tasks.Unlock()
 	for _, l := range batch {
 		r.pace(l).Move()
-		r.underway[l.origin.ID()] = redriven{l.cause, route.Redrives(l.record) + 1}
+		r.underway[l.id] = redriven{l.cause, l.round}
 	}
 }
 
@@ -189,8 +170,8 @@ func (r *run) notBegun(batch []*letter) {
 	r.tasks.Lock()
 	defer r.tasks.Unlock()
 	for _, l := range batch {
-		if u, ok := r.underway[l.origin.ID()]; ok {
-			delete(r.underway, l.origin.ID())
+		if u, ok := r.underway[l.id]; ok {
+			delete(r.underway, l.id)
 			r.paces[u.cause].takeBack()
 		}
 	}
@@ -211,17 +192,17 @@ func (r *run) refused(ctx context.Context, batch []*letter, err error) error {
 	if !errors.As(err, &refused) {
 		return err
 	}
-	if err := r.cfg.Mend(ctx, r.ref); err != nil {
-		r.log.Warn("make the task topic fit", slog.Any("error", err))
+	if err := r.to.mend(ctx); err != nil {
+		r.log.Warn("make the topic of redriven records fit", slog.String("to", r.to.topic()), slog.Any("error", err))
 	}
 	for i, reason := range refused.Refused {
 		l := batch[i]
 		if l.refusals++; l.refusals < 3 || !errors.Is(reason, kerr.MessageTooLarge) && !errors.Is(reason, kerr.InvalidRecord) {
-			r.say(stateWaiting, fmt.Sprintf("%s can't be written: %v", r.cfg.Names.Tasks(r.agent, r.name), reason))
+			r.say(stateWaiting, fmt.Sprintf("%s can't be written: %v", r.to.topic(), reason))
 			continue
 		}
 		r.kept++
-		r.unfit = fmt.Sprintf("the task topic refuses it: %v", reason)
+		r.unfit = fmt.Sprintf("%s refuses it: %v", r.to.topic(), reason)
 		r.held = slices.DeleteFunc(r.held, func(h *letter) bool { return h == l })
 		r.bytes -= l.size()
 	}

@@ -14,17 +14,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/deadletter"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
 )
 
-// desk works on one agent's orders. As long as it has any it is the static member of the agent's dead-letter group.
+// desk works on the orders about one dead-letter topic. As long as it has any it is the static member of its group.
 type desk struct {
 	all         *Desks
 	cfg         *Config
 	ref         string
+	to          target
 	topic       string // of the dead letters
-	agent, name string // the agent's topic and name
+	group       string // that says which of them are open
+	agent, name string // the agent's topic and name, as commands have them
 	log         *slog.Logger
 	woken       chan struct{}
 
@@ -43,8 +47,9 @@ type desk struct {
 func newDesk(all *Desks, ref string) *desk {
 	d := &desk{all: all, cfg: &all.cfg, ref: ref, woken: make(chan struct{}, 1), ledgers: map[int32]offsets.Ledger{}}
 	d.agent, d.name = cut(ref)
-	d.topic = d.cfg.Names.DLQ(d.agent, d.name)
-	d.log = d.cfg.Logger.With(slog.String("agent", ref))
+	queue := deadletter.QueueOf(d.cfg.Names, command.Command{Topic: d.agent, Agent: d.name})
+	d.to, d.topic, d.group = targetOf(d.cfg, ref), queue.Topic, queue.Group
+	d.log = d.cfg.Logger.With(slog.String("topic", d.topic))
 	return d
 }
 
@@ -135,10 +140,10 @@ func (d *desk) join(ctx context.Context, id kadm.TopicID, partitions []int32) (m
 		case len(ledgers) >= len(partitions):
 			return ledgers, version, nil
 		case time.Now().After(until): // the topic may be gone, and its partitions never come
-			return nil, 0, fmt.Errorf("join the group %s of %s: its partitions haven't come within %s", d.cfg.Names.DLQGroup(d.agent, d.name), d.topic, joinLimit)
+			return nil, 0, fmt.Errorf("join the group %s of %s: its partitions haven't come within %s", d.group, d.topic, joinLimit)
 		}
 		if denied != nil {
-			return nil, 0, fmt.Errorf("join the group %s of %s: %w", d.cfg.Names.DLQGroup(d.agent, d.name), d.topic, denied)
+			return nil, 0, fmt.Errorf("join the group %s of %s: %w", d.group, d.topic, denied)
 		}
 		await(ctx, look, d.woken)
 	}
@@ -154,7 +159,7 @@ func (d *desk) begin() error {
 	}
 	// The first assignment may come before the member is known here; it waits for the lock.
 	m, err := hop.NewMember(hop.MemberConfig{
-		Opts: d.cfg.Opts, Names: d.cfg.Names, Group: d.cfg.Names.DLQGroup(d.agent, d.name), Topic: d.topic,
+		Opts: d.cfg.Opts, Names: d.cfg.Names, Group: d.group, Topic: d.topic,
 		Service: d.cfg.Service, Node: d.cfg.Node, Handler: d, Logger: d.log,
 		Denied: func(err error) {
 			d.mu.Lock()

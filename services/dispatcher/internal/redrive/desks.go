@@ -40,6 +40,8 @@ type Config struct {
 	Place func(ref string, partition int32) (p int32, ok bool)
 	// Mend makes the agent's task topic take what it has refused.
 	Mend func(ctx context.Context, ref string) error
+	// WebhooksRedriven counts webhooks that were redriven.
+	WebhooksRedriven func(n int)
 	// Leads reports whether this dispatcher works on orders. If two do for a moment the group lets one of them.
 	Leads func() bool
 	// Finished reports whether an order is known to be carried out.

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
 )
@@ -14,21 +15,13 @@ import (
 type letter struct {
 	record *kgo.Record
 	// from is where what it settles begins: no open dead letter stands in [from, its offset).
-	from   int64
-	cause  string // tells like failures from unlike ones, also over the agent's versions
-	origin task.Origin
+	from  int64
+	cause string // tells like failures from unlike ones, also over the agent's versions
+	id    string // the task's or the webhook's
+	round int    // that it gets when it is redriven
 
-	place    int32 // its task partition, once it has one
+	place    int32 // its partition, once it has one
 	refusals int   // how often that refused it
-}
-
-// read reads a record of a dead-letter topic. One that Reeve didn't write has no origin, and can be purged only.
-func read(r *kgo.Record, from int64) *letter {
-	l := &letter{record: r, from: from, cause: causeOf(r)}
-	if o, err := task.ParseOrigin(route.Header(r, task.HeaderOrigin)); err == nil {
-		l.origin = o
-	}
-	return l
 }
 
 // causeOf is the fingerprint of a record's failure without the agent's version: a mended version that fails as before has
@@ -56,5 +49,20 @@ func endOf(r *kgo.Record, cause string) (how end, ok bool) {
 	}
 	return other, true
 }
+
+// endOfTry reads how a redriven webhook ended from what is told of it, given how often it was tried before. Its first try
+// decides: the others may take most of a day.
+func endOfTry(told status.Webhook, before int) (how end, ok bool) {
+	switch {
+	case told.Attempts < before:
+		return 0, false
+	case told.State == delivered:
+		return completed, true
+	}
+	return same, true
+}
+
+// delivered is the state of a webhook that was; the others say that its try failed.
+const delivered = "delivered"
 
 var errFull = errors.New("what is redriven or purged of the dead letters is scattered over so many places that Kafka's commit can't hold more: redrive or purge the older ones first")

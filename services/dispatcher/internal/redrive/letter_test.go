@@ -1,10 +1,12 @@
 package redrive
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
 )
@@ -38,5 +40,49 @@ func TestHowARedrivenTaskEnded(t *testing.T) {
 		if how, ok := endOf(c.record, cause); how != c.how || ok != c.ok {
 			t.Errorf("%s: %v, %v", name, how, ok)
 		}
+	}
+}
+
+// A webhook that fails is tried on for most of a day: its first try has to say whether its endpoint is well again.
+func TestTheFirstTryOfARedrivenWebhookSaysHowItEnded(t *testing.T) {
+	const before = 7
+	for name, c := range map[string]struct {
+		told status.Webhook
+		how  end
+		ok   bool
+	}{
+		"delivered":                      {status.Webhook{State: "delivered", Attempts: 8}, completed, true},
+		"it failed, and is tried again":  {status.Webhook{State: "retrying", Attempts: 8}, same, true},
+		"it is given up once more":       {status.Webhook{State: "failed", Attempts: 8}, same, true},
+		"it can't be tried at all":       {status.Webhook{State: "failed", Attempts: 7}, same, true},
+		"told of a try from long before": {status.Webhook{State: "retrying", Attempts: 6}, 0, false},
+	} {
+		if how, ok := endOfTry(c.told, before); how != c.how || ok != c.ok {
+			t.Errorf("%s: %v, %v", name, how, ok)
+		}
+	}
+}
+
+func TestWebhooksAreOfOneFailureByTheirEndpoint(t *testing.T) {
+	e := targetOf(&Config{}, "/webhooks")
+	causes := map[string]bool{}
+	for _, text := range []string{"network", "dependency"} {
+		l := &letter{record: record(task.HeaderWebhook, "https://h/in?a=1", task.HeaderErrorClass, text, task.HeaderErrorMessage, text, task.HeaderAttempts, "3")}
+		e.read(l)
+		causes[l.cause] = true
+		if !strings.HasPrefix(l.id, "msg_") || l.round != 3 {
+			t.Errorf("%+v", l)
+		}
+	}
+	if len(causes) != 1 || !causes["https://h:443"] {
+		t.Errorf("%v", causes)
+	}
+	p := &Pace{}
+	for range hopeless {
+		p.Move()
+		p.End(same)
+	}
+	if why := e.reason(p, "https://h:443", "network: refused"); !strings.Contains(why, "5 of 5 redriven webhooks to https://h:443 failed again") {
+		t.Errorf("%q", why)
 	}
 }

@@ -24,6 +24,9 @@ const (
 
 // Pace decides for the tasks of one failure how many may be under way. The zero value is where it begins.
 type Pace struct {
+	// Singly lets them go one by one until the first is completed.
+	Singly bool
+
 	Moved, Completed, Same, Other int
 	underway, grown               int
 	bad, worse                    int // how many more came back than were completed, with the same failure and at all
@@ -34,6 +37,9 @@ type Pace struct {
 func (p *Pace) Room() int {
 	if p.Hopeless() {
 		return 0
+	}
+	if p.Singly && p.Completed == 0 {
+		return max(1-p.underway, 0)
 	}
 	return max(min(first+p.grown, widest)-p.underway-p.bad, 0)
 }

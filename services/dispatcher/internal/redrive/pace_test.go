@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A letter is a step: m moves as many as there is room for, c s o g end one.
+// A letter is a step: 1 begins singly, m moves as many as there is room for, c s o g end one.
 func TestPaceGrowsWithSuccessAndStopsWhereItIsHopeless(t *testing.T) {
 	for name, c := range map[string]struct {
 		steps    string
@@ -26,11 +26,18 @@ func TestPaceGrowsWithSuccessAndStopsWhereItIsHopeless(t *testing.T) {
 		"what succeeds makes up for it":             {"mccccc" + "mssss" + "cccc" + "ss", 4, false},
 		"a single bad one in ten goes on for ever":  {"m" + strings.Repeat("cccccccccsm", 200), 0, false},
 		"a fault that comes later stops it":         {"mcccccmccccccccccm" + "sssss", 0, true},
+		"singly, one goes first":                    {"1m", 0, false},
+		"and the next when it has failed":           {"1ms", 1, false},
+		"five in a row prove it":                    {"1msmsmsmsms", 0, true},
+		"and five when the first is completed":      {"1mc", 6, false},
+		"also where one has failed before":          {"1msmc", 6, false},
 		"it shrinks when tasks come back":           {"mccccc" + "mss" + "gggggg", 2, false},
 	} {
 		var p Pace
 		for _, s := range c.steps {
 			switch s {
+			case '1':
+				p.Singly = true
 			case 'm':
 				for range p.Room() {
 					p.Move()

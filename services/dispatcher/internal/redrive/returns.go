@@ -7,17 +7,20 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/reeve-run/reeve/pkg/hop"
-	"github.com/reeve-run/reeve/pkg/route"
-	"github.com/reeve-run/reeve/pkg/task"
-	"github.com/reeve-run/reeve/pkg/topics"
 )
 
-// follow hands on the outcomes of an agent's redriven tasks that are written from now on, until stop is called. An agent's
-// outcomes stand on one partition.
-func follow(ctx context.Context, opts []kgo.Opt, names topics.Names, ref string, each func(*kgo.Record)) (stop func(), err error) {
-	topic := names.Outcomes()
+// all reads all partitions.
+func all(partitions int) []int32 {
+	out := make([]int32, partitions)
+	for i := range out {
+		out[i] = int32(i)
+	}
+	return out
+}
+
+// follow hands on the records of a topic that are written from now on, until stop is called. which says what of its
+// partitions, by their number.
+func follow(ctx context.Context, opts []kgo.Opt, topic string, which func(partitions int) []int32, each func(*kgo.Record)) (stop func(), err error) {
 	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)], kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DisableFetchSessions())...)
 	if err != nil {
 		return nil, fmt.Errorf("configure a reader of %s: %w", topic, err)
@@ -31,19 +34,18 @@ func follow(ctx context.Context, opts []kgo.Opt, names topics.Names, ref string,
 	}
 	if err != nil {
 		cl.Close()
-		return nil, fmt.Errorf("look where outcomes stand: %w", err)
+		return nil, fmt.Errorf("look where %s ends: %w", topic, err)
 	}
-	p := hop.Among(hop.PartitionOf([]byte(ref)), len(ends[topic]))
-	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {p: kgo.NewOffset().At(ends[topic][p].Offset)}})
+	at := map[int32]kgo.Offset{}
+	for _, p := range which(len(ends[topic])) {
+		at[p] = kgo.NewOffset().At(ends[topic][p].Offset)
+	}
+	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: at})
 	ctx, cancel := context.WithCancel(ctx)
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for ctx.Err() == nil {
-			cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
-				if route.Redrives(r) > 0 && route.Header(r, task.HeaderAgent) == ref {
-					each(r)
-				}
-			})
+			cl.PollFetches(ctx).EachRecord(each)
 		}
 	})
 	return func() {

@@ -12,15 +12,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/deadletter"
 	"github.com/reeve-run/reeve/pkg/offsets"
-	"github.com/reeve-run/reeve/pkg/route"
-	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
-	"github.com/reeve-run/reeve/pkg/task"
 )
 
 const (
@@ -89,7 +84,7 @@ func (r *run) carryOut(ctx context.Context) error {
 		if refusal != "" {
 			return r.finish(ctx, status.OrderRefused, refusal)
 		}
-		stop, err := follow(ctx, r.cfg.Opts, r.cfg.Names, r.ref, r.ended)
+		stop, err := r.to.follow(ctx, r.ended)
 		if err != nil {
 			return err
 		}
@@ -99,7 +94,7 @@ func (r *run) carryOut(ctx context.Context) error {
 	if r.ledgers, r.version, err = r.join(ctx, id, partitions); err != nil {
 		return err
 	}
-	if r.scan, err = newScan(ctx, r.cfg.Opts, r.topic, r.ledgers, r.order.Dead.Ends); err != nil {
+	if r.scan, err = newScan(ctx, r.cfg.Opts, r.topic, r.to, r.ledgers, r.order.Dead.Ends); err != nil {
 		return err
 	}
 	defer r.scan.close()
@@ -129,14 +124,11 @@ func (r *run) begin() {
 // untilActive waits while the agent isn't active. refusal says why it is in vain.
 func (r *run) untilActive(ctx context.Context) (refusal string, err error) {
 	for ctx.Err() == nil {
-		a := r.cfg.Agent(r.ref)
-		switch {
-		case a == nil || a.Phase == spec.Terminated:
-			return "the agent is deleted: register it again, its dead letters are still there", nil
-		case a.Phase == spec.Active:
-			return "", nil
+		waiting, refusal := r.to.takes()
+		if waiting == "" {
+			return refusal, nil
 		}
-		r.say(stateWaiting, fmt.Sprintf("the agent is %s: its dead letters are redriven once it is active", a.Phase))
+		r.say(stateWaiting, waiting)
 		await(ctx, look, nil)
 	}
 	return "", ctx.Err()
@@ -180,32 +172,28 @@ func (r *run) consider(l *letter) {
 	case deadletter.Take:
 		r.held = append(r.held, l)
 		r.bytes += l.size()
-		if r.order.Task != "" {
+		if r.order.OfOne() {
 			clear(r.scan.ends) // there is one of a task
 		}
 	case deadletter.Guarded:
 		r.guarded++
 	case deadletter.Foreign:
 		r.kept++
-		r.unfit = "it is no task of this agent"
+		r.unfit = r.to.foreign()
 	case deadletter.Leave:
 	}
 }
 
-// ended takes the outcome of a redriven task. It is called from another goroutine.
-func (r *run) ended(rec *kgo.Record) {
-	o, err := task.ParseOrigin(route.Header(rec, task.HeaderOrigin))
-	if err != nil {
-		return
-	}
+// ended takes how a redriven task ended. It is called from another goroutine.
+func (r *run) ended(e ending) {
 	r.tasks.Lock()
 	defer r.tasks.Unlock()
-	u, ok := r.underway[o.ID()]
-	if !ok || u.round != route.Redrives(rec) {
+	u, ok := r.underway[e.id]
+	if !ok {
 		return
 	}
-	if how, ok := endOf(rec, u.cause); ok {
-		delete(r.underway, o.ID())
+	if how, ok := e.of(u.cause, u.round); ok {
+		delete(r.underway, e.id)
 		r.paces[u.cause].End(how)
 		signal(r.woken)
 	}
@@ -256,7 +244,7 @@ func (r *run) verdict(refusal string) (state, why string) {
 	}
 	if r.kept > 0 {
 		for _, cause := range slices.Sorted(maps.Keys(r.paces)) {
-			if why := r.paces[cause].Reason(r.examples[cause]); why != "" {
+			if why := r.to.reason(r.paces[cause], cause, r.examples[cause]); why != "" {
 				reasons = append(reasons, why)
 			}
 		}

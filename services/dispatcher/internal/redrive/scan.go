@@ -14,6 +14,7 @@ import (
 // scan reads the open dead letters below offsets, partition by partition in their order.
 type scan struct {
 	cl      *kgo.Client
+	to      target
 	ledgers map[int32]offsets.Ledger // as of the beginning
 	from    map[int32]int64          // behind the last open letter
 	ends    map[int32]int64          // of the partitions that aren't read to their end
@@ -21,8 +22,8 @@ type scan struct {
 }
 
 // newScan begins where the ledgers say, and ends at the ends, or where the log ends by now.
-func newScan(ctx context.Context, opts []kgo.Opt, topic string, ledgers map[int32]offsets.Ledger, ends map[int32]int64) (*scan, error) {
-	s := &scan{ledgers: ledgers, from: map[int32]int64{}, ends: map[int32]int64{}, tails: map[int32]offsets.Range{}}
+func newScan(ctx context.Context, opts []kgo.Opt, topic string, to target, ledgers map[int32]offsets.Ledger, ends map[int32]int64) (*scan, error) {
+	s := &scan{to: to, ledgers: ledgers, from: map[int32]int64{}, ends: map[int32]int64{}, tails: map[int32]offsets.Range{}}
 	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)],
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.DisableFetchSessions(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
 	if err != nil {
@@ -74,7 +75,9 @@ func (s *scan) next(ctx context.Context, each func(*letter)) error {
 			return
 		}
 		if r.Offset < end && !r.Attrs.IsControl() && s.ledgers[p].Open(r.Offset) {
-			each(read(r, s.from[p]))
+			l := &letter{record: r, from: s.from[p]}
+			s.to.read(l)
+			each(l)
 			s.from[p] = r.Offset + 1
 		}
 		if r.Offset+1 >= end {

@@ -63,6 +63,8 @@ func TestNamesAreCompletedAsTheyAreNow(t *testing.T) {
 		{[]string{"metrics", "--topic", ""}, "orders payments"},
 		{[]string{"bus", "groups", "--stream", ""}, "orders payments"},
 		{[]string{"dlq", "list", ""}, "orders/audit\tactive orders/triage\tactive payments/check\tactive"},
+		{[]string{"webhook", "get", ""}, "msg_6d1f0c7b2a9e4f35\thttps://hooks.example.com:443 of orders/0/17"},
+		{[]string{"webhook", "redrive", "--endpoint", ""}, "https://hooks.example.com:443\t3"},
 		{[]string{"task", "get", ""}, "orders/0/17\tcompleted by audit"},
 		{[]string{"task", "list", "--status", ""}, strings.Join(statuses(), " ")},
 		{[]string{"task", "list", "--agent", ""}, "orders/audit\tactive orders/triage\tactive payments/check\tactive"},

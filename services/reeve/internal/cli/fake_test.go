@@ -43,6 +43,7 @@ type fake struct {
 	resumes    bool
 	reason     string
 	redrives   []api.RedriveRequest
+	resent     []api.WebhookRedriveRequest
 	purges     int
 	ends       api.DLQOrderState
 	// onBatch answers the nth batch; nil for the usual answer.

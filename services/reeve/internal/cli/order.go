@@ -78,7 +78,7 @@ the rest of that failure stays where it is, and the exit code is 1. What was red
 			if err != nil {
 				return err
 			}
-			return c.followOrder(cmd.Context(), cl, s, answer.Body)
+			return c.followOrder(cmd.Context(), s.order(cl), s.wait, answer.Body)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "also what came back dead five times")
@@ -117,15 +117,28 @@ func (c *command) dlqPurge() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.followOrder(cmd.Context(), cl, s, answer.Body)
+			return c.followOrder(cmd.Context(), s.order(cl), s.wait, answer.Body)
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	return c.selectionFlags(cmd, &s)
 }
 
+// lookAt gives an order as it is now.
+type lookAt func(ctx context.Context, id string) ([]byte, *client.DLQOrder, error)
+
+func (s selected) order(cl *client.ClientWithResponses) lookAt {
+	return func(ctx context.Context, id string) ([]byte, *client.DLQOrder, error) {
+		answer, err := cl.GetDLQOrderWithResponse(ctx, s.topic, s.name, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		return answer.Body, answer.JSON200, nil
+	}
+}
+
 // followOrder shows how an order goes on, for a while or until its end, and what became of it.
-func (c *command) followOrder(ctx context.Context, cl *client.ClientWithResponses, s selected, body []byte) error {
+func (c *command) followOrder(ctx context.Context, look lookAt, wait bool, body []byte) error {
 	var o client.DLQOrder
 	if err := json.Unmarshal(body, &o); err != nil {
 		return fmt.Errorf("read answer: %w", err)
@@ -135,17 +148,17 @@ func (c *command) followOrder(ctx context.Context, cl *client.ClientWithResponse
 	defer bar.end()
 	tick := time.NewTicker(orderLook)
 	defer tick.Stop()
-	for moved := int64(0); !ended(o) && (s.wait || time.Since(began) < orderPatience); {
+	for moved := int64(0); !ended(o) && (wait || time.Since(began) < orderPatience); {
 		select {
 		case <-ctx.Done():
-			return failure(Failed, "interrupted: the %s goes on; see `reeve dlq orders %s`", o.Verb, s.ref)
+			return failure(Failed, "interrupted: the %s goes on; see `%s`", o.Verb, wordsOf(o).orders)
 		case <-tick.C:
 		}
-		answer, err := cl.GetDLQOrderWithResponse(ctx, s.topic, s.name, o.Id)
+		now, at, err := look(ctx, o.Id)
 		if err != nil {
 			return err
 		}
-		body, o = answer.Body, *answer.JSON200
+		body, o = now, *at
 		bar.add(int(o.Moved - moved))
 		moved = o.Moved
 		if o.State == "waiting" && o.Reason != said {
@@ -175,20 +188,30 @@ func ended(o client.DLQOrder) bool {
 	return false
 }
 
+// orderWords are what an order is about.
+type orderWords struct{ things, completed, back, orders string }
+
+func wordsOf(o client.DLQOrder) orderWords {
+	if o.Topic == "" {
+		return orderWords{"webhooks", "delivered", "failed again", "reeve webhook orders"}
+	}
+	return orderWords{"dead letters", "completed", "came back", "reeve dlq orders " + o.Topic + "/" + o.Name}
+}
+
 // orderSentence says for people how far an order has come.
 func orderSentence(o client.DLQOrder) string {
-	verb, would := "redriven", "would be redriven"
+	verb, would, words := "redriven", "would be redriven", wordsOf(o)
 	if o.Verb == "purge" {
 		verb, would = "purged", "would be purged"
 	}
 	var b strings.Builder
 	if o.State == "dry_run" {
-		fmt.Fprintf(&b, "%d dead letters %s", o.Matched, would)
+		fmt.Fprintf(&b, "%d %s %s", o.Matched, words.things, would)
 	} else {
-		fmt.Fprintf(&b, "%s: %d of %d dead letters %s", o.State, o.Moved, o.Matched, verb)
+		fmt.Fprintf(&b, "%s: %d of %d %s %s", o.State, o.Moved, o.Matched, words.things, verb)
 	}
 	if o.Completed+o.CameBack > 0 {
-		fmt.Fprintf(&b, ", %d completed, %d came back", o.Completed, o.CameBack)
+		fmt.Fprintf(&b, ", %d %s, %d %s", o.Completed, words.completed, o.CameBack, words.back)
 	}
 	if o.Kept > 0 {
 		fmt.Fprintf(&b, ", %d stay", o.Kept)
@@ -200,7 +223,7 @@ func orderSentence(o client.DLQOrder) string {
 		fmt.Fprintf(&b, ": %s", o.Reason)
 	}
 	if !ended(o) {
-		fmt.Fprintf(&b, "\nit goes on by itself: reeve dlq orders %s/%s", o.Topic, o.Name)
+		fmt.Fprintf(&b, "\nit goes on by itself: %s", words.orders)
 	}
 	return b.String()
 }
@@ -223,19 +246,24 @@ func (c *command) dlqOrders() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var list items
-			if err := json.Unmarshal(answer.Body, &list); err != nil {
-				return fmt.Errorf("read answer: %w", err)
-			}
-			return writeList(c, list.Items, []string{"ASKED", "BY", "VERB", "MEANT", "STATE", "MATCHED", "MOVED", "COMPLETED", "CAME BACK", "STAY", "REASON"}, func(o client.DLQOrder) []string {
-				meant := o.Origin + o.Fingerprint
-				if o.All {
-					meant = "all"
-				}
-				return []string{orDash(moment(o.RequestedAt)), orDash(o.RequestedBy), string(o.Verb), orDash(meant), string(o.State), number(o.Matched), number(o.Moved), number(o.Completed),
-					number(o.CameBack), number(o.Kept + o.Guarded), orDash(c.clip(o.Reason, 80))}
-			})
+			return c.listOrders(answer.Body, "COMPLETED", "CAME BACK")
 		},
 	}
 	return c.outputFlag(c.watchFlag(c.refFlags(cmd, &r)))
+}
+
+// listOrders lists orders; the words are those for what went well and what didn't.
+func (c *command) listOrders(body []byte, completed, back string) error {
+	var list items
+	if err := json.Unmarshal(body, &list); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	return writeList(c, list.Items, []string{"ASKED", "BY", "VERB", "MEANT", "STATE", "MATCHED", "MOVED", completed, back, "STAY", "REASON"}, func(o client.DLQOrder) []string {
+		meant := o.Origin + o.Fingerprint + o.WebhookId + o.Endpoint
+		if o.All {
+			meant = "all"
+		}
+		return []string{orDash(moment(o.RequestedAt)), orDash(o.RequestedBy), string(o.Verb), orDash(meant), string(o.State), number(o.Matched), number(o.Moved), number(o.Completed),
+			number(o.CameBack), number(o.Kept + o.Guarded), orDash(c.clip(o.Reason, 80))}
+	})
 }

@@ -169,7 +169,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable.`,
 	root.SetHelpCommand(help(root))
 	root.SetHelpCommandGroupID("Set up:")
 	section(root, "Run agents:", c.initialize(), c.importer(), c.dev(), c.run(), c.apply())
-	section(root, "Work with them:", c.publish(), c.agent(), c.task(), c.dlq())
+	section(root, "Work with them:", c.publish(), c.agent(), c.task(), c.dlq(), c.webhook())
 	section(root, "Look at them:", c.health(), c.metrics(), c.bus(), c.storage())
 	section(root, "Set up:", c.config(), c.completion(), c.version())
 	section(root, "On your Kafka:", c.doctor(), c.topics(), c.acls())

@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/deadletter"
 	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/services/registry/internal/peek"
 )
@@ -49,7 +51,7 @@ func (g Graves) Ends() map[int32]int64 {
 // open reports whether a dead letter is open.
 func (g Graves) open(r *kgo.Record) bool { return g.ledgers[r.Partition].Open(r.Offset) }
 
-// Graves looks at an agent's dead letters.
+// Graves looks at an agent's dead letters; at webhooks that were given up where it is given what a command calls them.
 func (b *Bus) Graves(ctx context.Context, topic, agent string) (Graves, error) {
 	all, err := b.graves(ctx, [][2]string{{topic, agent}})
 	if err != nil {
@@ -64,9 +66,10 @@ func (b *Bus) graves(ctx context.Context, agents [][2]string) (map[[2]string]Gra
 	if len(agents) == 0 {
 		return out, nil
 	}
-	names := make([]string, len(agents))
+	names, queues := make([]string, len(agents)), make([]deadletter.Queue, len(agents))
 	for i, a := range agents {
-		names[i] = b.names.DLQ(a[0], a[1])
+		queues[i] = deadletter.QueueOf(b.names, command.Command{Topic: a[0], Agent: a[1]})
+		names[i] = queues[i].Topic
 	}
 	bounds, err := peek.TopicBounds(ctx, b.client, names...)
 	if err != nil || len(bounds) == 0 {
@@ -82,7 +85,7 @@ func (b *Bus) graves(ctx context.Context, agents [][2]string) (map[[2]string]Gra
 		if at, ok := bounds[names[i]]; ok {
 			id := topics[names[i]].ID
 			out[a] = Graves{topic: names[i], TopicID: base64.RawURLEncoding.EncodeToString(id[:]), bounds: at, ledgers: map[int32]offsets.Ledger{}}
-			groups[b.names.DLQGroup(a[0], a[1])] = a
+			groups[queues[i].Group] = a
 		}
 	}
 	asked := make([]string, 0, len(groups))
@@ -200,7 +203,7 @@ func (b *Bus) EachDead(ctx context.Context, g Graves, limit int, each func(*kgo.
 	return err == nil, err
 }
 
-// DeadLetters gives an agent's open dead letters that match, from a place on, the oldest of each partition first. The place
+// DeadLetters gives an agent's open dead letters, or webhooks, that match, from a place on, the oldest of each partition first. The place
 // that it returns is nil at the end. A page may be short of the limit where it has looked at many that don't match.
 func (b *Bus) DeadLetters(ctx context.Context, topic, agent string, from Place, limit int, match func(*kgo.Record) bool) ([]*kgo.Record, *Place, error) {
 	g, err := b.Graves(ctx, topic, agent)

@@ -135,7 +135,7 @@ func (k *Keeper) groups(agents []*spec.Agent, whole bool) []group {
 		out = append(out, group{ofRetries, k.Names.RetryGroup(tier), k.Names.Retry(tier), nil},
 			group{ofWebhooks, k.Names.WebhookRetryGroup(tier), k.Names.WebhookRetry(tier), nil})
 	}
-	return append(out, group{ofWebhooks, k.Names.WebhookGroup(), k.Names.Webhooks(), nil})
+	return append(out, group{ofWebhooks, k.Names.WebhookGroup(), k.Names.Webhooks(), nil}, group{ofLetters, k.Names.WebhookDLQGroup(), k.Names.WebhookDLQ(), nil})
 }
 
 // seen is what a look finds of a group. known is false where Kafka doesn't say.

@@ -70,14 +70,8 @@ func (s *Server) PurgeDeadLetters(ctx context.Context, r api.PurgeDeadLettersReq
 
 // orderOf reads which dead letters are meant.
 func (s *Server) orderOf(ctx context.Context, verb command.Verb, topic, name, id, fingerprint string, all bool) (command.Command, error) {
-	given := 0
-	for _, is := range []bool{id != "", fingerprint != "", all} {
-		if is {
-			given++
-		}
-	}
-	if given != 1 {
-		return command.Command{}, badRequest("invalid_request", "give exactly one of origin, fingerprint and all", "the body names dead letters in %d ways", given)
+	if err := oneWay("origin, fingerprint and all", id != "", fingerprint != "", all); err != nil {
+		return command.Command{}, err
 	}
 	if id != "" {
 		o, err := task.ParseOrigin(id)
@@ -92,6 +86,20 @@ func (s *Server) orderOf(ctx context.Context, verb command.Verb, topic, name, id
 		return command.Command{}, err
 	}
 	return command.Command{Verb: verb, Topic: topic, Agent: name, Task: id, Actor: admin.Name, Dead: &command.Dead{All: all, Fingerprint: fingerprint}}, nil
+}
+
+// oneWay checks that dead letters are named in one way.
+func oneWay(ways string, given ...bool) error {
+	n := 0
+	for _, is := range given {
+		if is {
+			n++
+		}
+	}
+	if n != 1 {
+		return badRequest("invalid_request", "give exactly one of "+ways, "the body names dead letters in %d ways", n)
+	}
+	return nil
 }
 
 // order counts what is meant, and has it carried out unless it is none or nothing is to be done.
@@ -115,7 +123,7 @@ func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api
 	}
 	if matched == 0 && complete {
 		o.State, o.Reason = "done", "no open dead letter is meant: nothing is done"
-		if c.Task != "" {
+		if c.OfOne() {
 			return dlqOrder(o), false, s.seenBefore(ctx, c)
 		}
 		return dlqOrder(o), false, nil
@@ -161,8 +169,11 @@ func (s *Server) eachDead(ctx context.Context, limit time.Duration, g bus.Graves
 }
 
 // seenBefore is nil where the history knows the task that was named: then its dead letter was redriven or purged, and to ask
-// twice is fine.
+// twice is fine. Of webhooks it knows too little.
 func (s *Server) seenBefore(ctx context.Context, c command.Command) error {
+	if c.OfWebhooks() {
+		return noDeadWebhook(c.Dead.Webhook)
+	}
 	o, err := task.ParseOrigin(c.Task)
 	if err != nil {
 		return err
@@ -179,6 +190,7 @@ func dlqOrder(o orders.Order) api.DLQOrder {
 		Guarded: o.Guarded, Moved: o.Moved, Completed: o.Completed, CameBack: o.CameBack, Kept: o.Kept, RequestedBy: o.RequestedBy, RequestedAt: utc(o.RequestedAt), UpdatedAt: utc(o.UpdatedAt)}
 	if c := o.Command; c != nil && c.Dead != nil {
 		out.Origin, out.Fingerprint, out.All, out.Force = c.Task, c.Dead.Fingerprint, c.Dead.All, c.Dead.Force
+		out.WebhookId, out.Endpoint = c.Dead.Webhook, c.Dead.Endpoint
 	}
 	return out
 }
@@ -188,13 +200,22 @@ func (s *Server) ListDLQOrders(ctx context.Context, r api.ListDLQOrdersRequestOb
 	if err := s.known(ctx, r.Topic, r.Name); err != nil {
 		return nil, err
 	}
-	rows, err := s.Orders.List(ctx, r.Topic, r.Name, maxOrders)
+	items, err := s.ordersOf(ctx, r.Topic, r.Name)
 	if err != nil {
 		return nil, err
 	}
-	out := api.ListDLQOrders200JSONResponse{Items: []api.DLQOrder{}}
-	for _, o := range rows {
-		out.Items = append(out.Items, dlqOrder(o))
+	return api.ListDLQOrders200JSONResponse{Items: items}, nil
+}
+
+// ordersOf gives the latest orders about dead letters.
+func (s *Server) ordersOf(ctx context.Context, topic, name string) ([]api.DLQOrder, error) {
+	rows, err := s.Orders.List(ctx, topic, name, maxOrders)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.DLQOrder, len(rows))
+	for i, o := range rows {
+		out[i] = dlqOrder(o)
 	}
 	return out, nil
 }

@@ -1,0 +1,146 @@
+package app
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/pkg/task"
+)
+
+// post is webhooks that were given up: those to a receiver that is well again, and those to one that isn't.
+type post struct {
+	*world
+	well, broken *receiver
+	states       *reader
+}
+
+func newPost(t *testing.T, well, broken int) *post {
+	t.Helper()
+	p := &post{world: webhookWorld(t)}
+	p.cfg.Webhooks.Retries = []time.Duration{200 * time.Millisecond}
+	p.create(kafka.CommandsTopic(p.names), kafka.StatusTopic(p.names), kafka.OutcomesTopic(p.names), kafka.WebhookDLQTopic(p.names))
+	p.well = newReceiver(t, nil)
+	p.broken = newReceiver(t, func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusInternalServerError) })
+	p.states = p.read(p.names.Status())
+	p.giveUp(p.well.URL+"/in", 0, well)
+	p.giveUp(p.broken.URL, well, broken)
+	p.start()
+	return p
+}
+
+func (p *post) giveUp(url string, from, n int) {
+	p.t.Helper()
+	var rs []*kgo.Record
+	for i := from; i < from+n; i++ {
+		rs = append(rs, p.letter(url, i))
+	}
+	p.produce(rs...)
+}
+
+func (p *post) letter(url string, n int) *kgo.Record {
+	origin := fmt.Sprintf("orders/0/%d", n)
+	r := &kgo.Record{Topic: p.names.WebhookDLQ(), Key: []byte(origin), Value: []byte(`{"type":"task.completed"}`)}
+	for _, h := range [][2]string{{task.HeaderWebhook, url}, {task.HeaderAgent, "orders/bill"}, {task.HeaderOrigin, origin + "/uuid"}, {task.HeaderErrorClass, "dependency"},
+		{task.HeaderErrorMessage, "the endpoint answered 500"}, {task.HeaderAttempts, "2"}} {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+	}
+	return r
+}
+
+func (p *post) order(id string, verb command.Verb, dead command.Dead) {
+	p.t.Helper()
+	dlq := p.names.WebhookDLQ()
+	ends, err := p.adm.ListCommittedOffsets(p.t.Context(), dlq)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	topics, err := p.adm.ListTopics(p.t.Context(), dlq)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	topicID := topics[dlq].ID
+	dead.Ends, dead.TopicID = map[int32]int64{0: ends[dlq][0].Offset}, base64.RawURLEncoding.EncodeToString(topicID[:])
+	r, err := command.Command{ID: id, Verb: verb, Agent: command.Webhooks, Actor: "ann", At: time.Now(), Expires: time.Now().Add(time.Hour), Dead: &dead}.Record(p.names)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.produce(r)
+}
+
+// ended waits for an order's end.
+func (p *post) ended(id string) status.DLQOrder {
+	p.t.Helper()
+	for began := time.Now(); ; {
+		for _, r := range p.states.next(1) {
+			if time.Since(began) > 40*time.Second {
+				p.t.Fatalf("waited in vain for the end of the order %s", id)
+			}
+			var o status.DLQOrder
+			if json.Unmarshal(r.Value, &o) == nil && o.Event == status.EventDLQOrder && o.ID == id && o.State != status.OrderRunning && o.State != status.OrderWaiting {
+				if o.Topic != "" || o.AgentName != command.Webhooks {
+					p.t.Errorf("%+v", o)
+				}
+				return o
+			}
+		}
+	}
+}
+
+// Webhooks that were given up are sent off once more as what they were, and stop by themselves where their endpoint fails as
+// before; one endpoint's failure stops no other's.
+func TestWebhooksThatWereGivenUpAreRedrivenAndPurged(t *testing.T) {
+	p := newPost(t, 20, 20)
+	p.order("one", command.Redrive, command.Dead{Webhook: route.WebhookID(p.letter(p.well.URL, 7))})
+	if o := p.ended("one"); o.State != status.OrderDone || o.Moved != 1 || o.Completed != 1 {
+		t.Errorf("%+v", o)
+	}
+	p.order("all", command.Redrive, command.Dead{All: true})
+	o := p.ended("all")
+	if o.State != status.OrderStopped || o.Moved != 19+5 || o.Completed != 19 || o.CameBack != 5 || o.Kept != 15 || !strings.Contains(o.Reason, "5 of 5 redriven webhooks to "+p.broken.URL+" failed again") {
+		t.Errorf("%+v", o)
+	}
+	seen := p.well.seen()
+	for n := range 20 {
+		if id := route.WebhookID(p.letter(p.well.URL, n)); seen[id] != 1 {
+			t.Errorf("%s came %d times", id, seen[id])
+		}
+	}
+	again := map[string]*kgo.Record{}
+	dead := p.read(p.names.WebhookDLQ())
+	for len(again) < 5 { // those that failed again are given up again
+		for _, r := range dead.next(1) {
+			if times, _ := route.WebhookRedrives(r); times > 0 {
+				again[route.WebhookID(r)] = r
+			}
+		}
+	}
+	for id, r := range again {
+		if times, at := route.WebhookRedrives(r); times != 1 || time.Since(at) > time.Minute || route.Header(r, task.HeaderAttempts) != "4" || p.broken.seen()[id] != 2 {
+			t.Errorf("%s was redriven %d times, at %s, tried %s times: it came %d times", id, times, at, route.Header(r, task.HeaderAttempts), p.broken.seen()[id])
+		}
+	}
+	p.order("other", command.Purge, command.Dead{Endpoint: p.well.URL})
+	if o := p.ended("other"); o.State != status.OrderDone || o.Moved != 0 {
+		t.Errorf("%+v", o)
+	}
+	p.order("purge", command.Purge, command.Dead{Endpoint: p.broken.URL})
+	if o := p.ended("purge"); o.State != status.OrderDone || o.Moved != 20 {
+		t.Errorf("%+v", o)
+	}
+	p.until("Kafka's tools show no lag", func() bool { return p.lag(p.names.WebhookDLQGroup(), p.names.WebhookDLQ()) == 0 })
+	p.until("they are deleted", func() bool {
+		starts, err := p.adm.ListStartOffsets(t.Context(), p.names.WebhookDLQ())
+		return err == nil && starts[p.names.WebhookDLQ()][0].Offset >= 40
+	})
+}
