@@ -10,11 +10,13 @@ import (
 // Resource is a kind of thing that Kafka's ACLs are about, as kafka-acls.sh calls it.
 type Resource string
 
-// The resources that Reeve needs rights on. It needs none on the cluster.
+// The resources that Reeve needs rights on.
 const (
 	OnTopic Resource = "topic"
 	OnGroup Resource = "group"
 	OnTxnID Resource = "transactional-id"
+	// OnCluster is needed for mending alone.
+	OnCluster Resource = "cluster"
 )
 
 // Operations, as Kafka's tools call them.
@@ -24,6 +26,7 @@ const (
 	Create          = "Create"
 	Delete          = "Delete"
 	Describe        = "Describe"
+	Alter           = "Alter"
 	AlterConfigs    = "AlterConfigs"
 	DescribeConfigs = "DescribeConfigs"
 )
@@ -57,6 +60,8 @@ type Grant struct {
 	ReplyTopics []string
 	// Create adds the rights to make topics and raise their record limits, where that isn't left to somebody else.
 	Create bool
+	// Mend adds the rights to end a transaction that a broker which died forgot to end. Without them a person does that.
+	Mend bool
 }
 
 // Rights are the least rights that suffice, in a fixed order.
@@ -65,6 +70,11 @@ func (i Installation) Rights(g Grant) []Right {
 	slices.Sort(users)
 	users = slices.Compact(users)
 	all := slices.Concat(i.registry(users), i.dispatcher(users), i.worker(config.Supervisor, g.ReplyTopics), i.worker(Worker, g.ReplyTopics))
+	if g.Mend {
+		for _, s := range Services() {
+			all = append(all, i.Mending(s)...)
+		}
+	}
 	var out []Right
 	for _, r := range all {
 		if len(g.Services) > 0 && !slices.Contains(g.Services, r.Service) {
@@ -155,6 +165,20 @@ func (i Installation) worker(s string, replies []string) []Right {
 		{Service: s, Resource: OnGroup, Name: i.below("work."), Prefixed: true, Operations: []string{Read}, Why: "consumes in the agents' work groups"},
 		{Service: s, Resource: OnTxnID, Name: i.transactional(s), Prefixed: true, Operations: []string{Write}, Why: "settles attempts in transactions"},
 	}, ofUser(s, replies, "writes replies and published events", Write, DescribeConfigs)...)
+}
+
+// Mending are the rights by which a service that moves events in transactions ends one that a broker forgot to end: to see
+// what isn't ended on Reeve's topics, and to write the markers. It has none for other services.
+func (i Installation) Mending(service string) []Right {
+	const why = "sees whether a broker that died has forgotten to end a transaction"
+	if service == config.Registry {
+		return nil
+	}
+	return []Right{
+		prefixed(topic(service, i.below(""), why, Read)),
+		topic(service, "__consumer_offsets", why, Read),
+		{Service: service, Resource: OnCluster, Name: "kafka-cluster", Operations: []string{Alter}, Why: "ends such a transaction"},
+	}
 }
 
 // transactional is the beginning of a service's transactional ids, of all its nodes: a node ends what a dead one left open.

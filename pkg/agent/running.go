@@ -57,8 +57,9 @@ func (r *Runner) connect(ctx context.Context) (*running, error) {
 		run.events, err = kgo.NewClient(append(slices.Clone(o), kgo.ProducerLinger(0), kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(1),
 			kgo.AllowIdempotentProduceCancellation())...)
 	}
+	run.reporter = status.NewReporter(run.client, r.names, service, r.opts.Node, r.log)
 	if err == nil {
-		run.pool, err = hop.NewPool(limited, hop.PoolConfig{Opts: o, Names: r.names, Service: service, Node: r.opts.Node, Logger: r.log})
+		run.pool, err = hop.NewPool(limited, hop.PoolConfig{Opts: o, Names: r.names, Service: service, Node: r.opts.Node, Logger: r.log, Withheld: run.reporter.Unended})
 	}
 	if err != nil {
 		run.close()
@@ -67,7 +68,6 @@ func (r *Runner) connect(ctx context.Context) (*running, error) {
 		}
 		return nil, fmt.Errorf("reach Kafka at %s: start it, or give its address in Options.Brokers or REEVE_KAFKA_BROKERS: %w", strings.Join(r.opts.Brokers, ","), err)
 	}
-	run.reporter = status.NewReporter(run.client, r.names, service, r.opts.Node, r.log)
 	run.life, run.end = context.WithCancel(context.Background())
 	run.beats, run.endBeat = context.WithCancel(context.Background())
 	run.drain = context.Background()

@@ -26,8 +26,8 @@ import (
 // commit what was aborted. So after every lost connection each producer looks at its last transaction before it begins
 // another one, and writes the markers that are missing.
 //
-// That needs rights that a secured Kafka may withhold (to read the topics, and to alter the cluster). There it says what a
-// person has to do.
+// That needs rights that a secured Kafka may withhold (to read the topics, and to alter the cluster). There it looks from
+// outside whether readers stand still, and says what a person has to do (withheld.go).
 
 // offsetsTopic is where Kafka keeps groups' offsets.
 const offsetsTopic = "__consumer_offsets"
@@ -152,13 +152,15 @@ func (pr *producer) mendTopic(ctx context.Context, topic string) bool {
 	for tries := 0; ; tries++ {
 		n, err := pr.writeMissing(ctx, topic)
 		if n > 0 {
-			log.Warn("the broker had forgotten to end a transaction: it is ended", slog.Int("partitions", n), slog.Bool("committed", pr.last.committed), slog.Any("error", err))
+			log.Warn("the broker had forgotten to end a transaction", slog.Int("partitions", n), slog.Bool("committed", pr.last.committed), slog.Bool("ended", err == nil), slog.Any("error", err))
 		}
 		switch {
 		case err == nil, errors.Is(err, kerr.UnknownTopicOrPartition) && tries == patience: // it is gone
 			return true
-		case security.Denied(err), errors.Is(err, kerr.UnsupportedVersion):
-			log.Debug("whether the broker has ended a transaction everywhere can't be seen; if readers of the topic stand still, end it by kafka-transactions.sh")
+		case errors.Is(err, kerr.UnsupportedVersion): // nor does such a broker forget it
+			return true
+		case security.Denied(err):
+			pr.pool.withhold(&withheld{last: *pr.last, id: pr.id, topic: topic, since: time.Now()})
 			return true
 		}
 		if !sleep(ctx, mendPause) {
@@ -171,17 +173,31 @@ func (pr *producer) mendTopic(ctx context.Context, topic string) bool {
 func (pr *producer) writeMissing(ctx context.Context, topic string) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, mendLimit)
 	defer cancel()
-	m, adm := pr.last, kadm.NewClient(pr.cl)
+	adm := kadm.NewClient(pr.cl)
+	missing, err := missingMarkers(ctx, adm, pr.last, topic)
+	for _, m := range missing {
+		err = errors.Join(err, writeMarker(ctx, adm, m.TxnMarkers))
+	}
+	return len(missing), err
+}
+
+// marker is a marker that is missing, and where its transaction began.
+type marker struct {
+	kadm.TxnMarkers
+	place
+}
+
+// missingMarkers are those that a topic's partitions lack of a transaction that is over.
+func missingMarkers(ctx context.Context, adm *kadm.Client, m *memory, topic string) (missing []marker, err error) {
 	set := kadm.TopicsSet{}
 	set.Add(topic)
 	found, err := adm.DescribeProducers(ctx, set)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if len(found[topic].Partitions) == 0 {
-		return 0, kerr.UnknownTopicOrPartition
+		return nil, kerr.UnknownTopicOrPartition
 	}
-	var markers []kadm.TxnMarkers
 	found.EachPartition(func(p kadm.DescribedProducersPartition) { err = errors.Join(err, p.Err) })
 	found.EachProducer(func(p kadm.DescribedProducer) {
 		if p.ProducerID != m.producer || p.ProducerEpoch != m.epoch || p.CurrentTxnStartOffset < 0 {
@@ -189,14 +205,16 @@ func (pr *producer) writeMissing(ctx context.Context, topic string) (n int, err 
 		}
 		at := kadm.TopicsSet{}
 		at.Add(topic, p.Partition)
-		markers = append(markers, kadm.TxnMarkers{ProducerID: m.producer, ProducerEpoch: m.epoch, Commit: m.committed, CoordinatorEpoch: max(p.CoordinatorEpoch, 0), Topics: at})
+		missing = append(missing, marker{kadm.TxnMarkers{ProducerID: m.producer, ProducerEpoch: m.epoch, Commit: m.committed, CoordinatorEpoch: max(p.CoordinatorEpoch, 0), Topics: at},
+			place{p.Partition, p.CurrentTxnStartOffset}})
 	})
-	for _, marker := range markers {
-		written, werr := adm.WriteTxnMarkers(ctx, marker)
-		err = errors.Join(err, werr)
-		written.EachPartition(func(p kadm.TxnMarkersPartitionResponse) { err = errors.Join(err, p.Err) })
-	}
-	return len(markers), err
+	return missing, err
+}
+
+func writeMarker(ctx context.Context, adm *kadm.Client, m kadm.TxnMarkers) error {
+	written, err := adm.WriteTxnMarkers(ctx, m)
+	written.EachPartition(func(p kadm.TxnMarkersPartitionResponse) { err = errors.Join(err, p.Err) })
+	return err
 }
 
 // disconnects tells the pool of lost connections. A client notices the loss of one only where it awaits an answer, as the

@@ -46,6 +46,9 @@ type PoolConfig struct {
 	// Size is how many producers there are at first. Defaults to DefaultProducers, at most MaxProducers.
 	Size   int
 	Logger *slog.Logger
+	// Withheld is told where a transaction isn't ended that a broker forgot, and may not be ended by this process; and that
+	// it is over. It must not block. Without it that is logged.
+	Withheld func(message string, resolved bool)
 }
 
 // Pool is a process's transactional producers. It is safe for concurrent use.
@@ -59,8 +62,9 @@ type Pool struct {
 	end     context.CancelFunc
 	done    sync.WaitGroup
 
-	limits limits
-	all    [MaxProducers]atomic.Pointer[producer] // of made
+	limits   limits
+	withheld withholding
+	all      [MaxProducers]atomic.Pointer[producer] // of made
 
 	mu   sync.Mutex
 	made []*producer

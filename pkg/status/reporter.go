@@ -73,6 +73,12 @@ func (r *Reporter) Alert(a Alert) {
 	r.Send(a.Subject, a)
 }
 
+// Unended tells that a transaction isn't ended which a broker forgot, or takes it back: readers stand still meanwhile. See
+// hop.PoolConfig.
+func (r *Reporter) Unended(message string, resolved bool) {
+	r.Alert(Alert{Kind: "transaction_unended", Severity: "critical", Message: message, Resolved: resolved})
+}
+
 // Command says what became of a command, in one of the states of CommandResult.
 func (r *Reporter) Command(c command.Command, state, message string) {
 	id := c.Task

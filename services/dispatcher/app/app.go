@@ -82,17 +82,18 @@ func (a *App) dispatch(ctx context.Context) error {
 		return err
 	}
 	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(status.ClientID(config.Dispatcher)))
-	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Logger: logger})
-	if err != nil {
-		return kafka.Explained("prepare transactions", err)
-	}
-	defer pool.Close()
 	// What can't be reported for a while is out of date: it is dropped.
 	reports, err := kgo.NewClient(append(opts, kgo.RecordDeliveryTimeout(reportLimit), kgo.MaxBufferedRecords(1000))...)
 	if err != nil {
 		return fmt.Errorf("configure the reporter: %w", err)
 	}
 	defer reports.Close()
+	reporter := dispatch.NewReporter(reports, names, config.Dispatcher, a.cfg.Node, logger)
+	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Logger: logger, Withheld: reporter.Unended})
+	if err != nil {
+		return kafka.Explained("prepare transactions", err)
+	}
+	defer pool.Close()
 	sender, err := a.sender()
 	if err != nil {
 		return err
@@ -100,8 +101,7 @@ func (a *App) dispatch(ctx context.Context) error {
 	defer sender.Close()
 	fleet := dispatch.NewFleet(&dispatch.Environment{
 		Kafka: a.cfg.Kafka, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Opts: opts, Client: client, Pool: pool,
-		Reporter: dispatch.NewReporter(reports, names, config.Dispatcher, a.cfg.Node, logger),
-		Metrics:  dispatch.NewMetrics(a.metrics), Logger: logger, CreateTopics: a.cfg.CreateTopics,
+		Reporter: reporter, Metrics: dispatch.NewMetrics(a.metrics), Logger: logger, CreateTopics: a.cfg.CreateTopics,
 		Rights: &kafka.Tolerance{Logger: logger}, Sender: sender, WebhookRetries: a.cfg.Webhooks.Retries,
 	})
 	ended := make(chan error, 1)

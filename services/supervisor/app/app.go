@@ -141,7 +141,8 @@ func (a *App) supervise(ctx context.Context) error {
 		return err
 	}
 	opts := append(kafka.Options(a.cfg.Kafka, logger), kgo.ClientID(status.ClientID(config.Supervisor)))
-	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Supervisor, Node: a.cfg.Node, Logger: logger})
+	reporter := report.New(client, names, config.Supervisor, a.cfg.Node, logger)
+	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: config.Supervisor, Node: a.cfg.Node, Logger: logger, Withheld: reporter.Unended})
 	if err != nil {
 		return kafka.Explained("prepare transactions", err)
 	}
@@ -149,7 +150,6 @@ func (a *App) supervise(ctx context.Context) error {
 	starter := process.NewStarter()
 	defer starter.Close()
 	a.starter.Store(starter)
-	reporter := report.New(client, names, config.Supervisor, a.cfg.Node, logger)
 	a.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "reeve_status_records_dropped_total", Help: "Status records that were dropped because they couldn't be written in time.",
 	}, func() float64 { return float64(reporter.Dropped()) }))

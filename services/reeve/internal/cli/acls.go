@@ -42,7 +42,9 @@ topics made by somebody else (` + "`reeve topics`" + `). --create-topics adds wh
 
 The agents are those of -f and --agent, or where neither is given the registry's: their topics are read by the dispatcher.
 --topic adds others, or with a star at the end all that begin so, such that an agent on them needs no new rights.
-No right on the cluster is needed. ` + "`reeve doctor`" + ` names the rights that are missing.`,
+No right on the cluster is needed. --mend adds those to end a transaction that a broker which died forgot to end, one of
+them on the cluster: without them that is told as an alert, and a person does it. ` + "`reeve doctor`" + ` names the rights that
+are missing.`,
 		Example: "  reeve acls -f agents.yaml\n  reeve acls --topic 'orders.*' --commands --principal User:reeve --command-config admin.properties",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,6 +71,7 @@ No right on the cluster is needed. ` + "`reeve doctor`" + ` names the rights tha
 	f.StringSliceVar(&g.Topics, "topic", nil, "a further topic that agents listen to; a star at its end stands for any ending; may be repeated")
 	f.StringSliceVar(&g.ReplyTopics, "reply-topic", nil, "a topic that events name in reply_to; a star at its end stands for any ending; may be repeated")
 	f.BoolVar(&g.Create, "create-topics", false, "with the rights to make topics")
+	f.BoolVar(&g.Mend, "mend", false, "with the rights to end a transaction that a broker forgot to end")
 	f.StringVar(&who.all, "principal", "", "who the services are to Kafka, as User:NAME")
 	for _, s := range kafka.Services() {
 		who.of[s] = f.String("principal-"+s, "", "who the "+s+" is to Kafka, where that is another one")
@@ -121,7 +124,11 @@ func (t *tool) allow(rights []kafka.Right, who principals, cfg config.Kafka) []s
 		for _, op := range r.Operations {
 			line = append(line, "--operation", op)
 		}
-		line = append(line, "--"+string(r.Resource), quote(r.Name), "--resource-pattern-type", r.Pattern())
+		if r.Resource == kafka.OnCluster {
+			line = append(line, "--cluster")
+		} else {
+			line = append(line, "--"+string(r.Resource), quote(r.Name), "--resource-pattern-type", r.Pattern())
+		}
 		if text := strings.Join(line, " "); !slices.Contains(lines, text) {
 			lines = append(lines, text)
 		}

@@ -28,9 +28,31 @@ func (e *Examination) rights(ctx context.Context, cl *kgo.Client) {
 			lacking += e.right(p, r)
 		}
 		if lacking == 0 {
-			e.ok("rights of the "+service, "all that it needs, as far as there are topics to ask about (%d)", len(needed))
+			e.ok("rights of the "+service, "all that it needs, as far as there are topics to ask about (%d)%s", len(needed), unmended(p, service))
 		}
 	}
+}
+
+// unmended names the rights that a service does without for so long as no broker forgets to end a transaction.
+func unmended(p prober, service string) string {
+	var lacks []string
+	for _, r := range p.installation.Mending(service) {
+		for _, resource := range p.resources(r) {
+			a := p.ask(r.Resource, resource)
+			if a.err == nil && !a.unknown && !slices.ContainsFunc(r.Operations, func(op string) bool { return slices.Contains(a.may, op) }) {
+				lacks = append(lacks, fmt.Sprintf("%s on %s %s", strings.Join(r.Operations, ", "), r.Resource, resource))
+			}
+		}
+	}
+	if len(lacks) == 0 {
+		return ""
+	}
+	const most = 3
+	text := strings.Join(lacks[:min(len(lacks), most)], "; ")
+	if more := len(lacks) - most; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return "; where a broker that died forgets to end a transaction a person has to: for that it lacks " + text + " (`reeve acls --mend`)"
 }
 
 // right reports what is missing of one right, and how much of it that is.
@@ -156,6 +178,8 @@ func (p prober) ask(resource kafka.Resource, name string) answer {
 		return p.askTopic(name)
 	case kafka.OnGroup:
 		return p.askGroup(name)
+	case kafka.OnCluster:
+		return p.askCluster()
 	}
 	return p.askTransactionalID(name)
 }
@@ -191,6 +215,24 @@ func (p prober) askGroup(name string) answer {
 	return answer{may: operations(described[name].AuthorizedOperations)}
 }
 
+func (p prober) askCluster() answer {
+	req := kmsg.NewPtrDescribeClusterRequest()
+	req.IncludeClusterAuthorizedOperations = true
+	resp, err := req.RequestWith(p.ctx, p.cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	switch {
+	case security.Denied(err):
+		return answer{}
+	case err != nil:
+		return answer{err: err}
+	case resp.ClusterAuthorizedOperations < 0: // it has none of authorization
+		return answer{unknown: true}
+	}
+	return answer{may: operations(kadm.DecodeACLOperations(resp.ClusterAuthorizedOperations))}
+}
+
 // askTransactionalID ends a transaction that nobody has: the right to write is looked at first, and then the producer
 // isn't the one that the id belongs to, if it belongs to any.
 func (p prober) askTransactionalID(id string) answer {
@@ -212,7 +254,7 @@ func (p prober) askTransactionalID(id string) answer {
 // operations are the names that Kafka's tools have for them.
 func operations(ops []kadm.ACLOperation) []string {
 	names := map[kadm.ACLOperation]string{kadm.OpRead: kafka.Read, kadm.OpWrite: kafka.Write, kadm.OpCreate: kafka.Create, kadm.OpDelete: kafka.Delete,
-		kadm.OpDescribe: kafka.Describe, kadm.OpDescribeConfigs: kafka.DescribeConfigs, kadm.OpAlterConfigs: kafka.AlterConfigs}
+		kadm.OpDescribe: kafka.Describe, kadm.OpDescribeConfigs: kafka.DescribeConfigs, kadm.OpAlterConfigs: kafka.AlterConfigs, kadm.OpAlter: kafka.Alter}
 	var out []string
 	for _, op := range ops {
 		if name, ok := names[op]; ok {
