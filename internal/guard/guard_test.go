@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/reeve-run/reeve/internal/guard"
 	"github.com/reeve-run/reeve/internal/proc"
 )
@@ -19,7 +21,7 @@ import (
 // TestMain lets the test binary play the guarded service: a guard can only be tried as a process.
 func TestMain(m *testing.M) {
 	if os.Getenv("GUARD_TEST_SERVICE") == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // and exits
 	}
 	child, code := guard.Run()
 	if child == nil {

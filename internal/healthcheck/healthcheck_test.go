@@ -8,9 +8,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/reeve-run/reeve/internal/config"
 	"github.com/reeve-run/reeve/internal/httpx"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAServiceIsAskedWhetherItIsReady(t *testing.T) {
 	var ready atomic.Bool

@@ -10,7 +10,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type usage struct{ error }
 
@@ -18,7 +22,9 @@ func (usage) ExitCode() int { return Usage }
 
 func TestTheExitCodeTellsHowItEnded(t *testing.T) {
 	untilDone := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	stuck := func(context.Context) error { select {} }
+	over := make(chan struct{})
+	defer close(over)
+	stuck := func(context.Context) error { <-over; return nil } // for longer than anybody waits
 	for name, tt := range map[string]struct {
 		run     func(context.Context) error
 		signals int

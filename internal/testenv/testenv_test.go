@@ -16,7 +16,10 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAPrefixLeavesNothingBehind(t *testing.T) {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(Brokers(t)...))

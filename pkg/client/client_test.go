@@ -7,8 +7,12 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/reeve-run/reeve/pkg/client"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func dial(t *testing.T, key string, h http.HandlerFunc) *client.ClientWithResponses {
 	t.Helper()

@@ -12,9 +12,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/pkg/topics"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // records starts a broker with a status topic and reads n records that report has written.
 func records(t *testing.T, n int, report func(o []kgo.Opt, r *Reporter)) []map[string]any {

@@ -5,7 +5,10 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestPublisherSendsEveryDeliveryOnce(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))

@@ -9,9 +9,12 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/pkg/task"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func record(headers ...string) *kgo.Record {
 	r := &kgo.Record{}

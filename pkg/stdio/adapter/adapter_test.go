@@ -13,8 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/reeve-run/reeve/pkg/stdio/adapter"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // language is an adapter that runs here.
 type language struct {

@@ -10,11 +10,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAnOrderIsCarriedOutOnlyOnceItsEndIsTold(t *testing.T) {
 	names := topics.Names{Prefix: "reeve"}

@@ -9,7 +9,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWhenIsDecidedByTheEnvironmentAlone(t *testing.T) {
 	environ := []string{"ENV=staging", "ENV=production", "EMPTY="}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/reeve-run/reeve/services/reeve/internal/profile"
 	"github.com/reeve-run/reeve/services/registry/api"
 )
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(code)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func (f *fake) ListTasks(context.Context, api.ListTasksRequestObject) (api.ListTasksResponseObject, error) {

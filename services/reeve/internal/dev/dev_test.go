@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/reeve-run/reeve/internal/proc"
 	"github.com/reeve-run/reeve/services/reeve/internal/cli"
 )
@@ -25,7 +27,7 @@ const asReeve = "DEV_TEST_REEVE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asReeve) == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // and exits
 	}
 	system := cli.OwnSystem()
 	system.Dev = Run

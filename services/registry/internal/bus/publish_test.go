@@ -10,9 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/pkg/topics"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The broker goes away in the middle of a record, so that nobody knows whether it is there.
 func TestAPublishEndsWithItsRequestAlsoWhenKafkaNeverAnswers(t *testing.T) {

@@ -8,12 +8,15 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/internal/postgres"
 	"github.com/reeve-run/reeve/internal/testenv"
 	"github.com/reeve-run/reeve/migrations"
 	"github.com/reeve-run/reeve/pkg/status"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAReportThatPostgresCannotStoreKeepsNoOtherFromBeingStored(t *testing.T) {
 	db, err := postgres.Open(t.Context(), testenv.Schema(t), postgres.Options{})

@@ -7,12 +7,15 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/internal/postgres"
 	"github.com/reeve-run/reeve/internal/testenv"
 	"github.com/reeve-run/reeve/migrations"
 	"github.com/reeve-run/reeve/pkg/security"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWhereAGroupStandsIsKnownOnlyWhereKafkaSaysAllOfIt(t *testing.T) {
 	there := kadm.TopicDetail{ID: topicID, Partitions: kadm.PartitionDetails{0: {}}}

@@ -6,10 +6,13 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/pkg/topics"
 	"github.com/reeve-run/reeve/services/registry/internal/bus"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestDeadLettersBeyondTheTimeToLookAtThemAreNoError(t *testing.T) {
 	names := topics.Names{Prefix: "reeve"}

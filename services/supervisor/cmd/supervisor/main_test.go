@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/internal/config"
 	"github.com/reeve-run/reeve/internal/kafka"
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 		os.Args = os.Args[:1]
 		os.Exit(run())
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 const agent = `

@@ -12,12 +12,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/internal/config"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/services/supervisor/internal/report"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // mayNotCreate is a cluster on which nobody may create topics, after these were.
 func mayNotCreate(t *testing.T, topics ...string) *kgo.Client {
