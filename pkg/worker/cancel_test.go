@@ -71,129 +71,135 @@ func (s *stand) finals(n int) map[int]map[string]string {
 }
 
 func TestACancelledTaskEndsWhereverItIs(t *testing.T) {
-	s := newStand(t)
-	s.spec.Config.RetryDelays = []string{"5s"}
-	running := make(chan int, 100)
-	free := make(chan struct{})
-	fail := make(chan struct{})
-	handle := func(ctx context.Context, a *worker.Attempt) worker.Result {
-		i, _ := strconv.Atoi(string(a.Record.Value))
-		running <- i
-		var err error
-		select {
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-free:
-			return worker.Result{Outcome: task.Completed}
-		case <-fail:
-			err = errors.New("no")
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.spec.Config.RetryDelays = []string{"5s"}
+		running := make(chan int, 100)
+		free := make(chan struct{})
+		fail := make(chan struct{})
+		handle := func(ctx context.Context, a *worker.Attempt) worker.Result {
+			i, _ := strconv.Atoi(string(a.Record.Value))
+			running <- i
+			var err error
+			select {
+			case <-ctx.Done():
+				err = ctx.Err()
+			case <-free:
+				return worker.Result{Outcome: task.Completed}
+			case <-fail:
+				err = errors.New("no")
+			}
+			return worker.Result{Outcome: task.Failed, Message: err.Error()}
 		}
-		return worker.Result{Outcome: task.Failed, Message: err.Error()}
-	}
-	e, _ := s.engine("n1", runner(t, 1, handle))
-	var c told
-	e.CancelTask(c.of(30, 0)) // not here yet
-	s.publish(0, 25)          // k0 to k9, so that 10 and 20 wait behind 0
-	first := <-running
-	behind := (first + 10) % 20 // of the same key
-	queued := (first + 1) % 10  // of another
-	for _, i := range []int{queued, behind, first} {
-		e.CancelTask(c.of(i, 0))
-	}
-	s.finals(3)
-	close(free)
-	s.publish(30, 1)
-	finals := s.finals(26)
-	for i, o := range finals {
-		cancelled := i == first || i == queued || i == behind || i == 30
-		if got := o[task.HeaderOutcome]; (got == string(task.Cancelled)) != cancelled {
-			t.Errorf("task %d is %s", i, got)
+		e, _ := s.engine("n1", runner(t, 1, handle))
+		var c told
+		e.CancelTask(c.of(30, 0)) // not here yet
+		s.publish(0, 25)          // k0 to k9, so that 10 and 20 wait behind 0
+		first := <-running
+		behind := (first + 10) % 20 // of the same key
+		queued := (first + 1) % 10  // of another
+		for _, i := range []int{queued, behind, first} {
+			e.CancelTask(c.of(i, 0))
 		}
-		if !cancelled {
-			continue
+		s.finals(3)
+		close(free)
+		s.publish(30, 1)
+		finals := s.finals(26)
+		for i, o := range finals {
+			cancelled := i == first || i == queued || i == behind || i == 30
+			if got := o[task.HeaderOutcome]; (got == string(task.Cancelled)) != cancelled {
+				t.Errorf("task %d is %s", i, got)
+			}
+			if !cancelled {
+				continue
+			}
+			attempt := "0"
+			if i == first {
+				attempt = "1"
+			}
+			if o[task.HeaderAttempt] != attempt || o[task.HeaderSettled] != string(task.SettledDropped) || o[task.HeaderErrorMessage] != "cancelled by ann" {
+				t.Errorf("task %d: %v", i, o)
+			}
 		}
-		attempt := "0"
-		if i == first {
-			attempt = "1"
+		for _, i := range []int{queued, behind, first, 30} {
+			s.until("it is told of "+strconv.Itoa(i), func() bool { return c.last(i) == status.CommandDone })
 		}
-		if o[task.HeaderAttempt] != attempt || o[task.HeaderSettled] != string(task.SettledDropped) || o[task.HeaderErrorMessage] != "cancelled by ann" {
-			t.Errorf("task %d: %v", i, o)
-		}
-	}
-	for _, i := range []int{queued, behind, first, 30} {
-		s.until("it is told of "+strconv.Itoa(i), func() bool { return c.last(i) == status.CommandDone })
-	}
-	s.awaitLag(0)
+		s.awaitLag(0)
+	})
 }
 
 func TestACancelledRoundLeavesTheNextOneAlone(t *testing.T) {
-	s := newStand(t)
-	e, _ := s.engine("n1", runner(t, 4, ok))
-	var c told
-	e.CancelTask(c.of(1, 1))
-	e.CancelTask(c.of(2, 1))
-	e.CancelTask(c.of(3, 1))
-	s.publish(1, 1, kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte("2")})
-	s.publish(2, 1, kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte("1")}, kgo.RecordHeader{Key: task.HeaderAttempt, Value: []byte("3")})
-	expired := c.of(3, 1)
-	expired.Expires = time.Now()
-	e.CancelTask(expired)
-	finals := s.finals(2)
-	if got := finals[1][task.HeaderOutcome]; got != "completed" {
-		t.Errorf("the later round is %s", got)
-	}
-	if h := finals[2]; h[task.HeaderOutcome] != "cancelled" || h[task.HeaderAttempt] != "2" || h[task.HeaderRedrives] != "1" {
-		t.Errorf("the round that was meant: %v", h)
-	}
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		e, _ := s.engine("n1", runner(t, 4, ok))
+		var c told
+		e.CancelTask(c.of(1, 1))
+		e.CancelTask(c.of(2, 1))
+		e.CancelTask(c.of(3, 1))
+		s.publish(1, 1, kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte("2")})
+		s.publish(2, 1, kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte("1")}, kgo.RecordHeader{Key: task.HeaderAttempt, Value: []byte("3")})
+		expired := c.of(3, 1)
+		expired.Expires = time.Now()
+		e.CancelTask(expired)
+		finals := s.finals(2)
+		if got := finals[1][task.HeaderOutcome]; got != "completed" {
+			t.Errorf("the later round is %s", got)
+		}
+		if h := finals[2]; h[task.HeaderOutcome] != "cancelled" || h[task.HeaderAttempt] != "2" || h[task.HeaderRedrives] != "1" {
+			t.Errorf("the round that was meant: %v", h)
+		}
+	})
 }
 
 func TestACancelThatRacesWithTheEndLeavesOneFinal(t *testing.T) {
-	s := newStand(t)
-	s.spec.Config.MaxRetries, s.spec.Config.DLQEnabled = 1, false
-	handle := func(ctx context.Context, a *worker.Attempt) worker.Result {
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(rand.IntN(3)) * time.Millisecond):
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.spec.Config.MaxRetries, s.spec.Config.DLQEnabled = 1, false
+		handle := func(ctx context.Context, a *worker.Attempt) worker.Result {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Duration(rand.IntN(3)) * time.Millisecond):
+			}
+			if rand.IntN(3) == 0 {
+				return worker.Result{Outcome: task.Failed, Message: "no", Class: task.ClassPermanent}
+			}
+			return worker.Result{Outcome: task.Completed}
 		}
-		if rand.IntN(3) == 0 {
-			return worker.Result{Outcome: task.Failed, Message: "no", Class: task.ClassPermanent}
+		e, _ := s.engine("n1", runner(t, 8, handle))
+		const n = 600
+		var c told
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			for i := 0; i < n; i += 2 {
+				e.CancelTask(c.of(i, 0))
+			}
+		})
+		for i := 0; i < n; i += 60 {
+			s.publish(i, 60)
 		}
-		return worker.Result{Outcome: task.Completed}
-	}
-	e, _ := s.engine("n1", runner(t, 8, handle))
-	const n = 600
-	var c told
-	var asking sync.WaitGroup
-	asking.Go(func() {
-		for i := 0; i < n; i += 2 {
-			e.CancelTask(c.of(i, 0))
+		asking.Wait()
+		finals := s.finals(n)
+		got := map[string]int{}
+		for i, o := range finals {
+			out := o[task.HeaderOutcome]
+			got[out]++
+			if i%2 == 1 && out == "cancelled" {
+				t.Errorf("task %d was never cancelled", i)
+			}
+			if i%2 == 1 {
+				continue
+			}
+			want := map[string]string{"cancelled": status.CommandDone, "completed": status.CommandRefused}[out]
+			if out == "completed" && c.last(i) == "" { // it was settled before the cancel was here
+				continue
+			}
+			if out != "failed" {
+				s.until(fmt.Sprintf("task %d, %s, is told of", i, out), func() bool { return c.last(i) == want })
+			}
 		}
+		if len(finals) != n || got["cancelled"] == 0 {
+			t.Errorf("%d finals of %d: %v", len(finals), n, got)
+		}
+		s.awaitLag(0)
 	})
-	for i := 0; i < n; i += 60 {
-		s.publish(i, 60)
-	}
-	asking.Wait()
-	finals := s.finals(n)
-	got := map[string]int{}
-	for i, o := range finals {
-		out := o[task.HeaderOutcome]
-		got[out]++
-		if i%2 == 1 && out == "cancelled" {
-			t.Errorf("task %d was never cancelled", i)
-		}
-		if i%2 == 1 {
-			continue
-		}
-		want := map[string]string{"cancelled": status.CommandDone, "completed": status.CommandRefused}[out]
-		if out == "completed" && c.last(i) == "" { // it was settled before the cancel was here
-			continue
-		}
-		if out != "failed" {
-			s.until(fmt.Sprintf("task %d, %s, is told of", i, out), func() bool { return c.last(i) == want })
-		}
-	}
-	if len(finals) != n || got["cancelled"] == 0 {
-		t.Errorf("%d finals of %d: %v", len(finals), n, got)
-	}
-	s.awaitLag(0)
 }

@@ -87,7 +87,7 @@ type Engine struct {
 	wakeSchedule chan struct{}
 	wakeCommit   chan struct{}
 	scheduling   sync.Mutex // one call of the Runner at a time
-	committing   sync.Mutex // one transaction at a time
+	committing   turn       // one transaction at a time
 	cancel       context.CancelFunc
 	done         sync.WaitGroup
 	failed       chan error
@@ -132,7 +132,7 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, spec: cfg.Spec, policy: NewPolicy(cfg.Spec, cfg.Tiers),
 		log:          cfg.Logger.With(slog.String("agent", cfg.Spec.Ref())),
-		wakeSchedule: make(chan struct{}, 1), wakeCommit: make(chan struct{}, 1), failed: make(chan error, 1),
+		wakeSchedule: make(chan struct{}, 1), wakeCommit: make(chan struct{}, 1), failed: make(chan error, 1), committing: make(turn, 1),
 		parts: map[int32]*partition{}, lost: map[int32]*partition{}, zombies: map[int32]int{}, suspicion: 1,
 	}
 	if e.cfg.CancelPause == 0 {
@@ -150,6 +150,13 @@ func New(cfg Config) *Engine {
 	e.delivery.known = map[string]userTopic{}
 	return e
 }
+
+// turn is a lock that is held for as long as the broker takes. It is a channel, since the time of a test's bubble stands still
+// while somebody waits for a sync.Mutex.
+type turn chan struct{}
+
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }
 
 // denied tells that the worker may not consume, and that it may again.
 func (e *Engine) denied(err error) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -41,9 +42,16 @@ func newBroker(t testing.TB) (seeds []string) {
 	return newCluster(t).ListenAddrs()
 }
 
-func newCluster(t testing.TB) *kfake.Cluster {
+// bubble runs a test in time of its own, which passes when everybody waits: how busy the machine is plays no part in it.
+func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "300"}))
+	t.Parallel()
+	synctest.Test(t, f)
+}
+
+func newCluster(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(append(opts, kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "300"}))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +65,7 @@ var tiers = []time.Duration{10 * time.Millisecond, 5 * time.Second}
 type stand struct {
 	t       testing.TB
 	cluster *kfake.Cluster
+	network *kfake.VirtualNetwork // in this process, so that a bubble's time passes
 	seeds   []string
 	names   topics.Names
 	spec    *spec.Agent
@@ -66,12 +75,13 @@ type stand struct {
 
 func newStand(t testing.TB) *stand {
 	t.Helper()
-	c := newCluster(t)
-	s := &stand{t: t, cluster: c, seeds: c.ListenAddrs(), spec: &spec.Agent{Topic: "orders", Name: "biller", Version: "1.0.0", Runtime: spec.SDK, Partitions: 2,
+	network := &kfake.VirtualNetwork{}
+	c := newCluster(t, kfake.Ports(9092), kfake.ListenFn(network.Listen))
+	s := &stand{t: t, cluster: c, network: network, seeds: c.ListenAddrs(), spec: &spec.Agent{Topic: "orders", Name: "biller", Version: "1.0.0", Runtime: spec.SDK, Partitions: 2,
 		Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess(), Phase: spec.Active}}
 	s.spec.Config.RetryDelays = []string{"10ms"}
 	var err error
-	s.cl, err = kgo.NewClient(kgo.SeedBrokers(s.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	s.cl, err = kgo.NewClient(append(s.opts(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +144,9 @@ func (s *stand) engine(node string, r worker.Runner, change ...func(*worker.Conf
 	return e, stop
 }
 
-func (s *stand) opts() []kgo.Opt { return []kgo.Opt{kgo.SeedBrokers(s.seeds...)} }
+func (s *stand) opts() []kgo.Opt {
+	return []kgo.Opt{kgo.SeedBrokers(s.seeds...), kgo.Dialer(s.network.DialContext)}
+}
 
 type testWriter struct{ t testing.TB }
 
@@ -206,145 +218,157 @@ func runner(t testing.TB, concurrency int, f func(context.Context, *worker.Attem
 }
 
 func TestEveryTaskIsSettledOnce(t *testing.T) {
-	s := newStand(t)
-	s.publish(0, 5000)
-	s.engine("a", runner(t, 16, ok))
-	got := map[string]int{}
-	for _, o := range s.outcomes(5000) {
-		got[o.origin]++
-		if o.outcome != "completed" || o.final != "true" || o.attempt != 1 || o.value != `"ok"` {
-			t.Fatalf("%+v", o)
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.publish(0, 5000)
+		s.engine("a", runner(t, 16, ok))
+		got := map[string]int{}
+		for _, o := range s.outcomes(5000) {
+			got[o.origin]++
+			if o.outcome != "completed" || o.final != "true" || o.attempt != 1 || o.value != `"ok"` {
+				t.Fatalf("%+v", o)
+			}
 		}
-	}
-	if len(got) != 5000 {
-		t.Errorf("%d tasks have outcomes", len(got))
-	}
+		if len(got) != 5000 {
+			t.Errorf("%d tasks have outcomes", len(got))
+		}
+	})
 }
 
 // A task's later attempts follow its earlier ones, whatever partition of the task topic they come from.
 func TestAnAgentsOutcomesStandOnOnePartition(t *testing.T) {
-	s := newStand(t)
-	s.publish(0, 100)
-	s.engine("a", runner(t, 16, ok))
-	rs := s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= 100 })
-	for _, r := range rs {
-		if r.Partition != rs[0].Partition {
-			t.Fatalf("outcomes on partitions %d and %d", r.Partition, rs[0].Partition)
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.publish(0, 100)
+		s.engine("a", runner(t, 16, ok))
+		rs := s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= 100 })
+		for _, r := range rs {
+			if r.Partition != rs[0].Partition {
+				t.Fatalf("outcomes on partitions %d and %d", r.Partition, rs[0].Partition)
+			}
 		}
-	}
+	})
 }
 
 // Tasks of one key start in order and never overlap, others run side by side.
 func TestOrderByKey(t *testing.T) {
-	s := newStand(t)
-	var mu sync.Mutex
-	busy, order, most := map[string]bool{}, map[string][]int{}, 0
-	s.publish(0, 500)
-	s.engine("a", runner(t, 16, func(_ context.Context, a *worker.Attempt) worker.Result {
-		k := string(a.Record.Key)
-		n, _ := strconv.Atoi(string(a.Record.Value))
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		var mu sync.Mutex
+		busy, order, most := map[string]bool{}, map[string][]int{}, 0
+		s.publish(0, 500)
+		s.engine("a", runner(t, 16, func(_ context.Context, a *worker.Attempt) worker.Result {
+			k := string(a.Record.Key)
+			n, _ := strconv.Atoi(string(a.Record.Value))
+			mu.Lock()
+			if busy[k] {
+				t.Errorf("two tasks of %s at once", k)
+			}
+			busy[k] = true
+			most = max(most, len(busy))
+			order[k] = append(order[k], n)
+			mu.Unlock()
+			<-time.After(time.Millisecond)
+			mu.Lock()
+			delete(busy, k)
+			mu.Unlock()
+			return ok(context.Background(), a)
+		}))
+		s.outcomes(500)
 		mu.Lock()
-		if busy[k] {
-			t.Errorf("two tasks of %s at once", k)
+		defer mu.Unlock()
+		for k, ns := range order {
+			if !slices.IsSorted(ns) || len(ns) != 50 {
+				t.Errorf("%s ran %v", k, ns)
+			}
 		}
-		busy[k] = true
-		most = max(most, len(busy))
-		order[k] = append(order[k], n)
-		mu.Unlock()
-		<-time.After(time.Millisecond)
-		mu.Lock()
-		delete(busy, k)
-		mu.Unlock()
-		return ok(context.Background(), a)
-	}))
-	s.outcomes(500)
-	mu.Lock()
-	defer mu.Unlock()
-	for k, ns := range order {
-		if !slices.IsSorted(ns) || len(ns) != 50 {
-			t.Errorf("%s ran %v", k, ns)
+		if most < 2 {
+			t.Error("keys never ran side by side")
 		}
-	}
-	if most < 2 {
-		t.Error("keys never ran side by side")
-	}
+	})
 }
 
 func TestFailuresGoWhereTheirClassSays(t *testing.T) {
-	s := newStand(t)
-	s.spec.Config.MaxRetries = 1
-	s.publish(0, 3, kgo.RecordHeader{Key: "user", Value: []byte("kept")})
-	results := map[string]worker.Result{
-		"0": {Outcome: task.Failed, Class: task.ClassInvalidInput, Message: "no such order 4711"},
-		"1": {Outcome: task.Failed, Class: task.ClassNetwork, Message: "connection reset"},
-		"2": {Outcome: task.TimedOut, Class: task.ClassTimeout, Message: "took too long"},
-	}
-	s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result { return results[string(a.Record.Value)] }))
-	settled := map[string]string{}
-	for _, o := range s.outcomes(3) {
-		settled[o.origin] = o.settled + " " + o.final
-	}
-	if want := map[string]string{"orders/0/0": "dlq true", "orders/1/1": "retry false", "orders/0/2": "retry false"}; !maps.Equal(settled, want) {
-		t.Errorf("settled %v, want %v", settled, want)
-	}
-	dead := s.read(s.names.DLQ("orders", "biller"), func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]
-	h := header(dead)
-	if string(dead.Value) != "0" || string(dead.Key) != "k0" || h["user"] != "kept" || h[task.HeaderErrorClass] != "invalid_input" || h[task.HeaderAttempts] != "1" || h[task.HeaderErrorFingerprint] == "" {
-		t.Errorf("dead letter %s %v", dead.Value, h)
-	}
-	for _, r := range s.read(s.names.Retry(tiers[0]), func(rs []*kgo.Record) bool { return len(rs) == 2 }) {
-		h := header(r)
-		if h[task.HeaderAttempt] != "2" || h[task.HeaderBurnt] != "1" || h["user"] != "kept" {
-			t.Errorf("retry %v", h)
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.spec.Config.MaxRetries = 1
+		s.publish(0, 3, kgo.RecordHeader{Key: "user", Value: []byte("kept")})
+		results := map[string]worker.Result{
+			"0": {Outcome: task.Failed, Class: task.ClassInvalidInput, Message: "no such order 4711"},
+			"1": {Outcome: task.Failed, Class: task.ClassNetwork, Message: "connection reset"},
+			"2": {Outcome: task.TimedOut, Class: task.ClassTimeout, Message: "took too long"},
 		}
-		if timeouts := h[task.HeaderTimeouts]; (timeouts == "1") != (string(r.Value) == "2") {
-			t.Errorf("task %s: timeouts %q", r.Value, timeouts)
+		s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result { return results[string(a.Record.Value)] }))
+		settled := map[string]string{}
+		for _, o := range s.outcomes(3) {
+			settled[o.origin] = o.settled + " " + o.final
 		}
-	}
+		if want := map[string]string{"orders/0/0": "dlq true", "orders/1/1": "retry false", "orders/0/2": "retry false"}; !maps.Equal(settled, want) {
+			t.Errorf("settled %v, want %v", settled, want)
+		}
+		dead := s.read(s.names.DLQ("orders", "biller"), func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]
+		h := header(dead)
+		if string(dead.Value) != "0" || string(dead.Key) != "k0" || h["user"] != "kept" || h[task.HeaderErrorClass] != "invalid_input" || h[task.HeaderAttempts] != "1" || h[task.HeaderErrorFingerprint] == "" {
+			t.Errorf("dead letter %s %v", dead.Value, h)
+		}
+		for _, r := range s.read(s.names.Retry(tiers[0]), func(rs []*kgo.Record) bool { return len(rs) == 2 }) {
+			h := header(r)
+			if h[task.HeaderAttempt] != "2" || h[task.HeaderBurnt] != "1" || h["user"] != "kept" {
+				t.Errorf("retry %v", h)
+			}
+			if timeouts := h[task.HeaderTimeouts]; (timeouts == "1") != (string(r.Value) == "2") {
+				t.Errorf("task %s: timeouts %q", r.Value, timeouts)
+			}
+		}
+	})
 }
 
 // A task that the dispatcher found unfit is dead-lettered without being run.
 func TestRejectedTaskNeverRuns(t *testing.T) {
-	s := newStand(t)
-	s.publish(0, 1, kgo.RecordHeader{Key: task.HeaderErrorClass, Value: []byte("invalid_input")}, kgo.RecordHeader{Key: task.HeaderErrorMessage, Value: []byte("no JSON")})
-	s.engine("a", runner(t, 1, func(context.Context, *worker.Attempt) worker.Result {
-		t.Error("it ran")
-		return worker.Result{}
-	}))
-	if o := s.outcomes(1)[0]; o.outcome != "rejected" || o.settled != "dlq" || o.attempt != 0 {
-		t.Errorf("%+v", o)
-	}
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.publish(0, 1, kgo.RecordHeader{Key: task.HeaderErrorClass, Value: []byte("invalid_input")}, kgo.RecordHeader{Key: task.HeaderErrorMessage, Value: []byte("no JSON")})
+		s.engine("a", runner(t, 1, func(context.Context, *worker.Attempt) worker.Result {
+			t.Error("it ran")
+			return worker.Result{}
+		}))
+		if o := s.outcomes(1)[0]; o.outcome != "rejected" || o.settled != "dlq" || o.attempt != 0 {
+			t.Errorf("%+v", o)
+		}
+	})
 }
 
 // A restart with the same node name goes on where the last one stopped, and a partition's markers are committed past.
 func TestRestartRepeatsNothing(t *testing.T) {
-	s := newStand(t)
-	ran := sync.Map{}
-	count := func(_ context.Context, a *worker.Attempt) worker.Result {
-		n, _ := ran.LoadOrStore(string(a.Record.Value), 0)
-		ran.Store(string(a.Record.Value), n.(int)+1)
-		return ok(context.Background(), a)
-	}
-	for i := range 5 {
-		s.publish(i*200, 200)
-		_, stop := s.engine("a", runner(t, 4, count))
-		s.outcomes(i*200 + 50)
-		stop()
-	}
-	s.engine("b", runner(t, 4, count)) // another node: the first one is gone from the group after its session
-	s.outcomes(1000)
-	n := 0
-	ran.Range(func(k, v any) bool {
-		n++
-		if v != 1 {
-			t.Errorf("task %v ran %v times", k, v)
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		ran := sync.Map{}
+		count := func(_ context.Context, a *worker.Attempt) worker.Result {
+			n, _ := ran.LoadOrStore(string(a.Record.Value), 0)
+			ran.Store(string(a.Record.Value), n.(int)+1)
+			return ok(context.Background(), a)
 		}
-		return true
+		for i := range 5 {
+			s.publish(i*200, 200)
+			_, stop := s.engine("a", runner(t, 4, count))
+			s.outcomes(i*200 + 50)
+			stop()
+		}
+		s.engine("b", runner(t, 4, count)) // another node: the first one is gone from the group after its session
+		s.outcomes(1000)
+		n := 0
+		ran.Range(func(k, v any) bool {
+			n++
+			if v != 1 {
+				t.Errorf("task %v ran %v times", k, v)
+			}
+			return true
+		})
+		if n != 1000 {
+			t.Errorf("%d tasks ran", n)
+		}
+		s.awaitLag(0)
 	})
-	if n != 1000 {
-		t.Errorf("%d tasks ran", n)
-	}
-	s.awaitLag(0)
 }
 
 func (s *stand) awaitLag(want int64) {
@@ -369,56 +393,60 @@ func (s *stand) awaitLag(want int64) {
 
 // Two workers share the partitions; scaling out and in loses and repeats nothing.
 func TestRebalanceRepeatsNothing(t *testing.T) {
-	s := newStand(t)
-	var mu sync.Mutex
-	ran := map[string]int{}
-	slow := func(_ context.Context, a *worker.Attempt) worker.Result {
-		mu.Lock()
-		ran[string(a.Record.Value)]++
-		mu.Unlock()
-		<-time.After(2 * time.Millisecond)
-		return ok(context.Background(), a)
-	}
-	s.publish(0, 2000)
-	s.engine("a", runner(t, 4, slow))
-	s.outcomes(100)
-	b, _ := s.engine("b", runner(t, 4, slow))
-	s.outcomes(1000)
-	if err := b.Leave(t.Context()); err != nil {
-		t.Error(err)
-	}
-	s.outcomes(2000)
-	mu.Lock()
-	defer mu.Unlock()
-	for k, n := range ran {
-		if n != 1 {
-			t.Errorf("task %s ran %d times", k, n)
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		var mu sync.Mutex
+		ran := map[string]int{}
+		slow := func(_ context.Context, a *worker.Attempt) worker.Result {
+			mu.Lock()
+			ran[string(a.Record.Value)]++
+			mu.Unlock()
+			<-time.After(2 * time.Millisecond)
+			return ok(context.Background(), a)
 		}
-	}
+		s.publish(0, 2000)
+		s.engine("a", runner(t, 4, slow))
+		s.outcomes(100)
+		b, _ := s.engine("b", runner(t, 4, slow))
+		s.outcomes(1000)
+		if err := b.Leave(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s.outcomes(2000)
+		mu.Lock()
+		defer mu.Unlock()
+		for k, n := range ran {
+			if n != 1 {
+				t.Errorf("task %s ran %d times", k, n)
+			}
+		}
+	})
 }
 
 // A neighbour's crash burns no retry: each of the tasks that shared the process runs again alone, and only the culprit
 // is punished.
 func TestCrashIsIsolated(t *testing.T) {
-	s := newStand(t)
-	s.spec.Config.MaxRetries = 0
-	s.publish(0, 40)
-	p := newSharedProcess(8, "7")
-	s.engine("a", p)
-	dead := 0
-	for _, o := range s.outcomes(40) {
-		if o.outcome == "crashed" {
-			dead++
-			if o.origin != "orders/1/7" || o.settled != "dlq" {
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.spec.Config.MaxRetries = 0
+		s.publish(0, 40)
+		p := newSharedProcess(8, "7")
+		s.engine("a", p)
+		dead := 0
+		for _, o := range s.outcomes(40) {
+			if o.outcome == "crashed" {
+				dead++
+				if o.origin != "orders/1/7" || o.settled != "dlq" {
+					t.Errorf("%+v", o)
+				}
+			} else if o.outcome != "completed" {
 				t.Errorf("%+v", o)
 			}
-		} else if o.outcome != "completed" {
-			t.Errorf("%+v", o)
 		}
-	}
-	if dead != 1 {
-		t.Errorf("%d crashed", dead)
-	}
+		if dead != 1 {
+			t.Errorf("%d crashed", dead)
+		}
+	})
 }
 
 // sharedProcess stands in for a process that runs several attempts and dies when it meets its poison.

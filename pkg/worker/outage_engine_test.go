@@ -130,89 +130,90 @@ func TestAnOutageCostsNoEvent(t *testing.T) {
 	for _, class := range []task.Class{task.ClassDependency, task.ClassNetwork} {
 		for _, workers := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s, %d workers", class, workers), func(t *testing.T) {
-				t.Parallel()
-				s := newStand(t)
-				s.retries()
-				d := newDependent(class)
-				d.poison, d.flaky = "301", s.spec.Config.MaxRetries
-				told := &alerts{}
-				var es []*worker.Engine
-				for i := range workers {
-					e, _ := s.engine(fmt.Sprintf("w%d", i), runner(t, 8, d.handle), func(c *worker.Config) { c.Alert = told.add })
-					es = append(es, e)
-				}
-				out := func(want int) func() bool {
-					return func() bool {
-						n := 0
+				bubble(t, func(t *testing.T) {
+					s := newStand(t)
+					s.retries()
+					d := newDependent(class)
+					d.poison, d.flaky = "301", s.spec.Config.MaxRetries
+					told := &alerts{}
+					var es []*worker.Engine
+					for i := range workers {
+						e, _ := s.engine(fmt.Sprintf("w%d", i), runner(t, 8, d.handle), func(c *worker.Config) { c.Alert = told.add })
+						es = append(es, e)
+					}
+					out := func(want int) func() bool {
+						return func() bool {
+							n := 0
+							for _, e := range es {
+								if e.Figures().Outage != nil {
+									n++
+								}
+							}
+							return n == want
+						}
+					}
+					s.until("the partitions are shared", func() bool {
 						for _, e := range es {
-							if e.Figures().Outage != nil {
-								n++
+							if e.Figures().Partitions != 2/workers {
+								return false
 							}
 						}
-						return n == want
+						return true
+					})
+					s.publish(0, 300)
+					s.outcomes(300)
+					d.set(true)
+					s.stream(300, 500) // the poison is among the first
+					s.until("an outage is seen", out(workers))
+					before := d.started.Load()
+					s.stream(800, 300)
+					if n := d.started.Load() - before; n > int64(8*workers) {
+						t.Errorf("%d attempts were started in 1.5 s of an outage", n)
 					}
-				}
-				s.until("the partitions are shared", func() bool {
-					for _, e := range es {
-						if e.Figures().Partitions != 2/workers {
-							return false
-						}
+					if !out(workers)() {
+						t.Error("it isn't seen any more")
 					}
-					return true
-				})
-				s.publish(0, 300)
-				s.outcomes(300)
-				d.set(true)
-				s.stream(300, 500) // the poison is among the first
-				s.until("an outage is seen", out(workers))
-				before := d.started.Load()
-				s.stream(800, 300)
-				if n := d.started.Load() - before; n > int64(8*workers) {
-					t.Errorf("%d attempts were started in 1.5 s of an outage", n)
-				}
-				if !out(workers)() {
-					t.Error("it isn't seen any more")
-				}
-				d.set(false)
-				s.publish(1100, 400)
-				s.until("the outage is over", out(0))
-				finals := map[string]outcome{}
-				defer func() {
-					if len(finals) < 1500 {
-						for i, e := range es {
-							t.Logf("worker %d: %+v", i, e.Figures())
-						}
-						for i := range 1500 {
-							if id := fmt.Sprintf("orders/%d/%d", i%2, i); finals[id].settled == "" {
-								t.Logf("%s isn't finished", id)
+					d.set(false)
+					s.publish(1100, 400)
+					s.until("the outage is over", out(0))
+					finals := map[string]outcome{}
+					defer func() {
+						if len(finals) < 1500 {
+							for i, e := range es {
+								t.Logf("worker %d: %+v", i, e.Figures())
+							}
+							for i := range 1500 {
+								if id := fmt.Sprintf("orders/%d/%d", i%2, i); finals[id].settled == "" {
+									t.Logf("%s isn't finished", id)
+								}
 							}
 						}
-					}
-				}()
-				seen := 0
-				s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
-					unseen := rs[seen:]
-					seen = len(rs)
-					for _, r := range unseen {
-						if h := header(r); h[task.HeaderFinal] == "true" {
-							finals[string(r.Key)] = outcome{settled: h[task.HeaderSettled]}
+					}()
+					seen := 0
+					s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
+						unseen := rs[seen:]
+						seen = len(rs)
+						for _, r := range unseen {
+							if h := header(r); h[task.HeaderFinal] == "true" {
+								finals[string(r.Key)] = outcome{settled: h[task.HeaderSettled]}
+							}
+						}
+						return len(finals) == 1500
+					})
+					for id, o := range finals {
+						if dead := strings.HasSuffix(id, "/301"); dead != (o.settled == "dlq") {
+							t.Errorf("%s: %s", id, o.settled)
 						}
 					}
-					return len(finals) == 1500
-				})
-				for id, o := range finals {
-					if dead := strings.HasSuffix(id, "/301"); dead != (o.settled == "dlq") {
-						t.Errorf("%s: %s", id, o.settled)
+					d.mu.Lock()
+					defer d.mu.Unlock()
+					if n := d.tries["301"]; n < 4 || n > 6 {
+						t.Errorf("the poison failed %d times among those that succeeded", n)
 					}
-				}
-				d.mu.Lock()
-				defer d.mu.Unlock()
-				if n := d.tries["301"]; n < 4 || n > 6 {
-					t.Errorf("the poison failed %d times among those that succeeded", n)
-				}
-				if got, want := told.text(), strings.Repeat("false ", workers)+strings.Repeat("true ", workers); got != want {
-					t.Errorf("alerts resolved: %s, want %s", got, want)
-				}
+					if got, want := told.text(), strings.Repeat("false ", workers)+strings.Repeat("true ", workers); got != want {
+						t.Errorf("alerts resolved: %s, want %s", got, want)
+					}
+				})
 			})
 		}
 	}
@@ -220,81 +221,87 @@ func TestAnOutageCostsNoEvent(t *testing.T) {
 
 // A dependency that fails for one event while others succeed is that event's failure.
 func TestADependencyOfOneEventIsNoOutage(t *testing.T) {
-	s := newStand(t)
-	s.retries()
-	d := newDependent(task.ClassDependency)
-	d.poison = "7"
-	told := &alerts{}
-	s.engine("a", runner(t, 8, d.handle), func(c *worker.Config) { c.Alert = told.add })
-	s.publish(0, 50)
-	for range 4 {
-		s.stream(50, 10)
-	}
-	dead := s.read(s.names.DLQ("orders", "biller"), func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]
-	if h := header(dead); string(dead.Value) != "7" || h[task.HeaderAttempts] != "4" || h[task.HeaderBurntAt] != "" || h[task.HeaderBurnt] != "" {
-		t.Errorf("%s %v", dead.Value, h)
-	}
-	if got := told.text(); got != "" {
-		t.Errorf("alerts: %s", got)
-	}
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.retries()
+		d := newDependent(task.ClassDependency)
+		d.poison = "7"
+		told := &alerts{}
+		s.engine("a", runner(t, 8, d.handle), func(c *worker.Config) { c.Alert = told.add })
+		s.publish(0, 50)
+		for range 4 {
+			s.stream(50, 10)
+		}
+		dead := s.read(s.names.DLQ("orders", "biller"), func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]
+		if h := header(dead); string(dead.Value) != "7" || h[task.HeaderAttempts] != "4" || h[task.HeaderBurntAt] != "" || h[task.HeaderBurnt] != "" {
+			t.Errorf("%s %v", dead.Value, h)
+		}
+		if got := told.text(); got != "" {
+			t.Errorf("alerts: %s", got)
+		}
+	})
 }
 
 // A batch of bad events that hides good ones behind it holds them up for a moment only: newer events are tried as well.
 func TestABadBatchDoesNotHoldUpWhatComesAfterIt(t *testing.T) {
-	s := newStand(t)
-	s.retries()
-	s.spec.Config.Ordering = spec.OrderingNone
-	const bad, good = 3000, 200
-	s.engine("a", runner(t, 4, func(ctx context.Context, a *worker.Attempt) worker.Result {
-		n, _ := strconv.Atoi(string(a.Record.Value))
-		<-time.After(4 * time.Millisecond)
-		if n < bad {
-			return worker.Result{Outcome: task.Failed, Class: task.ClassInternal, Message: "KeyError: 'total'"}
-		}
-		return ok(ctx, a)
-	}))
-	s.publish(0, bad)
-	s.publish(bad, good)
-	done := 0
-	began := time.Now()
-	s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
-		done = 0
-		for _, r := range rs {
-			if header(r)[task.HeaderSettled] == "done" {
-				done++
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.retries()
+		s.spec.Config.Ordering = spec.OrderingNone
+		const bad, good = 3000, 200
+		s.engine("a", runner(t, 4, func(ctx context.Context, a *worker.Attempt) worker.Result {
+			n, _ := strconv.Atoi(string(a.Record.Value))
+			<-time.After(4 * time.Millisecond)
+			if n < bad {
+				return worker.Result{Outcome: task.Failed, Class: task.ClassInternal, Message: "KeyError: 'total'"}
 			}
+			return ok(ctx, a)
+		}))
+		s.publish(0, bad)
+		s.publish(bad, good)
+		done := 0
+		began := time.Now()
+		s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
+			done = 0
+			for _, r := range rs {
+				if header(r)[task.HeaderSettled] == "done" {
+					done++
+				}
+			}
+			return done == good
+		})
+		if d := time.Since(began); d > 15*time.Second {
+			t.Errorf("the good ones were done after %v", d)
 		}
-		return done == good
 	})
-	if d := time.Since(began); d > 15*time.Second {
-		t.Errorf("the good ones were done after %v", d)
-	}
 }
 
 // Where no retry is allowed, an outage dead-letters nothing either.
 func TestAnOutageDeadLettersNothingWithoutRetries(t *testing.T) {
-	s := newStand(t)
-	s.spec.Config.MaxRetries = 0
-	s.retries()
-	d := newDependent(task.ClassDependency)
-	e, _ := s.engine("a", runner(t, 4, d.handle))
-	s.publish(0, 100)
-	s.outcomes(100)
-	d.set(true)
-	s.publish(100, 100)
-	s.until("an outage is seen", func() bool { return e.Figures().Outage != nil })
-	d.set(false)
-	done := map[string]bool{}
-	s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
-		for _, r := range rs {
-			switch header(r)[task.HeaderSettled] {
-			case "done":
-				done[string(r.Key)] = true
-			case "dlq":
-				t.Fatalf("%s was dead-lettered", r.Key)
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.spec.Config.MaxRetries = 0
+		s.retries()
+		d := newDependent(task.ClassDependency)
+		e, _ := s.engine("a", runner(t, 4, d.handle))
+		s.publish(0, 100)
+		s.outcomes(100)
+		d.set(true)
+		s.publish(100, 100)
+		s.until("an outage is seen", func() bool { return e.Figures().Outage != nil })
+		d.set(false)
+		done := map[string]bool{}
+		s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
+			for _, r := range rs {
+				switch header(r)[task.HeaderSettled] {
+				case "done":
+					done[string(r.Key)] = true
+				case "dlq":
+					t.Fatalf("%s was dead-lettered", r.Key)
+				}
 			}
-		}
-		return len(done) == 200
+			return len(done) == 200
+		})
 	})
 }
 
@@ -303,45 +310,46 @@ func TestAnOutageDeadLettersNothingWithoutRetries(t *testing.T) {
 func TestAnOutageIsKnownToTheNextOwner(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		t.Run(fmt.Sprintf("clean %t", clean), func(t *testing.T) {
-			t.Parallel()
-			s := newStand(t)
-			s.spec.Config.MaxRetries = 1
-			s.spec.Config.RetryDelays = []string{"5s"} // they are on their way back while the owner changes
-			d := newDependent(task.ClassDependency)
-			d.flaky = 1
-			e, stop := s.engine("a", runner(t, 4, d.handle))
-			s.publish(0, 100)
-			s.outcomes(100)
-			d.set(true)
-			s.publish(100, 40)
-			s.until("an outage is seen", func() bool { return e.Figures().Outage != nil })
-			s.until("the commits say so", func() bool { return s.outages() == 2 })
-			if clean {
-				stop()
-			} // else the newer of one name takes the older one's place, as it would a dead one's
-			before := d.started.Load()
-			next, _ := s.engine("a", runner(t, 4, d.handle))
-			s.until("the next one sees it", func() bool { return next.Figures().Outage != nil })
-			if n := d.started.Load() - before; n > 4 {
-				t.Errorf("it took the next one %d attempts", n)
-			}
-			d.set(false)
-			s.tier(tiers[1])
-			s.retries()
-			finals := map[string]string{}
-			s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
-				for _, r := range rs {
-					if h := header(r); h[task.HeaderFinal] == "true" {
-						finals[string(r.Key)] = h[task.HeaderSettled]
+			bubble(t, func(t *testing.T) {
+				s := newStand(t)
+				s.spec.Config.MaxRetries = 1
+				s.spec.Config.RetryDelays = []string{"5s"} // they are on their way back while the owner changes
+				d := newDependent(task.ClassDependency)
+				d.flaky = 1
+				e, stop := s.engine("a", runner(t, 4, d.handle))
+				s.publish(0, 100)
+				s.outcomes(100)
+				d.set(true)
+				s.publish(100, 40)
+				s.until("an outage is seen", func() bool { return e.Figures().Outage != nil })
+				s.until("the commits say so", func() bool { return s.outages() == 2 })
+				if clean {
+					stop()
+				} // else the newer of one name takes the older one's place, as it would a dead one's
+				before := d.started.Load()
+				next, _ := s.engine("a", runner(t, 4, d.handle))
+				s.until("the next one sees it", func() bool { return next.Figures().Outage != nil })
+				if n := d.started.Load() - before; n > 4 {
+					t.Errorf("it took the next one %d attempts", n)
+				}
+				d.set(false)
+				s.tier(tiers[1])
+				s.retries()
+				finals := map[string]string{}
+				s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool {
+					for _, r := range rs {
+						if h := header(r); h[task.HeaderFinal] == "true" {
+							finals[string(r.Key)] = h[task.HeaderSettled]
+						}
+					}
+					return len(finals) == 140
+				})
+				for id, settled := range finals {
+					if settled != "done" {
+						t.Errorf("%s: %s", id, settled)
 					}
 				}
-				return len(finals) == 140
 			})
-			for id, settled := range finals {
-				if settled != "done" {
-					t.Errorf("%s: %s", id, settled)
-				}
-			}
 		})
 	}
 }

@@ -26,32 +26,34 @@ func publisher(topic func(value string) string, end func(value string, number in
 }
 
 func TestWhatAnAttemptPublishesIsPartOfItsTransaction(t *testing.T) {
-	s := newStand(t)
-	s.create("invoices", 3)
-	s.publish(0, 20)
-	s.engine("a", runner(t, 4, publisher(func(string) string { return "invoices" }, func(value string, _ int) worker.Result {
-		if value == "7" {
-			return worker.Result{Outcome: task.Failed, Class: task.ClassPermanent, Message: "not seven"}
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.create("invoices", 3)
+		s.publish(0, 20)
+		s.engine("a", runner(t, 4, publisher(func(string) string { return "invoices" }, func(value string, _ int) worker.Result {
+			if value == "7" {
+				return worker.Result{Outcome: task.Failed, Class: task.ClassPermanent, Message: "not seven"}
+			}
+			return worker.Result{Outcome: task.Completed}
+		})))
+		s.outcomes(20)
+		seen := map[string]int{}
+		for _, r := range s.read("invoices", func(rs []*kgo.Record) bool { return len(rs) >= 38 }) {
+			seen[string(r.Value)]++
+			if header(r)["mine"] != "kept" {
+				t.Errorf("the headers of %s are gone", r.Value)
+			}
 		}
-		return worker.Result{Outcome: task.Completed}
-	})))
-	s.outcomes(20)
-	seen := map[string]int{}
-	for _, r := range s.read("invoices", func(rs []*kgo.Record) bool { return len(rs) >= 38 }) {
-		seen[string(r.Value)]++
-		if header(r)["mine"] != "kept" {
-			t.Errorf("the headers of %s are gone", r.Value)
+		for i := range 20 {
+			want := 2
+			if i == 7 {
+				want = 0 // its attempt failed
+			}
+			if n := seen[strconv.Itoa(i)]; n != want {
+				t.Errorf("task %d published %d records, want %d", i, n, want)
+			}
 		}
-	}
-	for i := range 20 {
-		want := 2
-		if i == 7 {
-			want = 0 // its attempt failed
-		}
-		if n := seen[strconv.Itoa(i)]; n != want {
-			t.Errorf("task %d published %d records, want %d", i, n, want)
-		}
-	}
+	})
 }
 
 func TestAPublicationThatIsRefusedFailsItsAttemptAlone(t *testing.T) {
@@ -65,75 +67,81 @@ func TestAPublicationThatIsRefusedFailsItsAttemptAlone(t *testing.T) {
 		"too large":     {"invoices", large, task.ClassResultTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStand(t)
-			s.spec.Config.MaxRetries = 0
-			s.create("invoices", 1)
-			s.publish(0, 10)
-			s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result {
-				r := worker.Result{Outcome: task.Completed, Publish: []*kgo.Record{{Topic: "invoices", Value: a.Record.Value}}}
-				if string(a.Record.Value) == "3" {
-					r.Publish[0].Topic, r.Publish[0].Value = tt.topic, []byte(tt.value)
+			bubble(t, func(t *testing.T) {
+				s := newStand(t)
+				s.spec.Config.MaxRetries = 0
+				s.create("invoices", 1)
+				s.publish(0, 10)
+				s.engine("a", runner(t, 4, func(_ context.Context, a *worker.Attempt) worker.Result {
+					r := worker.Result{Outcome: task.Completed, Publish: []*kgo.Record{{Topic: "invoices", Value: a.Record.Value}}}
+					if string(a.Record.Value) == "3" {
+						r.Publish[0].Topic, r.Publish[0].Value = tt.topic, []byte(tt.value)
+					}
+					return r
+				}))
+				failed := 0
+				for _, r := range s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= 10 }) {
+					h := header(r)
+					if h[task.HeaderOutcome] == string(task.Completed) {
+						continue
+					}
+					failed++
+					if h[task.HeaderSettled] != string(task.SettledDLQ) || h[task.HeaderErrorClass] != string(tt.class) || !strings.Contains(h[task.HeaderErrorMessage], tt.topic) {
+						t.Errorf("%v", h)
+					}
 				}
-				return r
-			}))
-			failed := 0
-			for _, r := range s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= 10 }) {
-				h := header(r)
-				if h[task.HeaderOutcome] == string(task.Completed) {
-					continue
+				if failed != 1 {
+					t.Errorf("%d attempts failed", failed)
 				}
-				failed++
-				if h[task.HeaderSettled] != string(task.SettledDLQ) || h[task.HeaderErrorClass] != string(tt.class) || !strings.Contains(h[task.HeaderErrorMessage], tt.topic) {
-					t.Errorf("%v", h)
+				if n := len(s.read("invoices", func(rs []*kgo.Record) bool { return len(rs) >= 9 })); n != 9 {
+					t.Errorf("%d records were published, want 9", n)
 				}
-			}
-			if failed != 1 {
-				t.Errorf("%d attempts failed", failed)
-			}
-			if n := len(s.read("invoices", func(rs []*kgo.Record) bool { return len(rs) >= 9 })); n != 9 {
-				t.Errorf("%d records were published, want 9", n)
-			}
-			if dead := s.read(s.names.DLQ("orders", "biller"), func(rs []*kgo.Record) bool { return len(rs) > 0 }); string(dead[0].Value) != "3" {
-				t.Errorf("the dead letter is %s", dead[0].Value)
-			}
+				if dead := s.read(s.names.DLQ("orders", "biller"), func(rs []*kgo.Record) bool { return len(rs) > 0 }); string(dead[0].Value) != "3" {
+					t.Errorf("the dead letter is %s", dead[0].Value)
+				}
+			})
 		})
 	}
 }
 
 func TestAReplyAndAPublicationToOneTopicAreToldApart(t *testing.T) {
-	s := newStand(t)
-	s.spec.Config.MaxRetries = 0
-	s.publish(0, 1, kgo.RecordHeader{Key: task.HeaderReplyTo, Value: []byte("nowhere")})
-	s.engine("a", runner(t, 4, publisher(func(string) string { return "nowhere" }, func(string, int) worker.Result { return worker.Result{Outcome: task.Completed} })))
-	if o := s.outcomes(1)[0]; o.settled != string(task.SettledDLQ) {
-		t.Errorf("%+v", o)
-	}
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.spec.Config.MaxRetries = 0
+		s.publish(0, 1, kgo.RecordHeader{Key: task.HeaderReplyTo, Value: []byte("nowhere")})
+		s.engine("a", runner(t, 4, publisher(func(string) string { return "nowhere" }, func(string, int) worker.Result { return worker.Result{Outcome: task.Completed} })))
+		if o := s.outcomes(1)[0]; o.settled != string(task.SettledDLQ) {
+			t.Errorf("%+v", o)
+		}
+	})
 }
 
 // What has finished when a stop's patience ends fills many transactions.
 func TestAStopSettlesAllThatHasFinished(t *testing.T) {
-	const attempts, each = 16, 5000
-	s := newStand(t)
-	s.create("invoices", 1)
-	s.publish(0, attempts)
-	s.spec.Config.Ordering = spec.OrderingNone
-	begun := make(chan struct{}, attempts)
-	e, _ := s.engine("a", runner(t, attempts, func(ctx context.Context, a *worker.Attempt) worker.Result {
-		begun <- struct{}{}
-		<-ctx.Done()
-		r := worker.Result{Outcome: task.Completed}
-		for range each {
-			r.Publish = append(r.Publish, &kgo.Record{Topic: "invoices", Key: a.Record.Value})
+	bubble(t, func(t *testing.T) {
+		const attempts, each = 16, 5000
+		s := newStand(t)
+		s.create("invoices", 1)
+		s.publish(0, attempts)
+		s.spec.Config.Ordering = spec.OrderingNone
+		begun := make(chan struct{}, attempts)
+		e, _ := s.engine("a", runner(t, attempts, func(ctx context.Context, a *worker.Attempt) worker.Result {
+			begun <- struct{}{}
+			<-ctx.Done()
+			r := worker.Result{Outcome: task.Completed}
+			for range each {
+				r.Publish = append(r.Publish, &kgo.Record{Topic: "invoices", Key: a.Record.Value})
+			}
+			return r
+		}))
+		for range attempts {
+			<-begun
 		}
-		return r
-	}))
-	for range attempts {
-		<-begun
-	}
-	now, cancel := context.WithCancel(t.Context())
-	cancel()
-	e.Stop(now)
-	if n := len(s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= attempts })); n != attempts {
-		t.Errorf("%d outcomes", n)
-	}
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		e.Stop(now)
+		if n := len(s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= attempts })); n != attempts {
+			t.Errorf("%d outcomes", n)
+		}
+	})
 }

@@ -18,29 +18,31 @@ import (
 func TestADrainBurnsNoRetry(t *testing.T) {
 	for _, ordering := range []string{spec.OrderingKey, spec.OrderingStrict} {
 		t.Run(ordering, func(t *testing.T) {
-			s := newStand(t)
-			s.spec.Config.Ordering, s.spec.Config.MaxRetries = ordering, 0
-			s.publish(0, 1)
-			begun := make(chan struct{}, 1)
-			_, stop := s.engine("a", runner(t, 1, func(ctx context.Context, _ *worker.Attempt) worker.Result {
-				begun <- struct{}{}
-				<-ctx.Done()
-				return failed(task.ClassInternal)
-			}))
-			<-begun
-			stop()
-			var timeout atomic.Int64
-			s.engine("a", runner(t, 1, func(_ context.Context, a *worker.Attempt) worker.Result {
-				timeout.Store(int64(a.Timeout))
-				return failed(task.ClassTimeout)
-			}))
-			rs := s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) == 1 })
-			if got, want := s.settledAs(rs, "orders/0/0"), []string{"2 failed dlq true"}; !slices.Equal(got, want) {
-				t.Errorf("%v, want %v", got, want)
-			}
-			if want := s.spec.Process.RequestTimeout.Duration(); timeout.Load() != int64(want) {
-				t.Errorf("the second attempt had %d ns", timeout.Load())
-			}
+			bubble(t, func(t *testing.T) {
+				s := newStand(t)
+				s.spec.Config.Ordering, s.spec.Config.MaxRetries = ordering, 0
+				s.publish(0, 1)
+				begun := make(chan struct{}, 1)
+				_, stop := s.engine("a", runner(t, 1, func(ctx context.Context, _ *worker.Attempt) worker.Result {
+					begun <- struct{}{}
+					<-ctx.Done()
+					return failed(task.ClassInternal)
+				}))
+				<-begun
+				stop()
+				var timeout atomic.Int64
+				s.engine("a", runner(t, 1, func(_ context.Context, a *worker.Attempt) worker.Result {
+					timeout.Store(int64(a.Timeout))
+					return failed(task.ClassTimeout)
+				}))
+				rs := s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) == 1 })
+				if got, want := s.settledAs(rs, "orders/0/0"), []string{"2 failed dlq true"}; !slices.Equal(got, want) {
+					t.Errorf("%v, want %v", got, want)
+				}
+				if want := s.spec.Process.RequestTimeout.Duration(); timeout.Load() != int64(want) {
+					t.Errorf("the second attempt had %d ns", timeout.Load())
+				}
+			})
 		})
 	}
 }
