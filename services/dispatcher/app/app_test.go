@@ -234,6 +234,7 @@ func each(t *testing.T, rs []*kgo.Record, from, to int) {
 }
 
 func TestEveryEventIsDispatchedOnceInOrderOfItsKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 3})
 	w.events("orders", 0, 500) // before the agent is known
@@ -267,6 +268,7 @@ func TestEveryEventIsDispatchedOnceInOrderOfItsKey(t *testing.T) {
 }
 
 func TestAMarkerAtTheEndOfTheUserTopicIsNoLag(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	w.desire(agent("orders", "bill"))
@@ -293,6 +295,7 @@ func TestAMarkerAtTheEndOfTheUserTopicIsNoLag(t *testing.T) {
 }
 
 func TestARecordThatDoesntParseStopsNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	w.desire(agent("orders", "bill"))
@@ -310,6 +313,7 @@ func TestARecordThatDoesntParseStopsNothing(t *testing.T) {
 }
 
 func TestAPausedAgentGetsNothingAndGoesOnWhereItStopped(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 2})
 	a := agent("orders", "bill")
@@ -333,6 +337,7 @@ func TestAPausedAgentGetsNothingAndGoesOnWhereItStopped(t *testing.T) {
 
 // With ordering key the tasks of a key stand on one partition, also where the agent began without.
 func TestAChangedOrderingCountsWithoutARestart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	a := agent("orders", "bill")
@@ -370,6 +375,7 @@ func TestAChangedOrderingCountsWithoutARestart(t *testing.T) {
 }
 
 func TestATaskQueueIsKeptShort(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	a := agent("orders", "bill")
@@ -416,6 +422,7 @@ func retry(a *spec.Agent, value string) *kgo.Record {
 }
 
 func TestADueRetryReturnsAfterItsDelayAlsoWhilePaused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	a := agent("orders", "bill")
@@ -442,6 +449,7 @@ func TestADueRetryReturnsAfterItsDelayAlsoWhilePaused(t *testing.T) {
 }
 
 func TestARetryOfADeletedAgentIsDiscarded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	gone := agent("orders", "gone")
@@ -458,6 +466,7 @@ func TestARetryOfADeletedAgentIsDiscarded(t *testing.T) {
 }
 
 func TestACompleteDeletionSettlesWhatIsLeftAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	a := agent("orders", "bill")
@@ -486,6 +495,7 @@ func TestACompleteDeletionSettlesWhatIsLeftAndLeavesNothing(t *testing.T) {
 }
 
 func TestAMissingTopicIsReportedAndFoundOnceItIsThere(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.desire(agent("later", "a"))
 	w.start()
@@ -504,6 +514,7 @@ func TestAMissingTopicIsReportedAndFoundOnceItIsThere(t *testing.T) {
 }
 
 func TestTopicsAreMadeWhereThatIsAllowed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.desire(agent("made", "a"))
 	w.start(func(c *Config) { c.CreateTopics = true })
@@ -516,6 +527,7 @@ func TestTopicsAreMadeWhereThatIsAllowed(t *testing.T) {
 }
 
 func TestATopicThatIsMadeAgainStartsAtItsBeginning(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	w.desire(agent("orders", "bill"))
@@ -533,6 +545,7 @@ func TestATopicThatIsMadeAgainStartsAtItsBeginning(t *testing.T) {
 }
 
 func TestWhatRetentionTookIsReportedExactly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	a := agent("orders", "bill")
@@ -565,6 +578,7 @@ func TestWhatRetentionTookIsReportedExactly(t *testing.T) {
 }
 
 func TestAddedPartitionsAreReadFromTheirStart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	w.desire(agent("orders", "bill"))
@@ -581,6 +595,7 @@ func TestAddedPartitionsAreReadFromTheirStart(t *testing.T) {
 }
 
 func TestTwoDispatchersShareTheWork(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 4})
 	w.desire(agent("orders", "bill"))
@@ -599,6 +614,7 @@ func TestTwoDispatchersShareTheWork(t *testing.T) {
 }
 
 func TestANewerProcessOfTheSameNameWins(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	w.desire(agent("orders", "bill"))
@@ -626,6 +642,7 @@ func TestANewerProcessOfTheSameNameWins(t *testing.T) {
 }
 
 func TestHeartbeatsTellLagAndUnsettledTasks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 2})
 	w.desire(agent("orders", "bill"))
@@ -651,6 +668,7 @@ func TestHeartbeatsTellLagAndUnsettledTasks(t *testing.T) {
 }
 
 func TestHTTPTellsReadiness(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	l, err := httpx.Listen("127.0.0.1:0")
 	if err != nil {

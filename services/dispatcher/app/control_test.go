@@ -71,6 +71,7 @@ func (w *world) waits(a *spec.Agent, from, to int) {
 }
 
 func TestATaskBetweenAttemptsIsCancelledOrRetriedAtOnceAndOnce(t *testing.T) {
+	t.Parallel()
 	w, a := withCommands(t)
 	stop := w.start()
 	tasks, outcomes, reports := w.read(w.names.Tasks("orders", "bill")), w.read(w.names.Outcomes()), w.read(w.names.Status())
@@ -122,6 +123,7 @@ func TestATaskBetweenAttemptsIsCancelledOrRetriedAtOnceAndOnce(t *testing.T) {
 }
 
 func TestARetryThatWasAskedForHastensOneAttempt(t *testing.T) {
+	t.Parallel()
 	w, a := withCommands(t)
 	w.start()
 	tasks := w.read(w.names.Tasks("orders", "bill"))
@@ -139,6 +141,7 @@ func TestARetryThatWasAskedForHastensOneAttempt(t *testing.T) {
 }
 
 func TestAnEventIsCancelledBeforeItIsDispatched(t *testing.T) {
+	t.Parallel()
 	w, a := withCommands(t)
 	a.Phase = spec.Paused
 	w.desire(a)
@@ -161,6 +164,7 @@ func TestAnEventIsCancelledBeforeItIsDispatched(t *testing.T) {
 }
 
 func TestAFinishedTaskIsReopenedOnceHoweverManyReadTheCommand(t *testing.T) {
+	t.Parallel()
 	w, a := withCommands(t)
 	stop := w.start()
 	tasks, reports := w.read(w.names.Tasks("orders", "bill")), w.read(w.names.Status())

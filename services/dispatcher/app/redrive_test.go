@@ -263,6 +263,7 @@ func (m *morgue) times(from, to int, want func(n int) int) {
 }
 
 func TestDeadLettersAreRedrivenOneByFingerprintAndAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := newMorgue(w, 30)
 	w.start()
@@ -306,6 +307,7 @@ func TestDeadLettersAreRedrivenOneByFingerprintAndAll(t *testing.T) {
 }
 
 func TestARedriveStopsByItselfWhereTasksComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := newMorgue(w, 60)
 	m.failing = func(value string) bool {
@@ -336,6 +338,7 @@ func TestARedriveStopsByItselfWhereTasksComeBackAsTheyWere(t *testing.T) {
 }
 
 func TestWhatCameBackTooOftenIsRedrivenByForceOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := newMorgue(w, 3)
 	w.start()
@@ -355,6 +358,7 @@ func TestWhatCameBackTooOftenIsRedrivenByForceOnly(t *testing.T) {
 }
 
 func TestARedriveWaitsWhileTheAgentIsPaused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := newMorgue(w, 10)
 	m.a.Phase, m.a.Generation = spec.Paused, 2
@@ -382,6 +386,7 @@ func TestARedriveWaitsWhileTheAgentIsPaused(t *testing.T) {
 }
 
 func TestAPurgeDeletesWhatItNamesAndNothingThatCameLater(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := newMorgue(w, 30)
 	c := m.ask("1", command.Purge, func(c *command.Command) { c.Dead.Fingerprint = "print-a" })
@@ -417,6 +422,7 @@ func TestAPurgeDeletesWhatItNamesAndNothingThatCameLater(t *testing.T) {
 }
 
 func TestARestartGoesOnWithARedrive(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const letters = 3000
 	m := newMorgue(w, letters)

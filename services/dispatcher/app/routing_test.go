@@ -24,8 +24,14 @@ import (
 
 // onEachKafka runs a test on a kfake and on the test run's Kafka. topic is the user topic's name.
 func onEachKafka(t *testing.T, body func(t *testing.T, w *world, topic string)) {
-	t.Run("kfake", func(t *testing.T) { body(t, newWorld(t), "orders") })
+	t.Helper()
+	t.Parallel()
+	t.Run("kfake", func(t *testing.T) {
+		t.Parallel()
+		body(t, newWorld(t), "orders")
+	})
 	t.Run("shared", func(t *testing.T) {
+		t.Parallel()
 		shared := testenv.Kafka(t)
 		if strings.HasPrefix(shared.About, "kfake") {
 			t.Skip("the test run's Kafka is kfake")
@@ -109,6 +115,7 @@ func TestWhatAFilterPassesOverLeavesACountAndNothingElse(t *testing.T) {
 }
 
 func TestAChangedFilterCountsWithoutARestart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	a := agent("orders", "bill")
@@ -183,6 +190,7 @@ func TestARateHoldsAndNobodyLeavesTheGroupForIt(t *testing.T) {
 
 // With two dispatchers each has the part of the rate that its partitions are.
 func TestARateIsOneForAllDispatchers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 4})
 	a := agent("orders", "bill")

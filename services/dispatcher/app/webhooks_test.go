@@ -113,6 +113,7 @@ func (w *world) told(n int) []status.Webhook {
 }
 
 func TestAWebhookIsDeliveredOnceAndToldOf(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	rc := newReceiver(t, nil)
 	w.start()
@@ -129,6 +130,7 @@ func TestAWebhookIsDeliveredOnceAndToldOf(t *testing.T) {
 }
 
 func TestAWebhookThatFailsIsTriedAgainAndGivenUpInTheEnd(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	flaky := newReceiver(t, func(w http.ResponseWriter, _ *http.Request, try int) {
 		if try < 3 {
@@ -169,6 +171,7 @@ func TestAWebhookThatFailsIsTriedAgainAndGivenUpInTheEnd(t *testing.T) {
 }
 
 func TestAnEndpointIsLeftAloneForAsLongAsItAsks(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	var mu sync.Mutex
 	var at []time.Time
@@ -193,6 +196,7 @@ func TestAnEndpointIsLeftAloneForAsLongAsItAsks(t *testing.T) {
 
 // An endpoint that answers nobody in time holds up what goes to it, and nothing else.
 func TestADeadEndpointDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	hold := make(chan struct{})
 	defer close(hold)
@@ -209,6 +213,7 @@ func TestADeadEndpointDelaysNoOther(t *testing.T) {
 
 // A task may end without a worker: its webhook hears of that as well.
 func TestATaskThatADispatcherSettlesTellsItsWebhook(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	bodies := make(chan string, 10)
@@ -239,6 +244,7 @@ func TestATaskThatADispatcherSettlesTellsItsWebhook(t *testing.T) {
 
 // So does that of an event which its agent refuses: the task ends before it is dispatched.
 func TestATaskThatIsRejectedBeforeItIsDispatchedTellsItsWebhook(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	a := agent("orders", "bill")
@@ -262,6 +268,7 @@ func TestATaskThatIsRejectedBeforeItIsDispatchedTellsItsWebhook(t *testing.T) {
 
 // What was settled before a restart, in whatever order, isn't sent again after it.
 func TestARestartRepeatsAtMostWhatWasInFlight(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	hold := make(chan struct{})
 	slow := newReceiver(t, func(_ http.ResponseWriter, r *http.Request, _ int) {
@@ -326,6 +333,7 @@ func (w *world) settledWebhooks() {
 
 // Two dispatchers share the work, and one that goes hands over.
 func TestTwoDispatchersDeliverEachWebhookOnce(t *testing.T) {
+	t.Parallel()
 	w := webhookWorld(t)
 	rc := newReceiver(t, nil)
 	stop := w.start()

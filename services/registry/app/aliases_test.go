@@ -29,6 +29,7 @@ func (r *registry) settled(agent string, n float64) {
 }
 
 func TestAgentsUnderOmniDaemonsPaths(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	if a := r.want(200, "GET", "/agents", ""); len(a) != 0 {
 		t.Errorf("%v", a)
@@ -61,6 +62,7 @@ func TestAgentsUnderOmniDaemonsPaths(t *testing.T) {
 }
 
 func TestAPublishedTaskKeepsWhatItsCallerSaid(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	p := r.want(200, "POST", "/publish-tasks", `{"id":"mine","topic":" orders ","payload":{"content":[1,"two"],"reply_to":"answers"},"tenant_id":"acme",
 		"created_at":1701234567.89,"delivery_attempts":2}`)
@@ -94,6 +96,7 @@ func TestAPublishedTaskKeepsWhatItsCallerSaid(t *testing.T) {
 }
 
 func TestAResultIsFoundByItsEvent(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	r.want(201, "POST", "/v1/agents", `{"topic":"orders","name":"b","command":"x"}`)
@@ -158,6 +161,7 @@ func TestAResultIsFoundByItsEvent(t *testing.T) {
 
 // OmniDaemon summed up the newest rows only.
 func TestCountersAreExactBeyondAThousandTasks(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	records := make([]*kgo.Record, 0, 2500)
@@ -194,6 +198,7 @@ func TestCountersAreExactBeyondAThousandTasks(t *testing.T) {
 }
 
 func TestSettingsAreKeptAsTheyWereSaved(t *testing.T) {
+	t.Parallel()
 	cfg := configuration(t)
 	r := start(t, cfg)
 	if c := r.want(200, "GET", "/config/colour", ""); c["key"] != "colour" || c["value"] != nil {
@@ -234,6 +239,7 @@ func TestSettingsAreKeptAsTheyWereSaved(t *testing.T) {
 }
 
 func TestHealthSpeaksOfEachAgentsProcesses(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	h := func() map[string]any { _, h := r.do("GET", "/health", ""); return h }
@@ -274,6 +280,7 @@ func TestHealthSpeaksOfEachAgentsProcesses(t *testing.T) {
 }
 
 func TestOmniDaemonsPathsAskForTheKey(t *testing.T) {
+	t.Parallel()
 	cfg := configuration(t)
 	cfg.Auth, cfg.AdminKey = true, "s3cret"
 	r := start(t, cfg)

@@ -180,6 +180,7 @@ func (r *registry) produce(records ...*kgo.Record) {
 const agent = `{"topic":"orders","name":"a","runtime":"python","callback":"callback:handle"}`
 
 func TestAnAgentsLife(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	if h := r.want(200, "GET", "/health", ""); h["status"] != "ready" {
 		t.Errorf("health: %v", h)
@@ -255,6 +256,7 @@ func (w *watcher) Changed(_ string, a *spec.Agent) {
 }
 
 func TestBadRequestsGetProblems(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	for _, c := range []struct {
@@ -314,6 +316,7 @@ func TestBadRequestsGetProblems(t *testing.T) {
 }
 
 func TestEventsOutcomesAndWhatIsSaidOfThem(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	p := r.want(202, "POST", "/v1/events", `{"topic":"orders","key":"k","payload":{"content":{"n":1}},"correlation_id":"c-1"}`)
@@ -375,6 +378,7 @@ func (r *registry) outcome(partition, offset, attempt int, outcome, settled, val
 }
 
 func TestDeadLettersAreListedWithTheirBytes(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	if l := r.want(200, "GET", "/v1/dlq/orders/a", ""); len(l["items"].([]any)) != 0 {
@@ -414,6 +418,7 @@ func TestDeadLettersAreListedWithTheirBytes(t *testing.T) {
 }
 
 func TestReportsMoveAnAgentToErrorAndAResetBringsItBack(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	beat := func(generation int64) {
@@ -446,6 +451,7 @@ func TestReportsMoveAnAgentToErrorAndAResetBringsItBack(t *testing.T) {
 }
 
 func TestAnAgentsLogIsToldFromItsEndAndOnFromALine(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	at := time.Unix(time.Now().Unix(), 500_000_000).UTC() // of what is older than a day, tidying up leaves nothing
@@ -480,6 +486,7 @@ func TestAnAgentsLogIsToldFromItsEndAndOnFromALine(t *testing.T) {
 }
 
 func TestTheKey(t *testing.T) {
+	t.Parallel()
 	cfg := configuration(t)
 	cfg.Auth, cfg.AdminKey = true, "s3cret"
 	r := start(t, cfg)
@@ -497,6 +504,7 @@ func TestTheKey(t *testing.T) {
 // Another program that keeps its schema in the same database by goose, whose usual lock this is, doesn't keep a registry
 // from starting.
 func TestAMigrationElsewhereInTheDatabaseKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	cfg := configuration(t)
 	db, err := postgres.Open(t.Context(), cfg.DatabaseURL, postgres.Options{})
 	if err != nil {
@@ -519,6 +527,7 @@ func TestAMigrationElsewhereInTheDatabaseKeepsNobodyWaiting(t *testing.T) {
 }
 
 func TestTwoRegistriesSideBySide(t *testing.T) {
+	t.Parallel()
 	cfg := configuration(t)
 	one := start(t, cfg)
 	cfg.Node = "r2"
@@ -535,6 +544,7 @@ func TestTwoRegistriesSideBySide(t *testing.T) {
 }
 
 func TestResultsGoWithTheOutcomesThatAreKeptNoLonger(t *testing.T) {
+	t.Parallel()
 	cfg := configuration(t)
 	r := start(t, cfg)
 	r.want(201, "POST", "/v1/agents", agent)
@@ -552,6 +562,7 @@ func TestResultsGoWithTheOutcomesThatAreKeptNoLonger(t *testing.T) {
 }
 
 func TestWithoutKafkaTheSystemIsDownAndSaysSo(t *testing.T) {
+	t.Parallel()
 	cfg := configuration(t)
 	broker, err := testenv.StartKfake(t.Context())
 	if err != nil {

@@ -76,6 +76,7 @@ func (r *registry) admin() *kadm.Client {
 }
 
 func TestStreamsAreListedAndInspectedAsEventsWere(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(202, "POST", "/v1/events", `{"id":"e-1","topic":"orders","key":"k","payload":{"content":{"n":1},"webhook":"http://hook"},"tenant_id":"acme",
 		"created_at":1701234567.89,"delivery_attempts":3,"correlation_id":"c","causation_id":"b","source":"test"}`)
@@ -116,6 +117,7 @@ func TestStreamsAreListedAndInspectedAsEventsWere(t *testing.T) {
 }
 
 func TestTheBusRefusesWhatItCannotLookAt(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	for path, want := range map[string]struct {
 		status int
@@ -153,6 +155,7 @@ func TestTheBusRefusesWhatItCannotLookAt(t *testing.T) {
 }
 
 func TestPendingCountsEventsAndNoMarkers(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	var records []*kgo.Record
@@ -196,6 +199,7 @@ func (r *registry) dead(name string, records ...*kgo.Record) {
 }
 
 func TestDeadLettersOfATopicAreThoseOfAllItsAgents(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	r.want(201, "POST", "/v1/agents", `{"topic":"orders","name":"gone","command":"x"}`)

@@ -11,6 +11,7 @@ import (
 
 // The page for those who come from OmniDaemon names no path that isn't there, and leaves out none that is only for them.
 func TestThePageFromOmniDaemonNamesEachPath(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../../../docs/from-omnidaemon.md")
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 const inactive = `{"topic":"orders","name":"a","runtime":"python","callback":"callback:handle","activate":false}`
 
 func TestAnAgentThatIsOnlyRegisteredIsMovedOnStepByStep(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", inactive)
 	r.controlHas("created")
@@ -75,6 +76,7 @@ func TestAnAgentThatIsOnlyRegisteredIsMovedOnStepByStep(t *testing.T) {
 }
 
 func TestAStopForAnOlderETagIsRefused(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	r.want(412, "POST", "/v1/agents/orders/a/stop", "", "If-Match", `"2"`)
@@ -87,6 +89,7 @@ func TestAStopForAnOlderETagIsRefused(t *testing.T) {
 }
 
 func TestWhatRetentionWillRemoveIsToldBefore(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	cl, err := kgo.NewClient(append(r.opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
@@ -136,6 +139,7 @@ func TestWhatRetentionWillRemoveIsToldBefore(t *testing.T) {
 }
 
 func TestWhatRetentionTookIsInTheAgentsHistoryOnce(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	lost := func(first, next int64) *kgo.Record {
@@ -169,6 +173,7 @@ func TestWhatRetentionTookIsInTheAgentsHistoryOnce(t *testing.T) {
 }
 
 func TestADeletionSaysBeforeWhatGoes(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	names := r.cfg.Kafka.Names()

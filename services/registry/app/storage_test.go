@@ -7,6 +7,7 @@ import (
 )
 
 func TestClearingTheStorageOfAgentsDeletesRegistrationsOnly(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	r.want(201, "POST", "/v1/agents", `{"topic":"other","name":"b","command":"x"}`)
@@ -29,6 +30,7 @@ func TestClearingTheStorageOfAgentsDeletesRegistrationsOnly(t *testing.T) {
 }
 
 func TestClearingResultsDeletesThemAndNothingElse(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	r.produce(r.outcome(0, 1, 1, "completed", "done", `{"n":1}`), r.outcome(0, 2, 1, "completed", "done", `{"n":2}`), r.outcome(0, 3, 1, "failed", "dlq", `{"error":"bad"}`))
@@ -59,6 +61,7 @@ func TestClearingResultsDeletesThemAndNothingElse(t *testing.T) {
 
 // A task that was tried before the counters were cleared counts, when more comes of it, as one that was received after.
 func TestClearedCountersNeverFallBelowZeroNorCountTwice(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", agent)
 	metrics := func() map[string]any { return r.want(200, "GET", "/v1/agents/orders/a/metrics", "") }

@@ -12,6 +12,7 @@ import (
 // An event that an agent's filter passes over never has an outcome: who waits for one is told as soon as the dispatcher is
 // past it. The flawed way waits until the time is over.
 func TestAWaitEndsWhereTheAgentPassesOverTheEvent(t *testing.T) {
+	t.Parallel()
 	r := start(t, configuration(t))
 	r.want(201, "POST", "/v1/agents", `{"topic":"orders","name":"a","command":"x","filter":"data.n > 1"}`)
 	r.want(201, "POST", "/v1/agents", `{"topic":"orders","name":"b","command":"x","accepts":["big"],"on_incompatible":"skip"}`)
