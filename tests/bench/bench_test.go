@@ -6,10 +6,22 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/reeve-run/reeve/tests/harness"
 
 	"github.com/reeve-run/reeve/internal/testenv"
 )
+
+// binaries are what the tests start.
+var binaries = harness.NewBinaries("sweep/agent")
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		binaries.Remove()
+		os.Exit(code)
+	}))
+}
 
 func TestAContestantThatThereIsNotIsRefused(t *testing.T) {
 	err := Run(t.Context(), Config{Only: "nobody"})
@@ -23,10 +35,7 @@ func TestAContestantThatThereIsNotIsRefused(t *testing.T) {
 func short(t *testing.T) *bench {
 	t.Helper()
 	dir := t.TempDir()
-	b := &bench{dir: dir, bin: dir + "/bin", Config: Config{During: 4 * time.Second, Dir: dir, Out: os.Stderr, Say: t.Logf}}
-	if err := harness.Build(t.Context(), b.bin, "sweep/agent"); err != nil {
-		t.Fatal(err)
-	}
+	b := &bench{dir: dir, bin: binaries.Dir(t), Config: Config{During: 4 * time.Second, Dir: dir, Out: os.Stderr, Say: t.Logf}}
 	b.kafka = testenv.Kafka(t)
 	var err error
 	if b.postgres, err = testenv.StartPostgres(t.Context(), t.Logf); err != nil {

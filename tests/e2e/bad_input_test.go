@@ -201,7 +201,7 @@ func TestAStartThatCannotBeSaysWhatWhereAndWhatToDo(t *testing.T) {
 			mark := "E2E_MARK=" + testenv.Unique()
 			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, filepath.Join(bin, a.program), a.args...)
+			cmd := exec.CommandContext(ctx, filepath.Join(binaries.Dir(t), a.program), a.args...)
 			cmd.Dir = t.TempDir()
 			cmd.Env = append(append(harness.Environ(), "REEVE_AUTH=off", mark), a.env...)
 			out, _ := cmd.CombinedOutput()
@@ -306,7 +306,7 @@ func TestPostgresGoesAndComesAgain(t *testing.T) {
 	needPython(t)
 	kafka := testenv.Kfake(t)
 	wire := newWire(t, testenv.Schema(t))
-	sys, err := harness.New(harness.Config{Brokers: strings.Split(kafka.Address, ","), Prefix: testenv.Unique(), Database: wire.url, Bin: bin, Dir: t.TempDir()})
+	sys, err := harness.New(harness.Config{Brokers: strings.Split(kafka.Address, ","), Prefix: testenv.Unique(), Database: wire.url, Bin: binaries.Dir(t), Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -467,7 +467,7 @@ func TestADataDirectoryHasOneHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	dev := func(listen string) *exec.Cmd {
-		cmd := exec.Command(filepath.Join(bin, "reeve"), "dev", "--listen", listen, "--kafka-listen", "127.0.0.1:0", "--data", filepath.Join(sys.Dir, "data"),
+		cmd := exec.Command(filepath.Join(binaries.Dir(t), "reeve"), "dev", "--listen", listen, "--kafka-listen", "127.0.0.1:0", "--data", filepath.Join(sys.Dir, "data"),
 			"--agents-dir", sys.AgentsDir(), "--database-url", sys.Database)
 		cmd.Dir, cmd.Env = sys.Dir, harness.Environ()
 		return cmd

@@ -151,11 +151,11 @@ type demoRun struct {
 
 func (c *compose) demo(t *testing.T, args ...string) *demoRun {
 	t.Helper()
-	if err := harness.Build(t.Context(), bin, "demo"); err != nil {
+	if err := harness.Build(t.Context(), binaries.Dir(t), "demo"); err != nil {
 		t.Fatal(err)
 	}
 	d := &demoRun{}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "demo"), append([]string{"-attach", "-reeve", filepath.Join(bin, "reeve")}, args...)...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(binaries.Dir(t), "demo"), append([]string{"-attach", "-reeve", filepath.Join(binaries.Dir(t), "reeve")}, args...)...)
 	cmd.Dir = c.root
 	cmd.Env = append(harness.Environ(), "REEVE_URL=http://"+c.registry, "REEVE_KAFKA_BROKERS="+c.kafka, "REEVE_API_KEY="+c.key)
 	cmd.Stdout, cmd.Stderr = &d.out, &d.out

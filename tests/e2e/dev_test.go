@@ -22,7 +22,7 @@ type devSystem struct {
 
 func newDev(t *testing.T) *devSystem {
 	t.Helper()
-	sys, err := harness.New(harness.Config{Bin: bin, Dir: t.TempDir()})
+	sys, err := harness.New(harness.Config{Bin: binaries.Dir(t), Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ agents:
 
 func (d *devSystem) start(t *testing.T) *harness.Process {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "reeve"), "dev", "--data", filepath.Join(d.Dir, "data"), "--listen", d.listen,
+	cmd := exec.Command(filepath.Join(binaries.Dir(t), "reeve"), "dev", "--data", filepath.Join(d.Dir, "data"), "--listen", d.listen,
 		"--kafka-listen", d.kafka, "-f", filepath.Join(d.AgentsDir(), "agents.yaml"))
 	d.starts++
 	cmd.Dir, cmd.Env = d.Dir, append(harness.Environ(), "E2E_DEV="+d.Dir)
@@ -75,7 +75,7 @@ func (d *devSystem) start(t *testing.T) *harness.Process {
 // cli runs the command line against it.
 func (d *devSystem) cli(t *testing.T, args ...string) (string, int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "reeve"), args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(binaries.Dir(t), "reeve"), args...)
 	cmd.Env = append(harness.Environ(), "REEVE_URL="+d.URL)
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {

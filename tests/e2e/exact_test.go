@@ -104,7 +104,7 @@ func atLeast(got, want int) string {
 func registerWorker(t *testing.T, sys *harness.System, topic, dir string) {
 	t.Helper()
 	home := filepath.Join(sys.AgentsDir(), "worker")
-	if err := errors.Join(os.MkdirAll(home, 0o755), os.Link(filepath.Join(bin, "agent"), filepath.Join(home, "agent"))); err != nil {
+	if err := errors.Join(os.MkdirAll(home, 0o755), os.Link(filepath.Join(binaries.Dir(t), "agent"), filepath.Join(home, "agent"))); err != nil {
 		t.Fatal(err)
 	}
 	err := sys.Register(t.Context(), map[string]any{
@@ -317,7 +317,7 @@ func prometheusFigures(t *testing.T, sys *harness.System, topic string) map[stri
 
 func cliFigures(t *testing.T, sys *harness.System, topic string) map[string]int {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "reeve"), "metrics", "--topic", topic, "-o", "json")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(binaries.Dir(t), "reeve"), "metrics", "--topic", topic, "-o", "json")
 	cmd.Env = append(harness.Environ(), "REEVE_URL="+sys.URL, "HOME="+sys.Dir)
 	out, err := cmd.Output()
 	if err != nil {

@@ -51,7 +51,7 @@ func withGoWorkers(t *testing.T, sys *harness.System, nodes ...string) (topic st
 
 func goWorker(t *testing.T, sys *harness.System, node string) *harness.Process {
 	t.Helper()
-	return runProgram(t, sys, []string{filepath.Join(bin, "goworker"), sys.Prefix + "-in"}, "goworker."+node)
+	return runProgram(t, sys, []string{filepath.Join(binaries.Dir(t), "goworker"), sys.Prefix + "-in"}, "goworker."+node)
 }
 
 func ask(t *testing.T, sys *harness.System, topic, format string, args ...any) (place string) {

@@ -20,7 +20,7 @@ func TestFromInitToTheFirstAnsweredEvent(t *testing.T) {
 				t.Skipf("%s isn't installed", tool)
 			}
 			began := time.Now()
-			sys, err := harness.New(harness.Config{Bin: bin, Dir: t.TempDir()})
+			sys, err := harness.New(harness.Config{Bin: binaries.Dir(t), Dir: t.TempDir()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -30,7 +30,7 @@ func TestFromInitToTheFirstAnsweredEvent(t *testing.T) {
 				}
 			})
 			n := newcomer{System: sys}
-			last := n.follow(t, n.typed(t, filepath.Join(bin, "reeve")+" init my-agent --lang "+lang))
+			last := n.follow(t, n.typed(t, filepath.Join(binaries.Dir(t), "reeve")+" init my-agent --lang "+lang))
 			if !strings.Contains(last, "completed") || !strings.Contains(last, `"Hello, Ada!"`) {
 				t.Errorf("the last command said\n%s", last)
 			}

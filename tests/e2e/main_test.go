@@ -2,35 +2,26 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/tests/harness"
 
 	"github.com/reeve-run/reeve/internal/testenv"
 )
 
-// bin is where the services' binaries are: built once for the package.
-var bin string
+// binaries are what the tests start.
+var binaries = harness.NewBinaries("e2e/goworker", "sweep/agent")
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "reeve-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin = dir
-	if err := harness.Build(context.Background(), dir, "e2e/goworker", "sweep/agent"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		binaries.Remove()
+		os.Exit(code)
+	}))
 }
 
 // onEachKafka runs a body on kfake and on the test run's Kafka where that is another.
@@ -59,7 +50,7 @@ func onShared(t *testing.T) *harness.System {
 func system(t *testing.T, kafka *testenv.Server, prefix string) *harness.System {
 	t.Helper()
 	sys, err := harness.New(harness.Config{
-		Brokers: strings.Split(kafka.Address, ","), Prefix: prefix, Database: testenv.Schema(t), Bin: bin, Dir: t.TempDir(),
+		Brokers: strings.Split(kafka.Address, ","), Prefix: prefix, Database: testenv.Schema(t), Bin: binaries.Dir(t), Dir: t.TempDir(),
 		Env: []string{"REEVE_LOG_LEVEL=debug"},
 	})
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"testing"
 )
 
 // Services are the binaries that Build makes.
@@ -18,26 +20,54 @@ func Build(ctx context.Context, dir string, packages ...string) error {
 	if err != nil {
 		return err
 	}
+	// All at once, since loading the packages takes as long as linking one; and without what only debuggers read.
+	args := []string{"build", "-ldflags=-w", "-o", dir + string(filepath.Separator)}
 	for _, service := range Services() {
-		if err := build(ctx, root, filepath.Join(dir, service), "./services/"+service+"/cmd/"+service); err != nil {
-			return err
-		}
+		args = append(args, "./services/"+service+"/cmd/"+service)
 	}
 	for _, p := range packages {
-		if err := build(ctx, root, filepath.Join(dir, filepath.Base(p)), "./tests/"+p); err != nil {
-			return err
-		}
+		args = append(args, "./tests/"+p)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	if b, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, b)
 	}
 	return nil
 }
 
-func build(ctx context.Context, root, out, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
-	cmd.Dir = root
-	if b, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, b)
+// Binaries are built when the first of a package's tests asks for them, and serve all of them. Its methods are safe for
+// concurrent use.
+type Binaries struct {
+	packages []string
+	once     sync.Once
+	dir      string
+	err      error
+}
+
+// NewBinaries are those of the services and of further packages, as Build takes them. Remove takes them away.
+func NewBinaries(packages ...string) *Binaries { return &Binaries{packages: packages} }
+
+// Dir is the directory that they are in.
+func (b *Binaries) Dir(t testing.TB) string {
+	t.Helper()
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "reeve-test-bin-"); b.err == nil {
+			b.err = Build(context.Background(), b.dir, b.packages...)
+		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
 	}
-	return nil
+	return b.dir
+}
+
+// Remove takes away what was built.
+func (b *Binaries) Remove() {
+	b.once.Do(func() {})
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir) // at worst the system's cleaner of temporary files does it
+	}
 }
 
 // Root is the repository's directory.

@@ -1,13 +1,26 @@
 package sweep
 
 import (
+	"os"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/reeve-run/reeve/tests/harness"
 
 	"github.com/reeve-run/reeve/internal/testenv"
 )
+
+// binaries are what the tests start.
+var binaries = harness.NewBinaries("sweep/agent")
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		binaries.Remove()
+		os.Exit(code)
+	}))
+}
 
 // A first, short sweep; `make sweep` is the long one.
 func TestKilledServicesLoseAndRepeatNothing(t *testing.T) {
@@ -47,11 +60,7 @@ func check(t *testing.T, report *Report, err error) {
 
 func system(t *testing.T, brokers []string, prefix string) *harness.System {
 	t.Helper()
-	dir := t.TempDir()
-	if err := harness.Build(t.Context(), dir+"/bin", "sweep/agent"); err != nil {
-		t.Fatal(err)
-	}
-	sys, err := harness.New(harness.Config{Brokers: brokers, Prefix: prefix, Database: testenv.Schema(t), Bin: dir + "/bin", Dir: dir + "/sys"})
+	sys, err := harness.New(harness.Config{Brokers: brokers, Prefix: prefix, Database: testenv.Schema(t), Bin: binaries.Dir(t), Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
