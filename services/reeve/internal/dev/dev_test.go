@@ -122,15 +122,25 @@ func (d *dev) start() {
 // reeve runs another command against it.
 func (d *dev) reeve(args ...string) string {
 	d.t.Helper()
+	out, err := d.try(args...)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return out
+}
+
+// try runs a command that may be refused at this moment.
+func (d *dev) try(args ...string) (string, error) {
+	d.t.Helper()
 	cmd := command(d.t, d.dir, args...)
 	cmd.Env = append(cmd.Env, "REEVE_URL="+d.url)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		d.t.Fatalf("reeve %s: %v: %s%s", strings.Join(args, " "), err, out, &errs)
+		return "", fmt.Errorf("reeve %s: %w: %s%s", strings.Join(args, " "), err, out, &errs)
 	}
-	return string(out)
+	return string(out), nil
 }
 
 // work has one event run, and notes the processes that it finds at work.
