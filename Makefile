@@ -9,8 +9,9 @@ BINARIES  := registry dispatcher supervisor reeve
 IMAGES    := demo-agents registry dispatcher cli supervisor
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
-# Packages of tests run two at a time: each may start processes of its own, and two cores are the least there is.
-TEST_FLAGS := -p 2 -timeout 15m
+# Three packages of tests at a time and four tests of each: most of them wait. The longest, tests/e2e, is among the first.
+TEST_FLAGS := -p 3 -parallel 4 -timeout 15m
+TESTED      = $(shell go list -f '{{.Dir}}/...' -m | sort -r)
 
 .DEFAULT_GOAL := help
 
@@ -30,11 +31,11 @@ build: ## Build the binaries into bin/
 
 .PHONY: test
 test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache Kafka where Java and Maven are
-	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(PACKAGES)
+	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(TESTED)
 
 .PHONY: test-race
 test-race: $(TOOLS)/gotestsum ## The same with the race detector
-	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -p 2 -timeout 30m $(PACKAGES)
+	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -p 2 -timeout 30m $(TESTED)
 
 .PHONY: images
 images: ## Build the container images reeve-registry, -dispatcher, -supervisor, -cli and -demo-agents
