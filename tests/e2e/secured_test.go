@@ -443,7 +443,9 @@ func TestTwoInstallationsShareAClusterAndATopic(t *testing.T) {
 	two.deniedNothing()
 }
 
-// deniedNothing: the printed rights suffice, so that no service has met a refusal; and none has told the password.
+// deniedNothing: the printed rights suffice, so that no service has met a refusal; and none has told the password. After a
+// lost connection, as busy machines have them, a producer looks at its last transaction; the right to that is one of
+// `reeve acls --mend` alone, and where it is withheld the refusal is expected.
 func (s *secured) deniedNothing() {
 	s.Helper()
 	for _, log := range []string{"registry.r0", "dispatcher.d0", "supervisor.s0"} {
@@ -451,8 +453,11 @@ func (s *secured) deniedNothing() {
 		if err != nil {
 			s.Fatal(err)
 		}
-		if bytes.Contains(b, []byte("AUTHORIZATION_FAILED")) || bytes.Contains(b, []byte(securedPassword)) {
-			s.Errorf("%s of %s lacks a right, or tells the password:\n%s", log, s.Prefix, b[max(0, len(b)-4096):])
+		for line := range bytes.Lines(b) {
+			refused := bytes.Contains(line, []byte("AUTHORIZATION_FAILED")) && !bytes.Contains(line, []byte(`msg="look at a transaction that may not be ended"`))
+			if refused || bytes.Contains(line, []byte(securedPassword)) {
+				s.Errorf("%s of %s lacks a right, or tells the password:\n%s", log, s.Prefix, line)
+			}
 		}
 	}
 }
