@@ -69,7 +69,7 @@ func (i Installation) Rights(g Grant) []Right {
 	users := append(i.UserTopics(), g.Topics...)
 	slices.Sort(users)
 	users = slices.Compact(users)
-	all := slices.Concat(i.registry(users), i.dispatcher(users), i.worker(config.Supervisor, g.ReplyTopics), i.worker(Worker, g.ReplyTopics))
+	all := slices.Concat(i.registry(users), i.dispatcher(users, g.ReplyTopics), i.worker(config.Supervisor, g.ReplyTopics), i.worker(Worker, g.ReplyTopics))
 	if g.Mend {
 		for _, s := range Services() {
 			all = append(all, i.Mending(s)...)
@@ -134,9 +134,9 @@ func (i Installation) registry(users []string) []Right {
 	}, ofUser(s, users, "publishes events, shows them, and says when they expire", Read, Write, DescribeConfigs)...)
 }
 
-func (i Installation) dispatcher(users []string) []Right {
+func (i Installation) dispatcher(users, replies []string) []Right {
 	const s = config.Dispatcher
-	return append([]Right{
+	return slices.Concat([]Right{
 		topic(s, i.Names.Control(), "follows the agents' desired state", Read),
 		topic(s, i.Names.Commands(), "carries out what people ask, and notes that it is done", Read, Write),
 		topic(s, i.Names.Status(), "reports, and finds who took over its name", Read, Write, Create),
@@ -148,7 +148,8 @@ func (i Installation) dispatcher(users []string) []Right {
 		topic(s, i.Names.WebhookDLQ(), "keeps webhooks that were given up", Write, DescribeConfigs, Create),
 		{Service: s, Resource: OnGroup, Name: i.below(""), Prefixed: true, Operations: []string{Read, Delete}, Why: "consumes in the agents' groups, and deletes those of deleted agents"},
 		{Service: s, Resource: OnTxnID, Name: i.transactional(s), Prefixed: true, Operations: []string{Write}, Why: "moves events in transactions"},
-	}, ofUser(s, users, "consumes events", Read, DescribeConfigs)...)
+	}, ofUser(s, users, "consumes events", Read, DescribeConfigs),
+		ofUser(s, replies, "writes the replies of tasks that end unrun", Write, DescribeConfigs))
 }
 
 // worker is what whoever runs agents needs: the supervisor, or a program with the SDK.

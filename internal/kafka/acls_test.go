@@ -50,6 +50,16 @@ func TestWhoWritesAndReadsATopicHasTheRightTo(t *testing.T) {
 	}
 }
 
+// Whoever settles a task writes its reply: a worker, or a dispatcher where it never ran.
+func TestRepliesMayBeWrittenByAllWhoSettle(t *testing.T) {
+	rights := installation().Rights(Grant{ReplyTopics: []string{"answers"}})
+	for service, writes := range map[string]bool{"dispatcher": true, "supervisor": true, Worker: true, "registry": false} {
+		if covers(rights, service, "answers", Write) != writes || covers(rights, service, "answers", DescribeConfigs) != writes {
+			t.Errorf("the %s writes replies: %v, want %v", service, !writes, writes)
+		}
+	}
+}
+
 func TestAPatternOfTopicsIsAPrefixOrAll(t *testing.T) {
 	rights := installation().Rights(Grant{Services: []string{"dispatcher"}, Topics: []string{"web.*", "*"}})
 	for name, pattern := range map[string]string{"orders": "literal", "web.": "prefixed", "*": "literal"} {

@@ -21,7 +21,7 @@ type delivery struct {
 	apart    bool            // destinations get transactions of their own: a mixed one has failed
 	waits    map[string]wait // destinations that failed, or were part of what failed, until they succeed
 	dlqReady bool
-	known    map[string]userTopic // topics of replies and of published records that were looked up
+	topics   userTopics
 }
 
 type wait struct {
@@ -30,17 +30,10 @@ type wait struct {
 	told  bool
 }
 
-// userTopic is what is known of a topic that isn't Reeve's, until it is asked for again.
-type userTopic struct {
-	trouble trouble
-	until   time.Time
-}
-
 const (
 	pauseMin   = 100 * time.Millisecond
 	pauseMax   = 10 * time.Second
 	alertAfter = 2 * time.Second
-	replyTTL   = 30 * time.Second
 )
 
 // offsetsOnly is the destination of a transaction without outcomes.
@@ -195,26 +188,11 @@ func (e *Engine) makeDLQ(ctx context.Context) {
 	if limit := e.recordLimit(ctx, adm); limit > 0 {
 		configs["max.message.bytes"] = kadm.StringPtr(strconv.Itoa(limit + 64<<10))
 	}
-	if err := e.makeTopic(ctx, adm, e.dlq(), configs); err != nil {
+	if err := makeTopic(ctx, adm, e.cfg.Replication, e.dlq(), configs); err != nil {
 		e.log.Warn("the dead-letter topic can't be made", slog.String("topic", e.dlq()), slog.Any("error", err))
 		return
 	}
 	e.delivery.dlqReady = true
-}
-
-func (e *Engine) makeTopic(ctx context.Context, adm *kadm.Client, topic string, configs map[string]*string) error {
-	replication := e.cfg.Replication
-	if replication == 0 {
-		replication = -1
-	}
-	r, err := adm.CreateTopic(ctx, 1, replication, configs, topic)
-	if err == nil {
-		err = r.Err
-	}
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("create topic %s: %w", topic, err)
-	}
-	return nil
 }
 
 // recordLimit is the task topic's max.message.bytes, 0 if it can't be learnt.
@@ -235,32 +213,21 @@ func (e *Engine) recordLimit(ctx context.Context, adm *kadm.Client) int {
 
 // lookUp finds out whether a user's topic is there; where that is allowed, it makes it. It asks the broker once in a while.
 func (e *Engine) lookUp(ctx context.Context, topic string) trouble {
-	now := time.Now()
-	if k, ok := e.delivery.known[topic]; ok && now.Before(k.until) {
-		return k.trouble
+	if t, ok := e.delivery.topics.recall(topic); ok {
+		return t
 	}
 	adm := kadm.NewClient(e.member.Client())
 	ts, err := adm.ListTopics(ctx, topic)
 	if err != nil {
 		return untroubled // the transaction will tell
 	}
-	t := troubleOf(ts[topic].Err)
-	if t == troubleMissing && e.cfg.CreateReplyTopics && e.makeTopic(ctx, adm, topic, nil) == nil {
-		t = untroubled
+	var create func() error
+	if e.cfg.CreateReplyTopics {
+		create = func() error { return makeTopic(ctx, adm, e.cfg.Replication, topic, nil) }
 	}
-	if t == troubleRefused { // a leader is being elected, or the like
-		t = untroubled
-	}
-	e.learn(topic, t, now)
+	t := inspected(ts[topic], create)
+	e.delivery.topics.learn(topic, t)
 	return t
-}
-
-// learn keeps what became known of a user's topic for a while.
-func (e *Engine) learn(topic string, t trouble, now time.Time) {
-	if len(e.delivery.known) > 1000 {
-		clear(e.delivery.known)
-	}
-	e.delivery.known[topic] = userTopic{t, now.Add(replyTTL)}
 }
 
 // resolved takes the alert of a destination back.
@@ -282,7 +249,7 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 		switch {
 		case s.replies() && r.Topic == string(s.header.replyTo):
 			if s.noReply = troubleOf(err); s.noReply != troubleTooLarge { // which is this reply's alone
-				e.learn(r.Topic, s.noReply, now)
+				e.delivery.topics.learn(r.Topic, s.noReply)
 			}
 		case r.Topic == e.cfg.Names.Webhooks():
 			if errors.Is(err, kerr.MessageTooLarge) && !s.bare {

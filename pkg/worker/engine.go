@@ -147,7 +147,6 @@ func New(cfg Config) *Engine {
 		e.cfg.Assigned = func() {}
 	}
 	e.changed = sync.NewCond(&e.mu)
-	e.delivery.known = map[string]userTopic{}
 	return e
 }
 

@@ -78,16 +78,12 @@ func (s *slot) replies() bool { return len(s.header.replyTo) > 0 && s.noReply ==
 // checkReply finds out whether the reply's topic can take it.
 func (e *Engine) checkReply(ctx context.Context, s *slot) {
 	topic := string(s.header.replyTo)
-	switch {
-	case e.cfg.Names.Reserved(topic):
-		s.noReply = troubleReserved
-	case topic == e.cfg.Spec.Topic:
-		s.noReply = troubleLoop
-	default:
-		if s.noReply = e.lookUp(ctx, topic); s.noReply == untroubled && e.waited(s) >= replyPatience && e.down(ctx, topic) {
-			s.noReply = troubleDown
-			e.learn(topic, troubleDown, time.Now().Add(downTTL-replyTTL)) // each try costs all the agent's tasks some time
-		}
+	if s.noReply = ownTrouble(e.cfg.Names.Reserved(topic), e.cfg.Spec.Topic, topic); s.noReply != untroubled {
+		return
+	}
+	if s.noReply = e.lookUp(ctx, topic); s.noReply == untroubled && e.waited(s) >= replyPatience && down(ctx, kadm.NewClient(e.member.Client()), topic) {
+		s.noReply = troubleDown
+		e.delivery.topics.learn(topic, troubleDown)
 	}
 }
 
@@ -101,51 +97,6 @@ func (e *Engine) waited(s *slot) time.Duration {
 // replyPatience is the pause after a try to write to a reply topic from which on it is asked whether one can succeed at all:
 // the first try that failed was for others as well, the second for those that go there.
 const replyPatience = pauseMin
-
-// downTTL is for how long a topic isn't tried that can't be written.
-const downTTL = 5 * time.Minute
-
-// down reports whether brokers say that a topic's partitions can't be written. Where they say nothing at all the topic
-// isn't to blame.
-func (e *Engine) down(ctx context.Context, topic string) bool {
-	adm := kadm.NewClient(e.member.Client())
-	found, err := adm.ListTopics(ctx, topic)
-	if err != nil {
-		return false
-	}
-	return lame(found[topic], minInSync(ctx, adm, topic))
-}
-
-// minInSync is how many replicas have to be in sync for a topic to be written; 0 where that can't be learnt.
-func minInSync(ctx context.Context, adm *kadm.Client, topic string) int {
-	described, err := adm.DescribeTopicConfigs(ctx, topic)
-	if err != nil {
-		return 0
-	}
-	for _, r := range described {
-		for _, c := range r.Configs {
-			if c.Key == "min.insync.replicas" && c.Value != nil {
-				return number([]byte(*c.Value))
-			}
-		}
-	}
-	return 0
-}
-
-// lame reports whether a topic has a partition without a leader, or with fewer replicas in sync than it needs; where that
-// isn't known, than it should have.
-func lame(t kadm.TopicDetail, needed int) bool {
-	for _, p := range t.Partitions {
-		least := len(p.Replicas) // brokers ask for no more
-		if needed > 0 {
-			least = min(least, needed)
-		}
-		if p.Err != nil || p.Leader < 0 || len(p.ISR) < least {
-			return true
-		}
-	}
-	return t.Err != nil
-}
 
 // message is the result's, or says how the task ended that has none.
 func (s *slot) message() string {

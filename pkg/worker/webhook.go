@@ -9,9 +9,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/event"
 	"github.com/reeve-run/reeve/pkg/hop"
-	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
-	"github.com/reeve-run/reeve/pkg/topics"
 )
 
 // What a webhook carries at most, in bytes. What is larger is left out, and the body says so: receivers of webhooks take a
@@ -121,38 +119,4 @@ func (w *writer) webhookEnd(s *slot, status string, at time.Time, bare bool) any
 		end.Result = s.content()
 	}
 	return end
-}
-
-// EndedUnrun is the webhook of a task that ends without being run once more, such as one that is cancelled while it waits for
-// a retry: its record, a task's or a retry's, and its final outcome are given. The outcome says then that the webhook is to
-// come. It is nil where none was asked for.
-func EndedUnrun(names topics.Names, record, outcome *kgo.Record) *kgo.Record {
-	s := &slot{}
-	s.attempt.Record = record
-	if s.header.read(record); len(s.header.webhook) == 0 {
-		return nil
-	}
-	w := writer{names: names, agent: &spec.Agent{}}
-	for _, h := range outcome.Headers {
-		value := string(h.Value)
-		switch h.Key {
-		case task.HeaderAgent:
-			w.agent.Topic, w.agent.Name, _ = strings.Cut(value, "/")
-		case task.HeaderRunner:
-			w.node, _, _ = strings.Cut(value, " ")
-		case task.HeaderAttempt:
-			s.attempt.Number = number(h.Value)
-		case task.HeaderOutcome:
-			s.verdict.Outcome = task.Outcome(value)
-		case task.HeaderSettled:
-			s.verdict.Settled = task.Settled(value)
-		case task.HeaderErrorClass:
-			s.verdict.Class = task.Class(value)
-		case task.HeaderErrorMessage:
-			s.result.Message = value
-		}
-	}
-	s.ended = outcome.Timestamp
-	outcome.Headers = append(outcome.Headers, kgo.RecordHeader{Key: task.HeaderWebhookState, Value: []byte(task.WebhookPending)})
-	return w.webhook(s)
 }

@@ -39,6 +39,7 @@ type world struct {
 	names topics.Names
 	cl    *kgo.Client
 	adm   *kadm.Client
+	kfake *kfake.Cluster // where it is one of its own
 }
 
 func newWorld(t *testing.T) *world {
@@ -48,7 +49,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return worldOn(t, "", c.ListenAddrs()...)
+	w := worldOn(t, "", c.ListenAddrs()...)
+	w.kfake = c
+	return w
 }
 
 // worldOn is a world on brokers that others may use too, with a prefix of its own.
@@ -159,7 +162,13 @@ func (w *world) read(topics ...string) *reader {
 // next waits for n records.
 func (r *reader) next(n int) []*kgo.Record {
 	r.w.t.Helper()
-	ctx, cancel := context.WithTimeout(r.w.t.Context(), 20*time.Second)
+	return r.within(n, 20*time.Second)
+}
+
+// within is next with a limit.
+func (r *reader) within(n int, limit time.Duration) []*kgo.Record {
+	r.w.t.Helper()
+	ctx, cancel := context.WithTimeout(r.w.t.Context(), limit)
 	defer cancel()
 	var got []*kgo.Record
 	for len(got) < n {

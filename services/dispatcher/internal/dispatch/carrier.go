@@ -12,6 +12,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/worker"
 )
 
 const (
@@ -45,12 +46,13 @@ type Rule interface {
 	Released(partition int32)
 }
 
-// CarrierConfig configures a Carrier. All fields but Wake are required.
+// CarrierConfig configures a Carrier. All fields but Wake and Unrun are required.
 type CarrierConfig struct {
 	Member hop.MemberConfig // without Handler
 	Pool   *hop.Pool
 	Rule   Rule
 	Wake   <-chan struct{} // says that a Take may let more pass
+	Unrun  *worker.Unrun   // tells of tasks that the rule settles; nil where it settles none
 	Logger *slog.Logger
 }
 
@@ -89,6 +91,7 @@ type batch struct {
 	taken      map[int32]taken
 	sources    []*kgo.Record // of the records, one for one
 	records    []*kgo.Record
+	told       int // where in records begins what tells of ended tasks
 }
 
 // taken is the first n records of a partition's queue; next is where the rest begins.
@@ -259,15 +262,13 @@ func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err 
 		c.cfg.Rule.Ended(false)
 		return 0, wait, nil
 	}
+	c.tell(ctx, &b)
 	// The commit outlives a stop: it is short, and its outcome should be known.
 	err = c.cfg.Pool.Commit(context.WithoutCancel(ctx), hop.Tx{
 		Member: c.member, Generation: b.generation, Records: b.records, Offsets: c.positions(b),
 	})
-	var refused *hop.RecordsError
-	if errors.As(err, &refused) {
-		for i, reason := range refused.Refused {
-			c.cfg.Rule.Refused(ctx, b.sources[i], reason)
-		}
+	if err != nil {
+		c.failed(ctx, b, err)
 	}
 	c.cfg.Rule.Ended(err == nil)
 	if err != nil {
@@ -293,7 +294,7 @@ func (b batch) size() int {
 	return n
 }
 
-// produced is what became of them, the webhooks of tasks that ended aside.
+// produced is what became of them, what tells of ended tasks aside.
 func (b batch) produced() int {
 	n := int64(0)
 	for _, t := range b.taken {
@@ -341,7 +342,6 @@ func (c *Carrier) choose() (batch, time.Duration) {
 			}
 		}
 		b.taken[p] = taken{from: h, n: len(outs), next: h.behind(len(outs)), produced: int64(len(b.records) - before), over: over}
-		c.tell(&b, before)
 	}
 	return b, wait
 }

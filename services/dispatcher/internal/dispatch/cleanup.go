@@ -153,7 +153,7 @@ func (k *Keeper) discardTasks(ctx context.Context, adm *kadm.Client, a *spec.Age
 	rule := &Purge{names: k.env.Names, agent: a, node: k.env.Node, logger: k.env.Logger, assigned: make(map[int32]purged)}
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{Opts: k.env.Opts, Names: k.env.Names, Group: work, Topic: tasks, Service: k.env.Service, Node: k.env.Node},
-		Pool:   k.env.Pool, Rule: rule, Logger: k.env.Logger,
+		Pool:   k.env.Pool, Rule: rule, Unrun: k.env.unrun, Logger: k.env.Logger,
 	}, nil)
 	if err != nil {
 		return err

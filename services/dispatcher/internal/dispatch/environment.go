@@ -13,6 +13,7 @@ import (
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/deliver"
 )
 
@@ -31,10 +32,11 @@ type Environment struct {
 	// Sender sends webhooks, which are tried again after the delays of WebhookRetries.
 	Sender         *deliver.Sender
 	WebhookRetries []time.Duration
-	// CreateTopics lets the dispatcher make user topics that agents name.
+	// CreateTopics lets the dispatcher make user topics that agents name, and those that replies go to.
 	CreateTopics bool
 
-	asks *asks // of tasks that may come by; set by NewFleet
+	asks  *asks         // of tasks that may come by; set by NewFleet
+	unrun *worker.Unrun // tells of tasks that are settled here; set by NewFleet
 }
 
 func (e *Environment) admin() *kadm.Client { return kadm.NewClient(e.Client) }

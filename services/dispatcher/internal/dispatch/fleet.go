@@ -20,6 +20,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/redrive"
 )
 
@@ -51,6 +52,7 @@ type Fleet struct {
 func NewFleet(env *Environment) *Fleet {
 	f := &Fleet{env: env, upkeep: newUpkeep(env), ready: make(chan struct{}), fatal: make(chan error, 1),
 		keepers: make(map[string]*Keeper)}
+	env.unrun = worker.NewUnrun(worker.UnrunConfig{Names: env.Names, Client: env.Client, CreateReplyTopics: env.CreateTopics, Replication: env.Kafka.Replication})
 	f.dead = f.deadLetters()
 	// What finds a command finished is the follower, which is made of what the commands go to.
 	env.asks = newAsks(func(id string) bool { return f.commands.Finished(id) }, func(c command.Command, state, message string) { env.Reporter.Command(c, state, message) })
@@ -176,7 +178,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: f.env.Names.Retry(delay), Service: f.env.Service, Node: f.env.Node,
 			Denied: func(err error) { f.deniedTier(delay, err) }},
-		Pool: f.env.Pool, Rule: tier, Wake: f.env.asks.wake(), Logger: f.env.Logger,
+		Pool: f.env.Pool, Rule: tier, Wake: f.env.asks.wake(), Unrun: f.env.unrun, Logger: f.env.Logger,
 	}, func(n, _ int) { count.Add(float64(n)) })
 	if err != nil {
 		f.fail(err)

@@ -203,7 +203,7 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte, spans in
 			Opts: clientOptions(k.env.Opts), Names: k.env.Names, Group: k.env.Names.Group(a.Topic, a.Name), Topic: a.Topic,
 			Service: k.env.Service, Node: k.env.Node, Denied: func(err error) { k.denied(a, err) }, Begin: begin(a),
 		},
-		Pool: k.env.Pool, Rule: lane, Wake: room.Wake(), Logger: k.env.Logger,
+		Pool: k.env.Pool, Rule: lane, Wake: room.Wake(), Unrun: k.env.unrun, Logger: k.env.Logger,
 	}, func(n, m int) { routed.Add(float64(n)); over.Add(float64(m)) })
 	if err != nil {
 		return err

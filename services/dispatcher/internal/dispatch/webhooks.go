@@ -12,7 +12,6 @@ import (
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/topics"
-	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/deliver"
 )
 
@@ -116,42 +115,5 @@ func (f *Fleet) webhooksEnded(ctx context.Context, err error) {
 		f.fail(f.env.replaced(ctx))
 	case err != nil:
 		f.fail(err)
-	}
-}
-
-// A Settler is a Rule that settles tasks which aren't on its topic yet.
-type Settler interface {
-	Rule
-	// Settled are the tasks that were settled since the last Ended, by their outcomes.
-	Settled() map[*kgo.Record]*kgo.Record
-}
-
-// tell adds the webhooks of the tasks that end with a batch's records from the given one on. What users write on their own
-// topics says nothing about tasks: there the rule has them.
-func (c *Carrier) tell(b *batch, from int) {
-	names := c.cfg.Member.Names
-	var tasks map[*kgo.Record]*kgo.Record
-	if rule, ok := c.cfg.Rule.(Settler); ok {
-		tasks = rule.Settled()
-	}
-	if len(tasks) == 0 && !names.Reserved(c.cfg.Member.Topic) {
-		return
-	}
-	outcomes := names.Outcomes()
-	for i, out := range b.records[from:] {
-		if out.Topic != outcomes {
-			continue
-		}
-		source := b.sources[from+i]
-		of := source
-		if tasks != nil {
-			of = tasks[out]
-		}
-		if of == nil {
-			continue
-		}
-		if hook := worker.EndedUnrun(names, of, out); hook != nil {
-			b.records, b.sources = append(b.records, hook), append(b.sources, source)
-		}
 	}
 }
