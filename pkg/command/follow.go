@@ -22,6 +22,8 @@ const (
 	lookAgain = time.Second
 	// tellAgain is how often such a wait is told of.
 	tellAgain = 5 * time.Minute
+	// forgetEvery is how often what has expired is dropped.
+	forgetEvery = time.Minute
 	// slack is how far the clocks of an installation may be apart, for where a Follower begins to read.
 	slack = 10 * time.Minute
 )
@@ -45,8 +47,9 @@ type Follower struct {
 	topic string
 
 	// Only the goroutine of Run touches these.
-	seen map[string]time.Time // ids that were given, until they expire
-	held []Command            // of the time before the start, until all of that is read
+	seen   map[string]time.Time // ids that were given, until they expire
+	forgot time.Time            // when what has expired was dropped last
+	held   []Command            // of the time before the start, until all of that is read
 
 	mu       sync.Mutex
 	moved    *sync.Cond
@@ -251,8 +254,12 @@ func (f *Follower) give(c Command) {
 	}
 }
 
-// forget drops what has expired.
+// forget drops what has expired, now and then: a command costs the same, however many live.
 func (f *Follower) forget(now time.Time) {
+	if now.Sub(f.forgot) < forgetEvery {
+		return
+	}
+	f.forgot = now
 	over := func(_ string, until time.Time) bool { return now.After(until) }
 	maps.DeleteFunc(f.seen, over)
 	f.mu.Lock()

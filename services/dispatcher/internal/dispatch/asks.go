@@ -29,7 +29,16 @@ type asks struct {
 	all     map[string]ask // by agent and task
 	version int            // grows with what is added
 	wakes   []chan struct{}
+	tidied  time.Time // when what is over was dropped last
+	kept    int       // how many were left then
 }
+
+const (
+	// What is over is dropped once in tidyEvery, and where there are twice as many as were left and tidyFrom more: each
+	// command costs the same, however many live.
+	tidyEvery = time.Minute
+	tidyFrom  = 64
+)
 
 type ask struct {
 	command.Command
@@ -62,9 +71,9 @@ func (a *asks) add(c command.Command) {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.all, func(_ string, x ask) bool { return now.After(x.Expires) || a.finished(x.ID) })
-	key := c.Ref() + " " + origin.ID()
-	if old, ok := a.all[key]; ok && old.Verb == command.Cancel && c.Verb != command.Cancel && old.Round >= c.Round {
+	a.tidy(now)
+	key := keyOf(c.Ref(), origin)
+	if old, ok := a.all[key]; ok && old.Verb == command.Cancel && c.Verb != command.Cancel && old.Round >= c.Round && !a.over(old, now) {
 		return
 	}
 	a.all[key] = ask{c, origin}
@@ -73,6 +82,21 @@ func (a *asks) add(c command.Command) {
 	for _, w := range a.wakes {
 		signal(w)
 	}
+}
+
+func keyOf(ref string, origin task.Origin) string { return ref + " " + origin.ID() }
+
+// over reports whether nothing is asked any more.
+func (a *asks) over(x ask, now time.Time) bool { return now.After(x.Expires) || a.finished(x.ID) }
+
+// tidy drops what is over, now and then. The lock is held.
+func (a *asks) tidy(now time.Time) {
+	if now.Sub(a.tidied) < tidyEvery && len(a.all) < 2*a.kept+tidyFrom {
+		return
+	}
+	maps.DeleteFunc(a.all, func(_ string, x ask) bool { return a.over(x, now) })
+	a.tidied, a.kept = now, len(a.all)
+	a.live.Store(len(a.all) > 0)
 }
 
 // any reports whether something is asked of any task.
@@ -91,10 +115,12 @@ func (a *asks) of(r *kgo.Record) (command.Command, bool) {
 	if err != nil {
 		return command.Command{}, false
 	}
-	key := route.Header(r, task.HeaderAgent) + " " + origin.ID()
+	key := keyOf(route.Header(r, task.HeaderAgent), origin)
 	round, _ := strconv.Atoi(route.Header(r, task.HeaderRedrives)) // none is the first
+	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.tidy(now)
 	x, ok := a.all[key]
 	switch {
 	case !ok, round > x.Round:
@@ -103,7 +129,7 @@ func (a *asks) of(r *kgo.Record) (command.Command, bool) {
 		return command.Command{}, false
 	case !x.origin.Means(origin):
 		return command.Command{}, false
-	case time.Now().After(x.Expires), a.finished(x.ID):
+	case a.over(x, now):
 		a.remove(key)
 		return command.Command{}, false
 	}
@@ -112,13 +138,14 @@ func (a *asks) of(r *kgo.Record) (command.Command, bool) {
 
 // done forgets what was carried out, and says so.
 func (a *asks) done(c command.Command, message string) {
-	a.mu.Lock()
-	for key, x := range a.all {
-		if x.ID == c.ID {
+	if origin, err := task.ParseOrigin(c.Task); err == nil {
+		key := keyOf(c.Ref(), origin)
+		a.mu.Lock()
+		if a.all[key].ID == c.ID {
 			a.remove(key)
 		}
+		a.mu.Unlock()
 	}
-	a.mu.Unlock()
 	a.tell(c, status.CommandDone, message)
 }
 
