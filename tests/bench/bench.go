@@ -158,7 +158,7 @@ func (b *bench) round(ctx context.Context, n int, x *contestant) (err error) {
 		return fmt.Errorf("%w\n%s", err, logs(s))
 	}
 	x.rates = append(x.rates, r)
-	b.Say("round %d: %-24s %7.0f events/s, CPU-s per million: client %.1f %s, broker %.1f, registry %.1f", n+1, x.name, r.PerSecond, r.Client, r.parts(), r.Broker, r.Apart)
+	b.Say("round %d: %-24s %7.0f events/s, CPU-s per million: client %.1f %s, broker %.1f, registry %.1f, Postgres %.1f", n+1, x.name, r.PerSecond, r.Client, r.parts(), r.Broker, r.Apart, r.Database)
 	for _, perSecond := range b.Rates {
 		l, err := b.latency(ctx, s, perSecond, b.During)
 		if err != nil {
@@ -194,14 +194,14 @@ func logs(s *subject) string {
 func (b *bench) print(all []*contestant) {
 	p := func(format string, args ...any) { fmt.Fprintf(b.Out, format+"\n", args...) }
 	p("medians of %d rounds, %d events each, on %s", b.Rounds, b.Events, b.kafka.About)
-	p("%-24s %10s %8s %22s %22s %10s", "", "events/s", "of bare", "CPU-s/M client+broker", "client / broker", "registry")
+	p("%-24s %10s %8s %22s %22s %20s", "", "events/s", "of bare", "CPU-s/M client+broker", "client / broker", "registry / Postgres")
 	for i, x := range all {
 		m := medianRate(x.rates)
 		share := ""
 		if i%2 == 1 && b.Only == "" {
 			share = fmt.Sprintf("%.0f %%", 100*m.PerSecond/medianRate(all[i-1].rates).PerSecond)
 		}
-		p("%-24s %10.0f %8s %22.1f %22s %10.1f", x.name, m.PerSecond, share, m.Client+m.Broker, fmt.Sprintf("%.1f / %.1f", m.Client, m.Broker), m.Apart)
+		p("%-24s %10.0f %8s %22.1f %22s %20s", x.name, m.PerSecond, share, m.Client+m.Broker, fmt.Sprintf("%.1f / %.1f", m.Client, m.Broker), fmt.Sprintf("%.1f / %.1f", m.Apart, m.Database))
 	}
 	for _, perSecond := range b.Rates {
 		for _, x := range all {
@@ -219,6 +219,7 @@ func medianRate(rs []rate) rate {
 		Client:    median(rs, func(r rate) float64 { return r.Client }),
 		Broker:    median(rs, func(r rate) float64 { return r.Broker }),
 		Apart:     median(rs, func(r rate) float64 { return r.Apart }),
+		Database:  median(rs, func(r rate) float64 { return r.Database }),
 	}
 }
 

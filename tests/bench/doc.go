@@ -6,5 +6,6 @@
 //
 // Both read the same records, run the same child program, and count from the first outcome that a read_committed reader
 // sees to the last. Rounds are interleaved, so that a machine's moods hit both, and medians are compared. Processor time is
-// read from /proc: that of the processes that move records, and the broker's; the registry's is listed apart.
+// read from /proc: that of the processes that move records, and the broker's; the registry's and its Postgres's are listed
+// apart. BenchmarkProjection measures these two alone.
 package bench

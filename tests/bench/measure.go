@@ -25,6 +25,7 @@ type rate struct {
 	Client    float64            // processor seconds per million events of the processes that move records
 	Broker    float64            // of the broker
 	Apart     float64            // of the registry
+	Database  float64            // of its Postgres
 	Each      map[string]float64 // Client by process
 }
 
@@ -46,7 +47,7 @@ func (b *bench) throughput(ctx context.Context, s *subject, n int) (rate, error)
 	if err != nil {
 		return rate{}, fmt.Errorf("wait for the first outcome: %w", err)
 	}
-	before, broker, apart := each(s.movers), harness.CPU(b.kafka.PID), cpu(s.apart)
+	before, broker, apart, database := each(s.movers), harness.CPU(b.kafka.PID), cpu(s.apart), tree(b.postgres.PID)
 	ended, err := wait(ctx, c.last, 5*time.Minute)
 	if err != nil {
 		return rate{}, fmt.Errorf("wait for the last outcome: %w", err)
@@ -56,6 +57,7 @@ func (b *bench) throughput(ctx context.Context, s *subject, n int) (rate, error)
 		PerSecond: float64(n-c.early) / ended.Sub(begun).Seconds(),
 		Broker:    (harness.CPU(b.kafka.PID) - broker) / million,
 		Apart:     (cpu(s.apart) - apart) / million,
+		Database:  (tree(b.postgres.PID) - database) / million,
 		Each:      each(s.movers),
 	}
 	for name := range r.Each {

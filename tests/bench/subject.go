@@ -154,8 +154,13 @@ func cpu(p *harness.Process) float64 {
 	if p == nil {
 		return 0
 	}
-	total := harness.CPU(p.PID)
-	for _, c := range harness.Children(p.PID) {
+	return tree(p.PID)
+}
+
+// tree is the processor time of a process with all that is below it.
+func tree(pid int) float64 {
+	total := harness.CPU(pid)
+	for _, c := range harness.Children(pid) {
 		total += harness.CPU(c)
 	}
 	return total
