@@ -159,7 +159,7 @@ func (p *parts) trimOutcomes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for old outcomes: %w", err)
 	}
-	projected, err := p.outcomes.Stored(ctx)
+	projected, err := p.outcomes.Durable(ctx)
 	if err != nil {
 		return err
 	}

@@ -138,6 +138,34 @@ func (p *Projection) Stored(ctx context.Context) (map[int32]int64, error) {
 	return out, nil
 }
 
+// Durable is Stored, and a crash of the database forgets none of it: batches commit without waiting for the disk, so that
+// what Kafka is to delete must be asked for here.
+func (p *Projection) Durable(ctx context.Context) (map[int32]int64, error) {
+	stored, err := p.Stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := p.DB.BeginTxx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("make the offsets of %s durable: %w", p.Topic, err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	// A commit that waits for the disk waits for all that were before it. It has to have written something; one row, since
+	// a batch locks several.
+	_, err = tx.ExecContext(ctx, `SET LOCAL synchronous_commit = on`)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `UPDATE projections SET updated_at = now()
+			WHERE name = $1 AND partition = (SELECT min(partition) FROM projections WHERE name = $1)`, p.Name)
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the offsets of %s durable: %w", p.Topic, err)
+	}
+	return stored, nil
+}
+
 // Behind counts the records (and markers) that are still to be projected.
 func (p *Projection) Behind(ctx context.Context) (int64, error) {
 	bounds, err := peek.PartitionBounds(ctx, p.Client, p.Topic)
