@@ -32,6 +32,9 @@ const (
 // Prepare has nothing to do.
 func (Store) Prepare(context.Context, []*kgo.Record) error { return nil }
 
+// Headers says that it looks at all of a record: a report is its value.
+func (Store) Headers() []string { return nil }
+
 // batch holds the latest report of each subject: of a batch of heartbeats only the last one matters.
 type batch struct {
 	nodes   map[string]status.Node

@@ -67,14 +67,14 @@ type delta struct {
 type prior struct {
 	seen    bool   // an attempt of it was settled
 	final   int16  // the status that finished its last round; 0: none, or a new round has begun
-	version string // that did
+	version []byte // that did
 	cleared bool   // its last round was finished before the counters were cleared, which know nothing of it
 }
 
 // fold adds an attempt to the counters of its version and says what is known of its task now. of gives the counters of a
 // version of the same agent.
-func (p prior) fold(a *attempt, of func(version string) *delta) prior {
-	mine := of(string(a.version))
+func (p prior) fold(a *attempt, of func(version []byte) *delta) prior {
+	mine := of(a.version)
 	if !p.seen {
 		mine.Received++
 	}
@@ -99,5 +99,5 @@ func (p prior) fold(a *attempt, of func(version string) *delta) prior {
 		mine.LatencyMax = max(mine.LatencyMax, took)
 		mine.latency.Add(took)
 	}
-	return prior{seen: true, final: a.status, version: string(a.version)}
+	return prior{seen: true, final: a.status, version: a.version}
 }

@@ -36,7 +36,8 @@ func TestJudge(t *testing.T) {
 // run folds the attempts of one task, written version:status, and gives the counters of the versions.
 func run(attempts ...string) map[string]*delta {
 	versions := map[string]*delta{}
-	of := func(v string) *delta {
+	of := func(version []byte) *delta {
+		v := string(version)
 		if versions[v] == nil {
 			versions[v] = &delta{}
 		}

@@ -19,7 +19,8 @@ type Projector struct {
 	db      *sqlx.DB
 	logger  *slog.Logger
 	sources map[string]int32 // agent, zero byte, topic UUID → sources.id; what is in here is committed
-	tables  map[int64]bool   // numbers of the tables of attempts that are known to exist
+	headers []string
+	tables  map[int64]bool // numbers of the tables of attempts that are known to exist
 
 	// Of the batch under way.
 	attempts []attempt
@@ -29,12 +30,14 @@ type Projector struct {
 
 // NewProjector makes a projector.
 func NewProjector(db *sqlx.DB, logger *slog.Logger) *Projector {
-	return &Projector{db: db, logger: logger, sources: map[string]int32{}, tables: map[int64]bool{}}
+	return &Projector{db: db, logger: logger, headers: headerKeys(), sources: map[string]int32{}, tables: map[int64]bool{}}
 }
+
+// Headers are the headers that attempts are read from: results are none of the projector's business.
+func (p *Projector) Headers() []string { return p.headers }
 
 // Prepare reads the records and makes what their rows need: sources and tables.
 func (p *Projector) Prepare(ctx context.Context, records []*kgo.Record) error {
-	p.attempts, p.ids = p.attempts[:0], p.ids[:0]
 	if err := p.read(ctx, records); err != nil {
 		return err
 	}
@@ -47,15 +50,19 @@ func (p *Projector) Prepare(ctx context.Context, records []*kgo.Record) error {
 
 // read reads the records into the batch and numbers their sources.
 func (p *Projector) read(ctx context.Context, records []*kgo.Record) error {
+	p.attempts, p.ids = slices.Grow(p.attempts[:0], len(records)), slices.Grow(p.ids[:0], len(records))
 	var key []byte
 	var lastID int32
 	for _, r := range records {
-		var a attempt
-		if err := a.read(r); err != nil {
+		n := len(p.attempts)
+		p.attempts = p.attempts[:n+1]
+		a := &p.attempts[n]
+		if err := a.read(r, p.headers); err != nil {
+			p.attempts = p.attempts[:n]
 			p.logger.Warn("a record of the outcomes topic is no outcome and is left out", slog.Int("partition", int(r.Partition)), slog.Int64("offset", r.Offset), slog.Any("error", err))
 			continue
 		}
-		if !sameSource(key, &a) {
+		if !sameSource(key, a) {
 			key = append(append(append(key[:0], a.agent...), 0), a.topicID...)
 			id, err := p.source(ctx, key)
 			if err != nil {
@@ -63,7 +70,7 @@ func (p *Projector) read(ctx context.Context, records []*kgo.Record) error {
 			}
 			lastID = id
 		}
-		p.attempts, p.ids = append(p.attempts, a), append(p.ids, lastID)
+		p.ids = append(p.ids, lastID)
 	}
 	return nil
 }
@@ -108,6 +115,7 @@ func (p *Projector) Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, _ [
 	if len(p.attempts) == 0 {
 		return nil
 	}
+	defer clear(p.attempts) // or what was read last would stay in memory until there is more
 	var first int64
 	err := tx.QueryRowContext(ctx, `UPDATE attempts_head SET next_id = next_id + $1 RETURNING next_id - $1`, len(p.attempts)).Scan(&first)
 	if err != nil {
@@ -148,11 +156,11 @@ func (p *Projector) foldBatch(known map[taskKey]prior) map[counterKey]*delta {
 	var lastKey counterKey
 	for i := range p.attempts {
 		a := &p.attempts[i]
-		of := func(version string) *delta {
-			if last != nil && lastKey.version == version && lastKey.agent == string(a.agent) {
+		of := func(version []byte) *delta {
+			if last != nil && lastKey.version == string(version) && lastKey.agent == string(a.agent) {
 				return last
 			}
-			lastKey = counterKey{string(a.agent), version}
+			lastKey = counterKey{string(a.agent), string(version)}
 			if last = deltas[lastKey]; last == nil {
 				last = &delta{}
 				deltas[lastKey] = last
@@ -268,7 +276,7 @@ func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[ta
 				known[key] = prior{cleared: true}
 				continue
 			}
-			known[key] = prior{seen: true, final: completed, version: was.Version}
+			known[key] = prior{seen: true, final: completed, version: []byte(was.Version)}
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/services/registry/internal/projection"
 )
 
 // attempt is an outcome record, read from its headers. The bytes are the record's own.
@@ -26,47 +27,73 @@ type attempt struct {
 
 	runner, eventID, correlationID       []byte
 	errorClass, errorMessage, errorPrint []byte
-	settledAs                            []byte
 	atPartition                          int32
 	atOffset                             int64
 }
 
 var errNotOutcome = errors.New("it lacks reeve-agent, reeve-origin or reeve-outcome")
 
-// read reads an outcome record. It allocates nothing but errors.
-func (a *attempt) read(r *kgo.Record) error {
+// Places of the headers that an attempt is read from.
+const (
+	atAgent = iota
+	atOrigin
+	atAttempt
+	atOutcome
+	atSettled
+	atRedrives
+	atVersion
+	atEvent
+	atTimes
+	atRunner
+	atCorrelationID
+	atErrorClass
+	atErrorMessage
+	atErrorPrint
+)
+
+// headerKeys are their keys.
+func headerKeys() []string {
+	return []string{
+		atAgent: task.HeaderAgent, atOrigin: task.HeaderOrigin, atAttempt: task.HeaderAttempt, atOutcome: task.HeaderOutcome, atSettled: task.HeaderSettled,
+		atRedrives: task.HeaderRedrives, atVersion: task.HeaderVersion, atEvent: task.HeaderEvent, atTimes: task.HeaderTimes, atRunner: task.HeaderRunner,
+		atCorrelationID: task.HeaderCorrelationID, atErrorClass: task.HeaderErrorClass, atErrorMessage: task.HeaderErrorMessage, atErrorPrint: task.HeaderErrorFingerprint,
+	}
+}
+
+// read reads an outcome record, given headerKeys. It allocates nothing but errors.
+func (a *attempt) read(r *kgo.Record, keys []string) error {
 	*a = attempt{number: 0, atPartition: r.Partition, atOffset: r.Offset, settled: r.Timestamp.UnixMilli()}
-	var origin, outcome []byte
-	for i := range r.Headers {
-		v := r.Headers[i].Value
-		switch r.Headers[i].Key {
-		case task.HeaderAgent:
+	var origin, outcome, settledAs []byte
+	headers := projection.HeadersOf(r, keys)
+	for key, v, ok := headers.Next(); ok; key, v, ok = headers.Next() {
+		switch key {
+		case atAgent:
 			a.agent = v
-		case task.HeaderOrigin:
+		case atOrigin:
 			origin = v
-		case task.HeaderAttempt:
+		case atAttempt:
 			a.number = int32(number(v))
-		case task.HeaderOutcome:
+		case atOutcome:
 			outcome = v
-		case task.HeaderSettled:
-			a.settledAs = v
-		case task.HeaderRedrives:
+		case atSettled:
+			settledAs = v
+		case atRedrives:
 			a.redrives = int32(number(v))
-		case task.HeaderVersion:
+		case atVersion:
 			a.version = v
-		case task.HeaderEvent:
+		case atEvent:
 			_, a.eventID, _ = bytes.Cut(v, space)
-		case task.HeaderTimes:
+		case atTimes:
 			a.times(v)
-		case task.HeaderRunner:
+		case atRunner:
 			a.runner = v
-		case task.HeaderCorrelationID:
+		case atCorrelationID:
 			a.correlationID = v
-		case task.HeaderErrorClass:
+		case atErrorClass:
 			a.errorClass = v
-		case task.HeaderErrorMessage:
+		case atErrorMessage:
 			a.errorMessage = v
-		case task.HeaderErrorFingerprint:
+		case atErrorPrint:
 			a.errorPrint = v
 		}
 	}
@@ -74,7 +101,7 @@ func (a *attempt) read(r *kgo.Record) error {
 		return errNotOutcome
 	}
 	a.outcome = outcomeNumber(outcome)
-	a.status = judge(a.outcome, a.settledAs)
+	a.status = judge(a.outcome, settledAs)
 	return a.origin(origin)
 }
 

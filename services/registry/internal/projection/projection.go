@@ -2,8 +2,8 @@
 //
 // It reads partitions directly, without a group, since Kafka's own offsets would be a second truth. The offset row is also the
 // fence: a batch commits only if the row still says what this projection started from, so a second one on the same
-// topic is harmless; it starts again from what is stored. Polls are paced, because a poll that follows every small
-// transaction of the writers would cost more than the records do.
+// topic is harmless; it starts again from what is stored. Polls are paced, because a batch for every small transaction of
+// the writers would cost more than the records do.
 package projection
 
 import (
@@ -25,8 +25,9 @@ import (
 
 const (
 	pace       = 100 * time.Millisecond // between polls that found little
+	busyPace   = 300 * time.Millisecond // between those that found more
 	little     = 2_000                  // records
-	maxBatch   = 20_000                 // records of one transaction
+	maxBatch   = 50_000                 // records of one transaction; after as many the next poll follows at once
 	storeIdle  = time.Second            // after this long without records the offset behind markers is stored too
 	batchLimit = 60 * time.Second       // of one transaction
 )
@@ -38,6 +39,9 @@ var ErrFenced = errors.New("another registry projects this topic")
 type Target interface {
 	// Prepare does what can't be undone with the batch: it runs outside its transaction.
 	Prepare(ctx context.Context, records []*kgo.Record) error
+	// Headers are the keys of the headers that it looks at by HeadersOf, where it looks at nothing else of a record but where
+	// and when it stands: its records have no key and no value then. Nil where it looks at all.
+	Headers() []string
 	// Write writes the records' rows on a connection that has the batch's transaction open.
 	Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, records []*kgo.Record) error
 }
@@ -66,9 +70,15 @@ func (p *Projection) Run(ctx context.Context) error {
 		start[partition] = kgo.NewOffset().At(offset)
 	}
 	// Without a reset: an offset that the log doesn't have is for load to judge, not for the client to replace.
-	cl, err := kgo.NewClient(append(p.Opts[:len(p.Opts):len(p.Opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: start}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(time.Second),
-		kgo.FetchMaxPartitionBytes(8<<20))...) // a busy agent's outcomes stand on one partition
+	opts := slices.Concat(p.Opts, []kgo.Opt{
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: start}), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(time.Second),
+		kgo.FetchMaxPartitionBytes(8 << 20), // a busy agent's outcomes stand on one partition
+	})
+	if keys := p.Target.Headers(); keys != nil {
+		opts = append(opts, kgo.WithDecompressor(newHeadersOnly(keys)))
+	}
+	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return fmt.Errorf("configure the reader of %s: %w", p.Topic, err)
 	}
@@ -191,48 +201,61 @@ type run struct {
 }
 
 func (r *run) loop(ctx context.Context, cl *kgo.Client) error {
-	tick := time.NewTicker(pace)
-	defer tick.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
 	for {
-		records, err := r.poll(ctx, cl)
-		if err != nil {
-			return err
-		}
-		if err := r.store(ctx, records); err != nil {
-			return err
-		}
-		if len(records) >= little {
-			continue
-		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-next.C:
 		}
+		records, found, err := r.poll(ctx, cl)
+		if err != nil {
+			return err
+		}
+		polled := time.Now()
+		if err := r.store(ctx, records); err != nil {
+			return err
+		}
+		next.Reset(time.Until(polled.Add(pause(found))))
 	}
 }
 
-// poll gives the next records, without markers. It returns after a second at the latest.
-func (r *run) poll(ctx context.Context, cl *kgo.Client) ([]*kgo.Record, error) {
+// pause is how long after a poll the next one is made, given how many records it found. What comes meanwhile is one fetch
+// and one transaction, where it would have been one for each transaction of the writers.
+func pause(found int) time.Duration {
+	switch {
+	case found >= maxBatch: // there are more
+		return 0
+	case found >= little:
+		return busyPace
+	}
+	return pace
+}
+
+// poll gives the next records, without markers, and says how many it found with them. It returns after a second at the
+// latest.
+func (r *run) poll(ctx context.Context, cl *kgo.Client) (records []*kgo.Record, found int, err error) {
 	wait, cancel := context.WithTimeout(ctx, storeIdle)
 	defer cancel()
 	fetches := cl.PollRecords(wait, maxBatch)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
 	for _, e := range fetches.Errors() {
 		if !errors.Is(e.Err, context.DeadlineExceeded) {
-			return nil, fmt.Errorf("read %s/%d: %w", e.Topic, e.Partition, e.Err)
+			return nil, 0, fmt.Errorf("read %s/%d: %w", e.Topic, e.Partition, e.Err)
 		}
 	}
-	records := make([]*kgo.Record, 0, fetches.NumRecords())
+	found = fetches.NumRecords()
+	records = make([]*kgo.Record, 0, found)
 	fetches.EachRecord(func(rec *kgo.Record) {
 		r.seen[rec.Partition] = rec.Offset + 1
 		if !rec.Attrs.IsControl() {
 			records = append(records, rec)
 		}
 	})
-	return records, nil
+	return records, found, nil
 }
 
 // store writes a batch; without records only offsets, and that only where it has been quiet for a while.
