@@ -29,7 +29,7 @@ func BenchmarkBatch(b *testing.B) {
 		if d := p.foldBatch(map[taskKey]prior{}); len(d) != 1 {
 			b.Fatal(d)
 		}
-		if packs, rest := p.packBatch(); len(packs) != 8 || len(rest) != 0 {
+		if packs, rest := p.packBatch(); len(packs) != 16 || len(rest) != 0 {
 			b.Fatal(len(packs), len(rest))
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -29,9 +28,10 @@ type filter []byte
 
 // eventHash hashes an event's id. It is stored, in what it sets, and never changes: FNV-1a, then mixed as MurmurHash3 does.
 func eventHash(id []byte) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(id) // never fails
-	x := h.Sum64()
+	x := uint64(14695981039346656037)
+	for _, c := range id {
+		x = (x ^ uint64(c)) * 1099511628211
+	}
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
 	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
 	return x ^ x>>33
@@ -85,12 +85,13 @@ func storePages(ctx context.Context, tx *sqlx.Tx, add map[int64]filter) error {
 			add[page.Number][i] |= b
 		}
 	}
-	var filters pq.ByteaArray
+	var filters []byte
 	for _, n := range numbers {
-		filters = append(filters, add[n])
+		filters = append(filters, add[n]...)
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO event_pages (number, filter) SELECT * FROM unnest($1::bigint[], $2::bytea[])
-		ON CONFLICT (number) DO UPDATE SET filter = excluded.filter`, pq.Array(numbers), filters)
+	_, err := tx.ExecContext(ctx, `INSERT INTO event_pages (number, filter)
+		SELECT n.number, substring($2::bytea FROM ((n.place - 1) * $3::int + 1)::int FOR $3::int) FROM unnest($1::bigint[]) WITH ORDINALITY AS n (number, place)
+		ON CONFLICT (number) DO UPDATE SET filter = excluded.filter`, pq.Array(numbers), filters, filterBits/8)
 	if err != nil {
 		return fmt.Errorf("store filters of events: %w", err)
 	}

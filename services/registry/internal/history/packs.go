@@ -21,7 +21,7 @@ type pack struct {
 }
 
 func (p *pack) attempts() ([]Attempt, error) {
-	out, err := unpack(p.ID, p.Partition, p.Data)
+	out, err := unpack(p.ID, p.Topic, p.Partition, p.Data)
 	for i := range out {
 		out[i].Topic, out[i].Name, out[i].SourceID = p.Topic, p.Name, p.SourceID
 	}
@@ -61,17 +61,21 @@ func storePacks(ctx context.Context, tx *sqlx.Tx, packs []*builder, id int64) (i
 	if err := storePages(ctx, tx, pages(packs, id)); err != nil {
 		return 0, err
 	}
-	var ids, firsts, lasts, settled []int64
+	var ids, firsts, lasts, settled, starts, lengths []int64
 	var sources, partitions []int32
-	var data pq.ByteaArray
+	var data []byte
 	for _, b := range packs {
 		ids, firsts, lasts, settled = append(ids, id), append(firsts, b.first), append(lasts, b.last), append(settled, b.settled)
-		sources, partitions, data = append(sources, b.source), append(partitions, b.partition), append(data, b.data)
+		sources, partitions = append(sources, b.source), append(partitions, b.partition)
+		starts, lengths, data = append(starts, int64(len(data))+1), append(lengths, int64(len(b.data))), append(data, b.data...)
 		id += b.count
 	}
+	// The data is one value, since an array of them would be read character by character.
 	_, err := tx.ExecContext(ctx, `INSERT INTO packs (id, source_id, partition, first_offset, last_offset, settled_ms, data)
-		SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])`,
-		pq.Array(ids), pq.Array(sources), pq.Array(partitions), pq.Array(firsts), pq.Array(lasts), pq.Array(settled), data)
+		SELECT p.id, p.source_id, p.partition, p.first_offset, p.last_offset, p.settled_ms, substring($9::bytea FROM p.start FOR p.length)
+		FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[])
+			AS p (id, source_id, partition, first_offset, last_offset, settled_ms, start, length)`,
+		pq.Array(ids), pq.Array(sources), pq.Array(partitions), pq.Array(firsts), pq.Array(lasts), pq.Array(settled), pq.Array(starts), pq.Array(lengths), data)
 	if err != nil {
 		return 0, fmt.Errorf("store packs: %w", err)
 	}
