@@ -1,6 +1,7 @@
 "use strict";
-// Dead letters by agent and failure, and their redrives. To count them the registry reads them, so the page asks only when
-// the counters have changed, while an order is carried out, and once a minute (a purge changes no counter).
+// Dead letters by agent and failure, webhooks that were given up by their endpoint, and the redrives of both. To count them
+// the registry reads them, so the page asks only when the counters have changed, while an order is carried out, and once a
+// minute (a purge changes no counter, and webhooks have none).
 
 const graves = new Map(); // agent → its dead-letter topic with the failures on it
 const orders = new Map(); // id → the order as it was last seen
@@ -8,7 +9,9 @@ const pace = 2000, anyway = 60000, shown = 5;
 let counted = "", lookedAt = 0, looking = false;
 
 const over = (o) => ["done", "stopped", "refused"].includes(o.state);
-const letterPath = (d, rest) => `/v1/dlq/${encodeURIComponent(d.topic)}/${encodeURIComponent(d.name)}${rest}`;
+const webhooks = { topic: "", name: "webhooks" }; // no agent has an empty topic
+const letterPath = (d, rest) => d.topic ? `/v1/dlq/${encodeURIComponent(d.topic)}/${encodeURIComponent(d.name)}${rest}` : `/v1/webhooks/dlq${rest}`;
+const ownerOf = (d) => d.topic ? refOf(d) : d.name;
 const many = (n) => `${number(n)} dead letter${n === 1 ? "" : "s"}`;
 
 async function json(path, body) {
@@ -27,7 +30,8 @@ async function lookAtLetters(overview) {
   looking = true;
   try {
     for (const o of open) follow(await json(letterPath(o, `/orders/${o.id}`)));
-    const all = (await json("/v1/dlq")).items.filter((d) => d.records > 0);
+    const all = (await json("/v1/dlq")).items.filter((d) => d.records > 0), post = await json(letterPath(webhooks, "/endpoints"));
+    if (post.total > 0) all.push({ ...webhooks, records: post.total });
     for (const ref of graves.keys()) if (!all.some((d) => refOf(d) === ref)) graves.delete(ref);
     for (const d of all) {
       const known = graves.get(refOf(d));
@@ -49,9 +53,9 @@ async function lookAtLetters(overview) {
 
 async function failures(d) {
   try {
-    const found = await json(letterPath(d, "/fingerprints"));
+    const found = await json(letterPath(d, d.topic ? "/fingerprints" : "/endpoints"));
     for (const o of (await json(letterPath(d, "/orders"))).items) if (!over(o)) follow(o); // somebody else's, or from before this page was opened
-    return { items: found.items, total: found.total, complete: found.complete, error: "" };
+    return { items: found.items.map((f) => ({ ...f, fingerprint: f.fingerprint || f.endpoint })), total: found.total, complete: found.complete, error: "" };
   } catch (e) {
     return { error: reason(e) };
   }
@@ -60,15 +64,15 @@ async function failures(d) {
 function follow(o) {
   const before = orders.get(o.id);
   orders.set(o.id, o);
-  if (before?.state !== o.state) setText("order-said", `${o.verb} of ${refOf(o)}: ${o.state}. ${over(o) ? progress(o) : ""} ${o.reason || ""}`);
+  if (before?.state !== o.state) setText("order-said", `${o.verb} of ${ownerOf(o)}: ${o.state}. ${over(o) ? progress(o) : ""} ${o.reason || ""}`);
   const ended = [...orders.values()].filter(over);
   for (const old of ended.slice(0, -shown)) orders.delete(old.id);
 }
 
 function progress(o) {
   if (o.verb === "purge") return `${number(o.moved)} of ${number(o.matched)} purged`;
-  const parts = [`${number(o.moved)} of ${number(o.matched)} sent`, `${number(o.completed)} completed`];
-  if (o.came_back) parts.push(`${number(o.came_back)} came back dead`);
+  const parts = [`${number(o.moved)} of ${number(o.matched)} sent`, `${number(o.completed)} ${o.topic ? "completed" : "delivered"}`];
+  if (o.came_back) parts.push(`${number(o.came_back)} ${o.topic ? "came back dead" : "failed again"}`);
   if (o.kept) parts.push(`${number(o.kept)} stay`);
   if (o.guarded) parts.push(`${number(o.guarded)} left out`);
   return parts.join(", ");
@@ -76,7 +80,7 @@ function progress(o) {
 
 function drawLetters() {
   if ($("redrive").open) return; // the focus returns to its button
-  redraw($("orders"), [...orders.values()].reverse().map((o) => el("li", {}, tag(o.state), ` ${o.verb} of ${refOf(o)}: ${progress(o)}`, o.reason ? el("small", {}, o.reason) : null)));
+  redraw($("orders"), [...orders.values()].reverse().map((o) => el("li", {}, tag(o.state), ` ${o.verb} of ${ownerOf(o)}: ${progress(o)}`, o.reason ? el("small", {}, o.reason) : null)));
   const all = [...graves.values()].sort((a, b) => refOf(a).localeCompare(refOf(b)));
   redraw($("failures"), all.flatMap((d) => [agentHead(d), ...(d.items || []).map((f) => failureRow(d, f))]), $("failures-title"));
   $("failures").closest("table").hidden = all.length === 0;
@@ -85,7 +89,7 @@ function drawLetters() {
 
 function agentHead(d) {
   const about = d.error || (d.deleted ? "deleted: register it again to redrive them" : d.complete === false ? "these are the first of them" : "");
-  return el("tr", { className: "group" }, el("th", { scope: "rowgroup" }, d.name, el("small", {}, about ? `${d.topic} · ${about}` : d.topic)),
+  return el("tr", { className: "group" }, el("th", { scope: "rowgroup" }, d.name, el("small", {}, [d.topic || "given up", about].filter(Boolean).join(" · "))),
     cell(d.total ?? d.records), el("td", { className: "n" }, d.deleted || d.error ? null : redriveButton(d, null, d.total)));
 }
 
@@ -100,14 +104,14 @@ const span = (first, last) => first && last ? days.formatRange(new Date(first), 
 
 function redriveButton(d, f, n) {
   const button = el("button", { type: "button", className: f ? "plain" : "", name: `${refOf(d)} ${f ? f.fingerprint : ""}`, onclick: () => offer(d, f) }, f ? "Redrive" : "Redrive all");
-  button.setAttribute("aria-label", `${button.textContent} ${f ? `${many(n)} of ${refOf(d)}: ${f.error_message}` : `${many(n)} of ${refOf(d)}`}`);
+  button.setAttribute("aria-label", `${button.textContent} ${f ? `${many(n)} of ${ownerOf(d)}: ${f.error_message}` : `${many(n)} of ${ownerOf(d)}`}`);
   return button;
 }
 
 // offer asks whether to redrive what a dry run has counted.
 async function offer(d, f) {
-  const which = f ? { fingerprint: f.fingerprint } : { all: true };
-  setText("redrive-title", `Redrive dead letters of ${refOf(d)}?`);
+  const which = !f ? { all: true } : d.topic ? { fingerprint: f.fingerprint } : { endpoint: f.endpoint };
+  setText("redrive-title", `Redrive dead letters of ${ownerOf(d)}?`);
   setText("redrive-what", "counting…");
   setText("redrive-wrong", "");
   $("redrive-yes").disabled = true;
@@ -116,9 +120,9 @@ async function offer(d, f) {
   $("redrive").showModal();
   try {
     const o = await json(letterPath(d, "/redrive"), { ...which, dry_run: true });
-    setText("redrive-title", `Redrive ${many(o.matched)} of ${refOf(d)}?`);
-    setText("redrive-what", `${f ? `“${f.error_message}”` : "All failures."} Five of each failure go first, the others as far as those succeed. What fails again comes back here.`
-      + (o.guarded ? ` ${many(o.guarded)} came back too often and stay; reeve dlq redrive --force takes them too.` : ""));
+    setText("redrive-title", `Redrive ${many(o.matched)} of ${ownerOf(d)}?`);
+    setText("redrive-what", `${f ? `“${f.error_message}”` : "All failures."} ${d.topic ? "Five of each failure go first" : "One to each endpoint goes first"}, the others as far as those succeed. What fails again comes back here.`
+      + (o.guarded ? ` ${many(o.guarded)} came back too often and stay; reeve ${d.topic ? "dlq" : "webhook"} redrive --force takes them too.` : ""));
     setText("redrive-yes", `Redrive ${number(o.matched)}`);
     $("redrive-yes").disabled = o.matched === 0;
   } catch (e) {
