@@ -226,6 +226,109 @@ func TestACertificateIsRotatedUnderARunningClient(t *testing.T) {
 	}
 }
 
+// Who has the rights that `reeve acls --mend` lists ends a transaction that a broker forgot to end; without them nobody does.
+func TestTheRightsToMendAreThoseToEndAForgottenTransaction(t *testing.T) {
+	k := secured(t)
+	user := testenv.Unique()
+	if err := k.AddUser(t.Context(), user, "pw"); err != nil {
+		t.Fatal(err)
+	}
+	i := Installation{Names: topics.Names{Prefix: testenv.Unique()}}
+	status := i.Names.Status()
+	if _, err := admin(t, k).CreateTopic(t.Context(), 1, 1, nil, status); err != nil {
+		t.Fatal(err)
+	}
+	stuck, err := kgo.NewClient(kgo.SeedBrokers(k.Address), kgo.TransactionalID(user), kgo.DefaultProduceTopic(status), kgo.TransactionTimeout(10*time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	if err := stuck.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := stuck.ProduceSync(t.Context(), kgo.StringRecord("v")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	cl, err := Connect(t.Context(), config.Kafka{Brokers: []string{k.SASL}, Security: security.Config{TLSCA: k.Authority.File, Mechanism: security.ScramSHA256, Username: user, Password: "pw"}}, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	look := func(topic string) (kadm.DescribedProducers, error) {
+		set := kadm.TopicsSet{}
+		set.Add(topic)
+		found, err := adm.DescribeProducers(t.Context(), set)
+		var out kadm.DescribedProducers
+		found.EachPartition(func(p kadm.DescribedProducersPartition) { err = errors.Join(err, p.Err) })
+		found.EachProducer(func(p kadm.DescribedProducer) {
+			if out == nil {
+				out = kadm.DescribedProducers{}
+			}
+			out[p.ProducerID] = p
+		})
+		return out, err
+	}
+	mark := func(p kadm.DescribedProducer) error {
+		at := kadm.TopicsSet{}
+		at.Add(status, 0)
+		written, err := adm.WriteTxnMarkers(t.Context(), kadm.TxnMarkers{ProducerID: p.ProducerID, ProducerEpoch: p.ProducerEpoch, CoordinatorEpoch: max(p.CoordinatorEpoch, 0), Topics: at})
+		written.EachPartition(func(p kadm.TxnMarkersPartitionResponse) { err = errors.Join(err, p.Err) })
+		return err
+	}
+	if _, err := look(status); !security.Denied(err) {
+		t.Errorf("without the right to look: %v", err)
+	}
+	if err := mark(kadm.DescribedProducer{ProducerID: 1}); !security.Denied(err) {
+		t.Errorf("without the right to write markers: %v", err)
+	}
+	grant(t, k, user, i.Mending(config.Dispatcher))
+	if _, err := look("__consumer_offsets"); security.Denied(err) {
+		t.Errorf("groups' offsets: %v", err)
+	}
+	open, err := look(status)
+	if err != nil || len(open) != 1 {
+		t.Fatalf("%v, %v", open, err)
+	}
+	for _, p := range open {
+		if err := mark(p); err != nil {
+			t.Errorf("with the rights: %v", err)
+		}
+	}
+	ends, err := admin(t, k).ListEndOffsets(t.Context(), status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stable, err := admin(t, k).ListCommittedOffsets(t.Context(), status)
+	if err != nil || stable[status][0].Offset != ends[status][0].Offset || ends[status][0].Offset != 2 {
+		t.Errorf("readers stand at %d of %d, %v", stable[status][0].Offset, ends[status][0].Offset, err)
+	}
+}
+
+// grant gives a user rights.
+func grant(t *testing.T, k *testenv.Secured, user string, rights []Right) {
+	t.Helper()
+	ops := map[string]kadm.ACLOperation{Read: kadm.OpRead, Alter: kadm.OpAlter}
+	for _, r := range rights {
+		b := kadm.NewACLs().Allow("User:" + user).AllowHosts("*").ResourcePatternType(kadm.ACLPatternLiteral)
+		if r.Prefixed {
+			b = b.ResourcePatternType(kadm.ACLPatternPrefixed)
+		}
+		if r.Resource == OnCluster {
+			b = b.Clusters()
+		} else {
+			b = b.Topics(r.Name)
+		}
+		for _, op := range r.Operations {
+			b = b.Operations(ops[op])
+		}
+		made, err := admin(t, k).CreateACLs(t.Context(), b)
+		if err != nil || len(made) != 1 || made[0].Err != nil {
+			t.Fatalf("%+v: %+v, %v", r, made, err)
+		}
+	}
+}
+
 // Topics that an operator made are used as they are, by a process that may not make any.
 func TestTopicsMadeElsewhereNeedNoRightToCreate(t *testing.T) {
 	k := secured(t)

@@ -88,6 +88,16 @@ func TestTopicsAndRightsAreWrittenAsLinesOfAShell(t *testing.T) {
 	if out, _, _ = offKafka(t, nil, "acls", "--agent", "orders/a", "--create-topics"); !strings.Contains(out, "Create,AlterConfigs") {
 		t.Error(out)
 	}
+	if out, _, _ = offKafka(t, nil, "acls", "--agent", "orders/a"); strings.Contains(out, "kafka-cluster") {
+		t.Errorf("a right on the cluster isn't among the least:\n%s", out)
+	}
+	out, _, code = offKafka(t, nil, "acls", "--agent", "orders/a", "--mend", "--commands", "--principal", "User:r", "--service", "supervisor")
+	for _, line := range []string{`--allow-principal User:r --operation Alter --cluster`, `--operation Read --topic __consumer_offsets --resource-pattern-type literal`,
+		`--operation Read --topic reeve. --resource-pattern-type prefixed`} {
+		if code != 0 || !strings.Contains(out, line+"\n") {
+			t.Errorf("%d: there is no %s in\n%s", code, line, out)
+		}
+	}
 }
 
 func TestWhatTopicsRightsAndDoctorCantDoIsAUsageError(t *testing.T) {
@@ -151,6 +161,13 @@ func TestDoctorNamesWhatIsMissing(t *testing.T) {
 	checks, code := doctorOn(t, append(most, allow(kmsg.ACLResourceTypeTopic, "orders", all)), "--service", "dispatcher")
 	if c := find(checks, "rights of the dispatcher", "all that it needs"); c == nil {
 		t.Errorf("with all rights: %+v", checks)
+	}
+	if c := find(checks, "rights of the dispatcher", "a person has to: for that it lacks"); c == nil || c.Status != doctor.OK || !strings.Contains(c.Detail, "Alter on cluster kafka-cluster") {
+		t.Errorf("without those to mend: %+v", checks)
+	}
+	mending := append(most, allow(kmsg.ACLResourceTypeTopic, "orders", all), allow(kmsg.ACLResourceTypeTopic, "__consumer_offsets", all), allow(kmsg.ACLResourceTypeCluster, "kafka-cluster", all))
+	if able, _ := doctorOn(t, mending, "--service", "dispatcher"); find(able, "rights of the dispatcher", "a person has to") != nil {
+		t.Errorf("with those to mend: %+v", able)
 	}
 	if c := find(checks, "topic "+topics.Names{}.Tasks("orders", "a"), "will be made"); c == nil {
 		t.Errorf("a topic that may be made: %+v", checks)
