@@ -72,7 +72,7 @@ func (d *Deliverer) tellDown(now time.Time) {
 		if more := len(down) - 5; more > 0 {
 			text += fmt.Sprintf(" and %d more", more)
 		}
-		d.cfg.Alert(alertFailing, "webhooks fail for a long time: "+text+"; they are tried again and given up in the end, to "+d.cfg.Names.WebhookDLQ(), false)
+		d.cfg.Alert(alertFailing, "webhooks fail for a long time: "+text+"; they are tried again and given up in the end, to "+d.cfg.Names.WebhookDLQ()+" (`reeve webhook` shows and redrives those)", false)
 	case before != "":
 		d.cfg.Alert(alertFailing, "no endpoint is known any more that has failed for long", true)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/reeve-run/reeve/internal/testenv"
 	"github.com/reeve-run/reeve/migrations"
 	"github.com/reeve-run/reeve/pkg/security"
+	"github.com/reeve-run/reeve/pkg/spec"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -81,4 +82,19 @@ func TestARegistryThatStoodStillKeepsNoOlderPositions(t *testing.T) {
 		t.Error(err)
 	}
 	stands(8, smaller)
+}
+
+// Which dead letters are open is what a group's commit says; Kafka forgets it a week after somebody redrove any.
+func TestWhatIsSettledOfDeadLettersIsKept(t *testing.T) {
+	k := &Keeper{}
+	a := &spec.Agent{Topic: "orders", Name: "bill"}
+	topics := map[string]string{}
+	for _, g := range k.groups([]*spec.Agent{a}, true) {
+		if g.kind == ofLetters {
+			topics[g.name] = g.topic
+		}
+	}
+	if want := map[string]string{"reeve.dlq/orders/bill": "reeve.dlq.orders.bill", "reeve.dlq/webhooks": "reeve.dlq.webhooks"}; !maps.Equal(topics, want) {
+		t.Errorf("%v, want %v", topics, want)
+	}
 }
