@@ -221,6 +221,13 @@ func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange,
 	switch {
 	case !known:
 		a.Offset = m.begin(p, log, id)
+	case known && o.At > log.end && id != none && a.Metadata.TopicID == id:
+		// What was committed was there: the log lost its end, by the election of a leader that lagged behind or the like.
+		// To begin anew would repeat all that the topic still has.
+		m.log.Error("the log ends before the committed offset: the broker has lost records; going on at its end", slog.String("topic", m.cfg.Topic),
+			slog.Int("partition", int(p)), slog.Int64("committed", o.At), slog.Int64("end", log.end))
+		a.Offset, a.Own = log.end, false
+		a.Metadata = offsets.Metadata{TopicID: id, Node: a.Metadata.Node, Passed: a.Metadata.Passed, Outages: a.Metadata.Outages}
 	case known && a.Metadata.TopicID != none && id != none && a.Metadata.TopicID != id, known && o.At > log.end:
 		m.log.Warn("the topic was made again since the last commit: starting at its beginning", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Int64("offset", a.Offset))
 		a = Assignment{Partition: p, TopicID: id, Offset: log.start, LogEnd: log.end}

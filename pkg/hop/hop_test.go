@@ -362,6 +362,31 @@ func TestLostRangesAreReported(t *testing.T) {
 	}
 }
 
+// A broker that comes back without its last records is no reason to repeat all that it still has.
+func TestALogThatLostItsEndIsGoneOnWithThere(t *testing.T) {
+	s := newStand(t, "in", "out")
+	s.publish("in", 0, 20)
+	m := s.member("a", newHandler())
+	copyTo(t, m, s.pool("a"), "a", "out", 20)
+	id := m.TopicID()
+	if err := m.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var settled offsets.Set
+	settled.Add(3)
+	md := offsets.Metadata{TopicID: id, Node: "a", Settled: settled, Passed: offsets.Count{Since: 1, N: 30}}
+	var os kadm.Offsets
+	os.Add(kadm.Offset{Topic: "in", Partition: 0, At: 30, LeaderEpoch: -1, Metadata: md.Encode(30)})
+	if err := s.adm.CommitAllOffsets(t.Context(), "g", os); err != nil {
+		t.Fatal(err)
+	}
+	h := newHandler()
+	s.member("b", h)
+	if a := h.last(t); a.Offset != 20 || a.Metadata.Passed.N != 30 || a.Metadata.Settled.Len() != 0 {
+		t.Errorf("goes on at %d with %+v", a.Offset, a.Metadata)
+	}
+}
+
 // What somebody else wrote beside a group's offset, or what is left of Reeve's own after it was damaged, counts as nothing
 // but the offset: it neither keeps the member from its work nor moves it.
 func TestForeignCommitMetadataCountsAsEmpty(t *testing.T) {

@@ -268,10 +268,18 @@ func (m *Member) skipTo(ctx context.Context, p int32) {
 	if at, ok := m.cl.UncommittedOffsets()[m.cfg.Topic][p]; ok {
 		from = at.Offset // behind what was polled, which isn't lost
 	}
+	at := start.Offset
 	if from < start.Offset {
 		m.cfg.Handler.Overtaken(p, from, start.Offset)
+	} else if ends, err := m.adm.ListCommittedOffsets(ctx, m.cfg.Topic); err == nil {
+		// The log has lost its end; to begin anew would repeat all that it still has.
+		if end, ok := ends.Lookup(m.cfg.Topic, p); ok && end.Err == nil && from > end.Offset {
+			at = end.Offset
+			m.log.Error("the log ends before what was read of it: the broker has lost records; going on at its end", slog.String("topic", m.cfg.Topic),
+				slog.Int("partition", int(p)), slog.Int64("read", from), slog.Int64("end", at))
+		}
 	}
-	m.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{m.cfg.Topic: {p: {Epoch: -1, Offset: start.Offset}}})
+	m.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{m.cfg.Topic: {p: {Epoch: -1, Offset: at}}})
 }
 
 func (m *Member) revoked(ctx context.Context, _ *kgo.Client, ps map[string][]int32) {

@@ -21,3 +21,19 @@ func TestTiersAreReadSortedAndOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestATiersTopicsAreKnownByTheirNames(t *testing.T) {
+	n := Names{Prefix: "acme"}
+	for _, tier := range append(DefaultTiers(), 300*time.Millisecond, 90*time.Second) {
+		for _, topic := range []string{n.Retry(tier), n.WebhookRetry(tier)} {
+			if got, ok := n.TierOf(topic); !ok || got != tier {
+				t.Errorf("%s: %s, %v", topic, got, ok)
+			}
+		}
+	}
+	for _, topic := range []string{"", "acme.retry.", "acme.retry.soon", "acme.retry.60s", "acme.retry.-5s", "acme.webhooks", "reeve.retry.5s", "acme.tasks.retry.5s"} {
+		if got, ok := n.TierOf(topic); ok {
+			t.Errorf("%s is taken for a topic of the tier %s", topic, got)
+		}
+	}
+}

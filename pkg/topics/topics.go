@@ -55,6 +55,17 @@ func (n Names) DLQ(topic, agent string) string {
 // Retry is the topic of a retry tier.
 func (n Names) Retry(tier time.Duration) string { return n.prefix() + ".retry." + Tier(tier) }
 
+// TierOf is the tier of a Retry or a WebhookRetry topic; ok is false for any other.
+func (n Names) TierOf(topic string) (tier time.Duration, ok bool) {
+	for _, head := range []string{n.prefix() + ".retry.", n.Webhooks() + "."} {
+		if rest, found := strings.CutPrefix(topic, head); found {
+			d, err := time.ParseDuration(rest)
+			return d, err == nil && d > 0 && Tier(d) == rest
+		}
+	}
+	return 0, false
+}
+
 // Webhooks carries the results that are to be sent to URLs.
 func (n Names) Webhooks() string { return n.prefix() + ".webhooks" }
 

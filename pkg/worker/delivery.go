@@ -184,7 +184,10 @@ func (e *Engine) makeDLQ(ctx context.Context) {
 		e.delivery.dlqReady = true
 		return
 	}
-	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("delete"), "retention.ms": kadm.StringPtr("-1")}
+	configs := map[string]*string{
+		"cleanup.policy": kadm.StringPtr("delete"), "retention.ms": kadm.StringPtr("-1"), "retention.bytes": kadm.StringPtr("-1"),
+		"compression.type": kadm.StringPtr("producer"), "message.timestamp.type": kadm.StringPtr("CreateTime"),
+	}
 	if limit := e.recordLimit(ctx, adm); limit > 0 {
 		configs["max.message.bytes"] = kadm.StringPtr(strconv.Itoa(limit + 64<<10))
 	}
@@ -248,7 +251,7 @@ func (e *Engine) resolve(t *transaction, refused *hop.RecordsError) bool {
 		decided[s] = true
 		switch {
 		case s.replies() && r.Topic == string(s.header.replyTo):
-			if s.noReply = troubleOf(err); s.noReply != troubleTooLarge { // which is this reply's alone
+			if s.noReply = troubleOf(err); s.noReply.general() {
 				e.delivery.topics.learn(r.Topic, s.noReply)
 			}
 		case r.Topic == e.cfg.Names.Webhooks():

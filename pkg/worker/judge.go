@@ -15,14 +15,22 @@ import (
 // Policy is what decides about failed attempts of an agent.
 type Policy struct {
 	MaxRetries int
-	Delays     []time.Duration // one a retry, the last repeats
+	Delays     []time.Duration // one a retry, the last repeats; each is a tier
 	Tiers      []time.Duration // of the installation, ascending
 	DLQ        bool
 }
 
-// NewPolicy takes the policy out of a spec.
+// NewPolicy takes the policy out of a spec. A spec may have been written when the installation had other tiers: each of its
+// delays becomes the shortest tier that is as long, so that nothing is sent to a topic that nobody reads. With ordering
+// strict the worker waits itself.
 func NewPolicy(a *spec.Agent, tiers []time.Duration) Policy {
-	return Policy{MaxRetries: a.Config.MaxRetries, Delays: a.Config.Delays(), Tiers: tiers, DLQ: a.Config.DLQEnabled}
+	delays := a.Config.Delays()
+	for i, d := range delays {
+		if len(tiers) > 0 && a.Config.Ordering != spec.OrderingStrict {
+			delays[i] = tierFor(tiers, d)
+		}
+	}
+	return Policy{MaxRetries: a.Config.MaxRetries, Delays: delays, Tiers: tiers, DLQ: a.Config.DLQEnabled}
 }
 
 // Tries is what is known of a task's attempts up to and with the one that ended.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -137,5 +138,14 @@ func TestProbationGrows(t *testing.T) {
 		if got := probation(1+deaths, 1); got != want {
 			t.Errorf("after %d deaths %v, want %v", deaths, got, want)
 		}
+	}
+}
+
+// A spec can be older than the installation's tiers.
+func TestDelaysAreTiersThatSomebodyReads(t *testing.T) {
+	a := &spec.Agent{Config: spec.Config{RetryDelays: []string{"500ms", "5s", "90s"}}}
+	p := NewPolicy(a, []time.Duration{time.Second, time.Minute})
+	if want := []time.Duration{time.Second, time.Minute, time.Minute}; !slices.Equal(p.Delays, want) {
+		t.Errorf("%v, want %v", p.Delays, want)
 	}
 }

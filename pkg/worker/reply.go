@@ -57,6 +57,10 @@ func (t trouble) String() string {
 	return ""
 }
 
+// general reports whether a trouble is every reply's to the topic. One that is too large, or without the key that a
+// compacted topic wants, says nothing of the next.
+func (t trouble) general() bool { return t == troubleMissing || t == troubleDenied }
+
 // troubleOf reads a broker's refusal.
 func troubleOf(err error) trouble {
 	switch {

@@ -153,6 +153,31 @@ func TestAReplyThatCantBeWrittenSettlesAndRunsNothingAgain(t *testing.T) {
 	}
 }
 
+// One reply that the topic doesn't take for what it is, without a key where it is compacted, says nothing of the next.
+func TestAReplyThatIsRefusedByItselfIsItsOwnTrouble(t *testing.T) {
+	s := newStand(t)
+	s.create("answers", 1)
+	id := topicID(s, "answers")
+	var refused atomic.Bool
+	s.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			if (rt.Topic == "answers" || rt.TopicID == id) && refused.CompareAndSwap(false, true) {
+				return refuse(req.(*kmsg.ProduceRequest), kerr.InvalidRecord.Code), nil, true
+			}
+		}
+		return nil, nil, false
+	})
+	s.publish(0, 1, replyTo("answers")...)
+	s.engine("a", runner(t, 1, ok))
+	if h := header(s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) == 1 })[0]); h[task.HeaderReply] != task.ReplyUndeliverable {
+		t.Fatalf("%v", h)
+	}
+	s.publish(10, 5, replyTo("answers")...)
+	s.outcomes(6)
+	s.read("answers", func(rs []*kgo.Record) bool { return len(rs) == 5 })
+}
+
 // One reply that is too large says nothing of the topic: the next one goes there.
 func TestAReplyThatIsTooLargeIsItsOwnTrouble(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,8 +77,13 @@ func (a *App) dispatch(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	own := append(kafka.RetryTopics(names, a.cfg.Kafka.RetryTiers), kafka.StatusTopic(names), kafka.OutcomesTopic(names), kafka.WebhooksTopic(names))
-	own = append(own, kafka.WebhookRetryTopics(names, a.cfg.Kafka.RetryTiers)...)
+	former, err := kafka.FormerTiers(ctx, client, names, a.cfg.Kafka.RetryTiers)
+	if err != nil {
+		return err
+	}
+	tiers := append(slices.Clone(a.cfg.Kafka.RetryTiers), former...)
+	own := append(kafka.RetryTopics(names, tiers), kafka.StatusTopic(names), kafka.OutcomesTopic(names), kafka.WebhooksTopic(names))
+	own = append(own, kafka.WebhookRetryTopics(names, tiers)...)
 	if err := kafka.EnsureTopics(ctx, client, a.cfg.Kafka.Replication, own...); err != nil {
 		return err
 	}
@@ -100,7 +106,7 @@ func (a *App) dispatch(ctx context.Context) error {
 	}
 	defer sender.Close()
 	fleet := dispatch.NewFleet(&dispatch.Environment{
-		Kafka: a.cfg.Kafka, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Opts: opts, Client: client, Pool: pool,
+		Kafka: a.cfg.Kafka, Tiers: tiers, Names: names, Service: config.Dispatcher, Node: a.cfg.Node, Opts: opts, Client: client, Pool: pool,
 		Reporter: reporter, Metrics: dispatch.NewMetrics(a.metrics), Logger: logger, CreateTopics: a.cfg.CreateTopics,
 		Rights: &kafka.Tolerance{Logger: logger}, Sender: sender, WebhookRetries: a.cfg.Webhooks.Retries,
 	})

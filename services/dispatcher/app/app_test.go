@@ -207,6 +207,17 @@ func (w *world) until(what string, is func() bool) {
 	}
 }
 
+// ends is the sum of a topic's end offsets.
+func (w *world) ends(topic string) (n int64) {
+	w.t.Helper()
+	ends, err := w.adm.ListEndOffsets(w.t.Context(), topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
+	return n
+}
+
 // lag is what Kafka's own tools show for a group.
 func (w *world) lag(group, topic string) int64 {
 	w.t.Helper()
@@ -457,11 +468,60 @@ func TestADueRetryReturnsAfterItsDelayAlsoWhilePaused(t *testing.T) {
 	}
 }
 
+// A control topic may lack an agent that is at work: the database was restored from a backup, or is another one. What is
+// discarded then is gone.
+func TestARetryOfAnUnknownAgentWaitsForIt(t *testing.T) {
+	w := newWorld(t)
+	w.create(kafka.Topic{Name: "orders", Partitions: 1})
+	lost := agent("orders", "lost")
+	w.start()
+	r := retry(lost, "v")
+	r.Topic = w.names.Retry(w.cfg.Kafka.RetryTiers[0])
+	w.produce(r)
+	w.until("it goes round", func() bool { return w.ends(r.Topic) > 3 })
+	w.desire(lost)
+	got := w.read(w.names.Tasks("orders", "lost")).next(1)[0]
+	if string(got.Value) != "v" || route.Header(got, task.HeaderAttempt) != "2" {
+		t.Errorf("%+v", got)
+	}
+	if n := w.ends(w.names.Outcomes()); n != 0 {
+		t.Errorf("%d outcomes of a task that wasn't run", n)
+	}
+}
+
+// An installation whose tiers were changed still has retries in those that it had.
+func TestATierThatIsNoMoreConfiguredIsEmptied(t *testing.T) {
+	w := newWorld(t)
+	former := 300 * time.Millisecond
+	w.create(kafka.Topic{Name: "orders", Partitions: 1})
+	a := agent("orders", "bill")
+	w.desire(a)
+	waits := func(value string) *kgo.Record {
+		r := retry(a, value)
+		r.Topic = w.names.Retry(former)
+		return r
+	}
+	stop := w.start(func(c *Config) { c.Kafka.RetryTiers = append([]time.Duration{former}, c.Kafka.RetryTiers...) })
+	tasks := w.read(w.names.Tasks("orders", "bill"))
+	w.produce(waits("before"))
+	tasks.next(1)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.produce(waits("after"))
+	w.start()
+	if got := tasks.next(1)[0]; string(got.Value) != "after" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestARetryOfADeletedAgentIsDiscarded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.create(kafka.Topic{Name: "orders", Partitions: 1})
 	gone := agent("orders", "gone")
+	gone.Phase, gone.CleanUp = spec.Terminated, true
+	w.desire(gone)
 	w.start()
 	r := retry(gone, "v")
 	r.Topic = w.names.Retry(w.cfg.Kafka.RetryTiers[0])

@@ -222,8 +222,11 @@ func TestATaskThatADispatcherSettlesTellsItsWebhook(t *testing.T) {
 		bodies <- string(body)
 	}))
 	defer rc.Close()
+	gone := agent("orders", "gone")
+	gone.Phase, gone.CleanUp = spec.Terminated, true
+	w.desire(gone)
 	w.start()
-	r := retry(agent("orders", "gone"), "v")
+	r := retry(gone, "v")
 	r.Topic = w.names.Retry(w.cfg.Kafka.RetryTiers[0])
 	r.Headers = append(r.Headers, kgo.RecordHeader{Key: task.HeaderWebhook, Value: []byte(rc.URL)})
 	w.produce(r)

@@ -85,7 +85,7 @@ func (k *Keeper) cleanUp(ctx context.Context, a *spec.Agent) (floor map[string][
 // retryFloor gives the ends of the retry topics: no worker of the agent is left that could send more.
 func (k *Keeper) retryFloor(ctx context.Context, adm *kadm.Client) (map[string][]int64, error) {
 	out := make(map[string][]int64)
-	for _, tier := range k.env.Kafka.RetryTiers {
+	for _, tier := range k.env.Tiers {
 		topic := k.env.Names.Retry(tier)
 		ends, err := adm.ListEndOffsets(ctx, topic)
 		if err == nil {

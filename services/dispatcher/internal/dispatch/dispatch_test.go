@@ -346,7 +346,7 @@ func environment(t *testing.T) *Environment {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	return &Environment{Rights: &kafka.Tolerance{Logger: quiet()}, Kafka: config.Kafka{RetryTiers: []time.Duration{time.Second}}, Names: topics.Names{}, Service: config.Dispatcher, Node: "n1", Opts: []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, Client: cl, Logger: quiet()}
+	return &Environment{Rights: &kafka.Tolerance{Logger: quiet()}, Kafka: config.Kafka{RetryTiers: []time.Duration{time.Second}}, Tiers: []time.Duration{time.Second}, Names: topics.Names{}, Service: config.Dispatcher, Node: "n1", Opts: []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, Client: cl, Logger: quiet()}
 }
 
 func TestUpkeepTrimsBehindCommittedOffsetsAndKeepsIdleGroups(t *testing.T) {

@@ -50,7 +50,7 @@ func (k *Keeper) taskTopic(ctx context.Context, a *spec.Agent) error {
 	limit := kafka.DerivedMaxBytes(source)
 	through := []string{tasks.Name}
 	if limit > kafka.SharedMaxBytes {
-		for _, tier := range k.env.Kafka.RetryTiers {
+		for _, tier := range k.env.Tiers {
 			through = append(through, k.env.Names.Retry(tier))
 		}
 	}

@@ -20,6 +20,7 @@ import (
 // Environment is what all parts of a dispatcher share. All fields are required, but CreateTopics.
 type Environment struct {
 	Kafka         config.Kafka
+	Tiers         []time.Duration // to read: those of the configuration first, and former ones
 	Names         topics.Names
 	Service, Node string
 	Opts          []kgo.Opt   // of further clients

@@ -73,10 +73,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.ctx = ctx
 	f.mu.Unlock()
 	var parts sync.WaitGroup
-	for i, tier := range f.env.Kafka.RetryTiers {
+	for i, tier := range f.env.Tiers {
 		parts.Go(func() { f.runTier(ctx, tier, i == 0) })
 	}
-	for _, tier := range f.env.Kafka.RetryTiers {
+	for _, tier := range f.env.Tiers {
 		parts.Go(func() { f.runWebhookTier(ctx, tier) })
 	}
 	parts.Go(func() { f.runWebhooks(ctx) })

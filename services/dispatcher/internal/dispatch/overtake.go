@@ -156,7 +156,7 @@ func (c *Carrier) Add(ctx context.Context, p int32, since hop.Generation, record
 	// Nothing is moved, and the commit has to differ from the last one all the same: a lost answer is decided by looking at
 	// what is committed.
 	h.added++
-	m := offsets.Metadata{Passed: h.passed, Settled: h.settled(h.next, nil), TopicID: c.member.TopicID(), Node: c.cfg.Member.Node, Reserved: h.next + 1 + h.added%1000}
+	m := offsets.Metadata{Passed: h.passed, Settled: h.settled(h.next, nil), TopicID: h.topicID, Node: c.cfg.Member.Node, Reserved: h.next + 1 + h.added%1000}
 	at := hop.Position{Offset: h.next, Metadata: m.Encode(h.next)}
 	c.mu.Unlock()
 	err := c.cfg.Pool.Commit(context.WithoutCancel(ctx), hop.Tx{Member: c.member, Generation: since, Records: records, Offsets: map[int32]hop.Position{p: at}})

@@ -41,7 +41,8 @@ type Tier struct {
 }
 
 // Take lets the due records pass: to their agent's task topic, also while it is paused, or to the outcomes as
-// discarded where the agent is gone.
+// discarded where the agent was deleted. A retry of an agent that the control topic doesn't know goes round once more: a
+// deleted one is known for long, so that it is rather the control topic that lacks something, and what is discarded is gone.
 func (t *Tier) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, time.Duration) {
 	now := t.now()
 	for id := range t.refused {
@@ -78,11 +79,15 @@ func (t *Tier) Ended(committed bool) {
 // due is what a due record becomes; nil where it is no task at all.
 func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 	if t.refused[recordID{r.Partition, r.Offset}] {
-		return &kgo.Record{Topic: r.Topic, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: r.Headers}
+		return again(r)
 	}
 	ref := route.Header(r, task.HeaderAgent)
 	a := t.agents(ref)
-	if a != nil && !t.orphaned(a, r) {
+	switch {
+	case a == nil && ref != "":
+		t.alert(kindUnknownAgent, fmt.Sprintf("retries of %s wait in %s: the control topic doesn't know the agent. Register it again, and they go on; register and delete it, and they are discarded", ref, r.Topic))
+		return again(r)
+	case a != nil && !t.orphaned(a, r):
 		return route.Retry(t.names, a, &t.spread, r, now)
 	}
 	end := route.Ending{Outcome: task.Discarded, Settled: task.SettledDropped, Message: fmt.Sprintf("the agent %s was deleted", ref), Node: t.node}
@@ -93,6 +98,14 @@ func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 	}
 	return out
 }
+
+// again sends a record to the end of its tier.
+func again(r *kgo.Record) *kgo.Record {
+	return &kgo.Record{Topic: r.Topic, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: r.Headers}
+}
+
+// kindUnknownAgent is the alert that retries wait for an agent that the control topic doesn't know.
+const kindUnknownAgent = "agent_unknown"
 
 // orphaned reports whether a retry is from a life of its agent that ended and takes its retries along.
 func (t *Tier) orphaned(a *spec.Agent, r *kgo.Record) bool {

@@ -63,7 +63,7 @@ func (u *upkeep) trim(ctx context.Context, agents []*spec.Agent, trimmed map[str
 	for _, a := range agents {
 		topicOf[u.env.Names.WorkGroup(a.Topic, a.Name)] = u.env.Names.Tasks(a.Topic, a.Name)
 	}
-	for _, tier := range u.env.Kafka.RetryTiers {
+	for _, tier := range u.env.Tiers {
 		topicOf[u.env.Names.RetryGroup(tier)] = u.env.Names.Retry(tier)
 		topicOf[u.env.Names.WebhookRetryGroup(tier)] = u.env.Names.WebhookRetry(tier)
 	}

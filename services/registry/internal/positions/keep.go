@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -44,6 +45,7 @@ type Keeper struct {
 	Mark   func(ctx context.Context, a *spec.Agent, kept spec.Kept) error
 	Logger *slog.Logger
 
+	former []time.Duration    // tiers that are still read
 	kept   map[string]*copied // as in the database
 	asOf   asOf
 	told   map[string]bool // groups whose positions couldn't be put back
@@ -76,6 +78,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 		return err
 	}
 	if k.asOf, err = s.loadAsOf(ctx); err != nil {
+		return err
+	}
+	if k.former, err = kafka.FormerTiers(ctx, k.Client, k.Names, k.Tiers); err != nil {
 		return err
 	}
 	k.told, k.denied = map[string]bool{}, map[string]bool{}
@@ -131,7 +136,7 @@ func (k *Keeper) groups(agents []*spec.Agent, whole bool) []group {
 	if !whole {
 		return out
 	}
-	for _, tier := range k.Tiers {
+	for _, tier := range slices.Concat(k.Tiers, k.former) {
 		out = append(out, group{ofRetries, k.Names.RetryGroup(tier), k.Names.Retry(tier), nil},
 			group{ofWebhooks, k.Names.WebhookRetryGroup(tier), k.Names.WebhookRetry(tier), nil})
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -102,7 +103,11 @@ func (r *Relay) catchUp(ctx context.Context, cl *kgo.Client) error {
 	if err != nil {
 		return err
 	}
-	missing := compare(wanted, published)
+	missing, strays := compare(wanted, published)
+	if len(strays) > 0 {
+		r.Logger.Error("the control topic has agents that the database doesn't know: was it restored from a backup, or is it another one? They go on as they are; apply the agents.yaml that they come from, or register and delete them",
+			slog.Any("agents", strays))
+	}
 	if err := r.publish(ctx, cl, missing); err != nil {
 		return err
 	}
@@ -160,10 +165,10 @@ func (r *Relay) wanted(ctx context.Context) (map[string]string, []int64, error) 
 	return out, overtaken, nil
 }
 
-// compare lists what is to be published: records whose generation or revision differs from the published one, and tombstones for
-// agents that the database doesn't know.
-func compare(wanted map[string]string, published map[string][]byte) []message {
-	var out []message
+// compare lists what is to be published: records whose generation or revision differs from the published one. strays are the
+// agents that the database doesn't know. It keeps what it once knew, deleted ones too, so that it is the database that lacks
+// something, and a tombstone would stop an agent at work.
+func compare(wanted map[string]string, published map[string][]byte) (out []message, strays []string) {
 	for key, record := range wanted {
 		var have, want struct{ Generation, Revision int64 }
 		old, ok := published[key]
@@ -173,14 +178,13 @@ func compare(wanted map[string]string, published map[string][]byte) []message {
 		out = append(out, message{Key: key, Value: &record})
 	}
 	for key := range published {
-		if _, _, isAgent := spec.ParseKey(key); !isAgent {
-			continue
-		}
-		if _, ok := wanted[key]; !ok {
-			out = append(out, message{Key: key})
+		topic, name, isAgent := spec.ParseKey(key)
+		if _, ok := wanted[key]; isAgent && !ok {
+			strays = append(strays, topic+"/"+name)
 		}
 	}
-	return out
+	slices.Sort(strays)
+	return out, strays
 }
 
 // drain publishes the outbox until it is empty.
