@@ -180,7 +180,7 @@ func (u *Unrun) refused(r *kgo.Record, err error) bool {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if t := troubleOf(err); t != troubleTooLarge { // which is this reply's alone
+	if t := troubleOf(err); t.general() {
 		u.topics.learn(r.Topic, t)
 		return true
 	}
