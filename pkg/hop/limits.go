@@ -94,9 +94,13 @@ func (pr *producer) outdated(topic string) bool {
 	return ok && n != pr.pool.limits.of(topic)
 }
 
-// fit sees to it that the client knows the limits of the records' topics. One whose limit has changed takes a new client.
+// fit sees to it that the client knows the records' topics as they are. One whose limit has changed takes a new client, as
+// does one that was made again.
 func (pr *producer) fit(ctx context.Context, rs []*kgo.Record) error {
 	pr.pool.limits.learn(ctx, pr.cl, rs)
+	if pr.remade {
+		return pr.renew(ctx)
+	}
 	last := ""
 	for _, r := range rs {
 		if r.Topic == last {
@@ -107,6 +111,18 @@ func (pr *producer) fit(ctx context.Context, rs []*kgo.Record) error {
 		}
 	}
 	return nil
+}
+
+// remade reports whether records may have been refused because their topic isn't the one that the client knows by its
+// name. To make it forget the topic wouldn't do: it would number its records anew under the same epoch, and where the topic
+// is the same after all, the broker would take them for repeats.
+func remade(refused map[int]error) bool {
+	for _, err := range refused {
+		if errors.Is(err, kerr.UnknownTopicID) {
+			return true
+		}
+	}
+	return false
 }
 
 // misjudged reports whether records were refused for their size by a limit that the client had wrong.

@@ -19,8 +19,9 @@ type producer struct {
 	id          string
 	disconnects disconnects
 
-	told sync.Map // topic → int32: the limits that the client works by
-	last *memory  // of the last transaction; nil where nothing is left to be seen to
+	told   sync.Map // topic → int32: the limits that the client works by
+	remade bool     // a topic was deleted and made again, which the client never takes for the one it knows
+	last   *memory  // of the last transaction; nil where nothing is left to be seen to
 	// suspect says that a connection was lost since the last look at it; busy is when a transaction began or ended last.
 	suspect atomic.Bool
 	busy    atomic.Int64 // Unix nanoseconds
@@ -130,7 +131,11 @@ func (pr *producer) renew(ctx context.Context) error {
 	if err := pr.connect(); err != nil {
 		return err
 	}
-	return pr.prepare(ctx)
+	if err := pr.prepare(ctx); err != nil {
+		return err
+	}
+	pr.remade = false
+	return nil
 }
 
 // produce sends the records and waits for them.
@@ -172,6 +177,7 @@ func (pr *producer) produce(ctx context.Context, rs []*kgo.Record) error {
 	case len(refused) > 0 && pr.misjudged(ctx, rs, refused):
 		return fmt.Errorf("produce %d records: %w", len(rs), errLimitChanged)
 	case len(refused) > 0:
+		pr.remade = pr.remade || remade(refused)
 		return &RecordsError{Refused: refused}
 	case other != nil:
 		return fmt.Errorf("produce %d records: %w", len(rs), other)

@@ -1,0 +1,52 @@
+package hop_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/hop"
+)
+
+// A topic that is deleted and made again is written again, also by producers that have written to the one before.
+func TestATopicThatWasMadeAgainIsWritten(t *testing.T) {
+	s := newStand(t, "in", "out")
+	s.publish("in", 0, 1)
+	h := newHandler()
+	m := s.member("a", h)
+	h.last(t)
+	if fs, err := m.Poll(t.Context(), 1); err != nil || fs.NumRecords() != 1 {
+		t.Fatal(err)
+	}
+	m.AllowRebalance()
+	p := s.pool("a")
+	commit := func(value string) error {
+		return p.Commit(t.Context(), hop.Tx{Member: m, Generation: m.Generation(), Records: []*kgo.Record{{Topic: "out", Value: []byte(value)}},
+			Offsets: map[int32]hop.Position{0: {Offset: 1}}})
+	}
+	for range 2 { // by each of the pool's producers
+		if err := commit("before"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.adm.DeleteTopics(t.Context(), "out"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.adm.CreateTopics(t.Context(), 1, 1, nil, "out"); err != nil {
+		t.Fatal(err)
+	}
+	done := 0
+	for range 4 { // each of them may learn of it by a transaction that is refused
+		var refused *hop.RecordsError
+		switch err := commit("after"); {
+		case err == nil:
+			done++
+		case !errors.As(err, &refused):
+			t.Fatal(err)
+		}
+	}
+	if seen := s.values("out", done); done < 2 || len(seen) != 1 || seen["after"] != done {
+		t.Errorf("%d transactions of 4 are committed, the topic has %v", done, seen)
+	}
+}
