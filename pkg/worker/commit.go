@@ -74,6 +74,7 @@ type transaction struct {
 	parts  []part
 	route  string // the batch's common destination, while destinations are kept apart
 	owners []*slot
+	writer *writer // of its records
 	ended  []endedCancel
 	mixed  bool
 	done   []*slot      // of the batch: what is settled for good, and so nobody's any more
@@ -108,6 +109,7 @@ func (e *Engine) commit(ctx context.Context, why purpose) (settled int, again bo
 	err := e.cfg.Pool.Commit(ctx, t.tx)
 	if err == nil {
 		e.committed(t)
+		e.written(t)
 		t.tellCancels()
 		if e.cfg.Settled != nil && len(t.batch) > 0 {
 			e.cfg.Settled(t.settlements())

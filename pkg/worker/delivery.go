@@ -170,11 +170,22 @@ func (e *Engine) address(ctx context.Context, t *transaction) bool {
 			e.checkReply(ctx, s)
 		}
 	}
+	t.writer, _ = e.writers.Get().(*writer)
+	if t.writer == nil {
+		t.writer = &writer{names: e.cfg.Names, node: e.cfg.Node, outcomes: e.cfg.Names.Outcomes(), dlq: e.dlq()}
+	}
 	e.mu.Lock()
-	w := writer{names: e.cfg.Names, agent: e.spec, node: e.cfg.Node, outcomes: e.cfg.Names.Outcomes(), dlq: e.dlq()}
+	t.writer.agent = e.spec
 	e.mu.Unlock()
-	t.tx.Records, t.owners = w.records(t.batch)
+	t.tx.Records, t.owners = t.writer.records(t.batch)
 	return true
+}
+
+// written gives a transaction's memory back, once it is committed: of one that failed the client may still send something.
+func (e *Engine) written(t *transaction) {
+	t.writer.clear()
+	e.writers.Put(t.writer)
+	t.writer, t.tx.Records, t.owners = nil, nil, nil
 }
 
 // makeDLQ makes the dead-letter topic on first use. One that somebody else made needs no right to.

@@ -105,7 +105,8 @@ type Engine struct {
 	// suspicion is the present round of suspicion, from 1; a new round clears everybody of the last.
 	suspicion int
 	finished  []*slot
-	blank     []slot // not in use yet
+	blank     []slot    // not in use yet
+	writers   sync.Pool // whose transactions are committed
 	running   int
 	holders   int  // tasks that have failed and keep their keys
 	crowded   bool // an alert stands that a task holds up its partition
