@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/hop"
@@ -80,6 +82,9 @@ func awaitSettled(b *testing.B, adm *kadm.Client, names topics.Names, n int64) {
 	defer tick.Stop()
 	for range tick.C {
 		os, err := adm.FetchOffsets(b.Context(), names.WorkGroup("orders", "biller"))
+		if errors.Is(err, kerr.GroupIDNotFound) { // nobody has joined yet
+			continue
+		}
 		if err != nil {
 			b.Fatal(err)
 		}
