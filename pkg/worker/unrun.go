@@ -25,7 +25,7 @@ type Unrun struct {
 
 	mu     sync.Mutex
 	topics userTopics
-	large  map[string]bool      // replies that their topics have refused for their size, by topic and id
+	own    map[string]trouble   // replies that their topics have refused for what they are, by topic and id
 	doubts map[string]time.Time // since when transactions with replies to a topic have failed
 }
 
@@ -41,7 +41,7 @@ type UnrunConfig struct {
 
 // NewUnrun asks no broker yet.
 func NewUnrun(cfg UnrunConfig) *Unrun {
-	return &Unrun{cfg: cfg, large: map[string]bool{}, doubts: map[string]time.Time{}}
+	return &Unrun{cfg: cfg, own: map[string]trouble{}, doubts: map[string]time.Time{}}
 }
 
 const (
@@ -116,8 +116,10 @@ func (u *Unrun) trouble(ctx context.Context, agentTopic string, reply *kgo.Recor
 	}
 	u.mu.Lock()
 	t, known := u.topics.recall(reply.Topic)
-	if len(u.large) > 0 && u.large[idOf(reply)] {
-		t, known = troubleTooLarge, true
+	if len(u.own) > 0 {
+		if its, refused := u.own[idOf(reply)]; refused {
+			t, known = its, true
+		}
 	}
 	u.mu.Unlock()
 	if known {
@@ -180,14 +182,15 @@ func (u *Unrun) refused(r *kgo.Record, err error) bool {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if t := troubleOf(err); t.general() {
+	t := troubleOf(err)
+	if t.general() {
 		u.topics.learn(r.Topic, t)
 		return true
 	}
-	if len(u.large) > 1000 {
-		clear(u.large)
+	if len(u.own) > 1000 {
+		clear(u.own)
 	}
-	u.large[idOf(r)] = true
+	u.own[idOf(r)] = t
 	return true
 }
 
