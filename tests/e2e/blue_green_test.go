@@ -103,12 +103,15 @@ func blueAndGreen(t *testing.T, sys *harness.System) {
 		}
 		return ""
 	})
-	lines := scrape(t, sys)
-	for _, want := range []string{`agent="blue",topic="` + topic + `",version="1.0.0"} ` + fmt.Sprint(n), `agent="green",topic="` + topic + `",version="2.0.0"} `} {
-		if !strings.Contains(lines, "reeve_tasks_completed_total{"+want) {
-			t.Errorf("Prometheus doesn't tell %s", want)
+	eventually(t, 30*time.Second, func() string { // the registry reads the outcomes by itself
+		lines := scrape(t, sys)
+		for _, want := range []string{`agent="blue",topic="` + topic + `",version="1.0.0"} ` + fmt.Sprint(n), `agent="green",topic="` + topic + `",version="2.0.0"} `} {
+			if !strings.Contains(lines, "reeve_tasks_completed_total{"+want) {
+				return "Prometheus doesn't tell " + want
+			}
 		}
-	}
+		return ""
+	})
 	stop(t, services...)
 }
 
