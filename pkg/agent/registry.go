@@ -46,6 +46,9 @@ func (r *Runner) register(ctx context.Context, k *keeper) error {
 		return fmt.Errorf("register the agent %s: the registry at %s is of another version", k.own.Ref(), r.opts.URL)
 	}
 	k.registered(change.Agent.Generation)
+	for _, w := range change.Warnings {
+		r.log.Warn("the registration has no effect in part", slog.String("agent", k.own.Ref()), slog.String("warning", w))
+	}
 	if change.Held {
 		r.log.Warn("the agent stays paused, as it was paused with hold: resume it by reeve agent resume", slog.String("agent", k.own.Ref()))
 	}

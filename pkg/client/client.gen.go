@@ -814,6 +814,9 @@ type AgentChange struct {
 	Held  bool   `json:"held,omitempty,omitzero"`
 	Name  string `json:"name"`
 	Topic string `json:"topic"`
+
+	// Warnings What of the entry has no effect, and what to do for it to have one: a start that differs from the one that counted when the agent was initialized.
+	Warnings []string `json:"warnings,omitempty,omitzero"`
 }
 
 // AgentChangeAction unchanged: also where a paused agent is held.

@@ -123,6 +123,9 @@ func (c *command) changes(changes []client.AgentChange, s Selection) {
 		for _, f := range ch.Fields {
 			_, _ = fmt.Fprintf(c.Out, "    %s: %s → %s\n", f.Field, orNothing(f.Old), orNothing(f.New))
 		}
+		for _, w := range ch.Warnings {
+			_, _ = fmt.Fprintf(c.Out, "    warning: %s\n", w)
+		}
 	}
 	s.Say(func(format string, args ...any) { _, _ = fmt.Fprintf(c.Out, format+"\n", args...) })
 	if len(changes)+len(s.Skipped)+len(s.Failed) == 0 {

@@ -1,6 +1,7 @@
 package agents
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"reflect"
@@ -30,6 +31,8 @@ type Change struct {
 	After  *spec.Agent
 	Fields []FieldChange // what differs, for Updated
 	Held   bool          // it stays paused, because it was paused with hold
+	// Warnings say what of the entry has no effect, and what to do for it to have one.
+	Warnings []string
 }
 
 // FieldChange is one field that differs. Old or New is nil where the field is absent.
@@ -54,7 +57,11 @@ func register(before *spec.Agent, w Wanted, newID func() string, now time.Time) 
 		return Change{}, &Conflict{Code: "partitions_fixed", Message: "partitions of " + before.Ref() + " are fixed at registration",
 			Remedy: "keep the number, or delete the agent with delete_group and register it again"}
 	}
-	c := Change{Action: Unchanged, Before: before, After: after, Fields: diff(before, after)}
+	c := Change{Action: Unchanged, Before: before, After: after}
+	if before.Phase != spec.Created {
+		c.Warnings = keepStart(before, after)
+	}
+	c.Fields = diff(before, after)
 	if len(c.Fields) > 0 {
 		c.Action = Updated
 	}
@@ -110,7 +117,22 @@ func create(before *spec.Agent, w Wanted, newID func() string, now time.Time) (C
 	if a.ID == "" {
 		a.ID = newID()
 	}
-	return Change{Action: Created, After: &a}, nil
+	c := Change{Action: Created, After: &a}
+	if before != nil && !before.CleanUp {
+		c.Warnings = keepStart(before, &a)
+	}
+	return c, nil
+}
+
+// keepStart gives an agent whose group has begun the start that counted then. An entry that asks for another one is told.
+func keepStart(before, after *spec.Agent) []string {
+	asked := after.Start
+	after.Start = before.Start
+	if counted := cmp.Or(before.Start, spec.StartEarliest); asked != "" && asked != counted {
+		return []string{"start: " + asked + " has no effect: where " + before.Ref() + " begins was decided when it was initialized (" + counted +
+			"), and its group goes on where it stands; to begin anew delete the agent with delete_group, and register it again"}
+	}
+	return nil
 }
 
 // replaceSpec is the agent with the wanted spec and its own state.

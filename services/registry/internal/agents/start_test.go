@@ -83,6 +83,59 @@ func TestWhereAnAgentStartsIsDecidedOnce(t *testing.T) {
 	}
 }
 
+// What an entry asks of the start after the agent has begun has no effect: it says so, whether it is a dry run or not, and the
+// record goes on saying what counted.
+func TestAStartThatHasNoEffectIsToldOf(t *testing.T) {
+	with := func(start string) string {
+		if start != "" {
+			start = `,"start":"` + start + `"`
+		}
+		return `{"topic":"t","name":"n","command":"x"` + start + `}`
+	}
+	for _, c := range []struct {
+		name         string
+		first, later string
+		between      func(t *testing.T, s *Store)
+		warned       bool
+		action       Action
+		want         string
+	}{
+		{name: "another", first: "earliest", later: "latest", warned: true, action: Unchanged, want: "earliest"},
+		{name: "another than the default", later: "latest", warned: true, action: Unchanged},
+		{name: "back to the beginning", first: "latest", later: "earliest", warned: true, action: Unchanged, want: "latest"},
+		{name: "the same", first: "latest", later: "latest", action: Unchanged, want: "latest"},
+		{name: "the default, said", later: "earliest", action: Unchanged},
+		{name: "none", first: "latest", action: Unchanged, want: "latest"},
+		{name: "after a simple deletion", first: "latest", later: "earliest", between: func(t *testing.T, s *Store) { remove(t, s, DeleteOptions{}) }, warned: true, action: Created, want: "latest"},
+		{name: "after a complete deletion", first: "latest", later: "earliest", between: func(t *testing.T, s *Store) { remove(t, s, DeleteOptions{Group: true}) }, action: Created, want: "earliest"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, _ := store(t)
+			ends(s)
+			must(t, s, with(c.first))
+			if c.between != nil {
+				c.between(t, s)
+			}
+			for _, dry := range []bool{true, false} {
+				changes, err := apply(t, s, ApplyOptions{DryRun: dry}, with(c.later))
+				if err != nil {
+					t.Fatal(err)
+				}
+				ch := changes[0]
+				if ch.Action != c.action || (len(ch.Warnings) > 0) != c.warned || ch.After.Start != c.want || len(ch.Fields) > 0 {
+					t.Errorf("dry run %t: %s, start %q, fields %v, warnings %q", dry, ch.Action, ch.After.Start, ch.Fields, ch.Warnings)
+				}
+			}
+		})
+	}
+	s, _ := store(t)
+	must(t, s, `{"topic":"t","name":"n","command":"x","activate":false}`)
+	changes, err := apply(t, s, ApplyOptions{}, `{"topic":"t","name":"n","command":"x","start":"latest","activate":false}`)
+	if err != nil || len(changes[0].Warnings) > 0 || changes[0].After.Start != "latest" {
+		t.Errorf("before it is initialized: %+v, %v", changes, err)
+	}
+}
+
 func must(t *testing.T, s *Store, entry string) {
 	t.Helper()
 	if _, err := apply(t, s, ApplyOptions{}, entry); err != nil {

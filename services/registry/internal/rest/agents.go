@@ -225,7 +225,7 @@ func (s *Server) GetAgentHistory(ctx context.Context, r api.GetAgentHistoryReque
 func (s *Server) live(ref string) *fleet.Agent { return s.Fleet.View(s.Now()).Agents[ref] }
 
 func (s *Server) changeOf(c agents.Change, dryRun bool) api.AgentChange {
-	out := api.AgentChange{Action: api.AgentChangeAction(c.Action), Topic: c.After.Topic, Name: c.After.Name, DryRun: dryRun, Held: c.Held}
+	out := api.AgentChange{Action: api.AgentChangeAction(c.Action), Topic: c.After.Topic, Name: c.After.Name, DryRun: dryRun, Held: c.Held, Warnings: c.Warnings}
 	for _, f := range c.Fields {
 		out.Fields = append(out.Fields, api.FieldChange{Field: f.Field, Old: f.Old, New: f.New})
 	}
