@@ -21,16 +21,14 @@ func (k *keeper) healthy() error {
 	return fmt.Errorf("the agent %s isn't served: its task topic isn't there yet (is a dispatcher running, and does the topic %s exist?)", k.own.Ref(), k.own.Topic)
 }
 
-// engineAlert passes an alert on. One that is repeated is news to nobody here; the registry wants to hear that it lasts.
+// engineAlert passes an alert on.
 func (k *keeper) engineAlert(run *running, a worker.Alert) {
 	record := k.record(Alert{Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved})
 	if !a.Since.IsZero() {
 		record.Since = status.Seconds(a.Since)
 	}
 	run.reporter.Alert(record)
-	if !a.Again {
-		k.tellAlert(run, Alert{Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved})
-	}
+	k.tellAlert(run, Alert{Kind: a.Kind, Severity: a.Severity, Message: a.Message, Resolved: a.Resolved})
 	k.poke() // the report changes too
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,9 @@ type Reporter struct {
 	started       time.Time
 	logger        *slog.Logger
 	dropped       atomic.Int64
+
+	mu     sync.Mutex
+	alerts map[alertID]*standing
 }
 
 // NewReporter makes a reporter that writes with a client which somebody else closes.
@@ -40,12 +44,15 @@ func NewReporter(cl *kgo.Client, names topics.Names, service, node string, logge
 // Dropped counts the records that were dropped since the start.
 func (r *Reporter) Dropped() int64 { return r.dropped.Load() }
 
-// Node sends the heartbeat.
+// Node sends the heartbeat, and with it again the alerts that stand.
 func (r *Reporter) Node(agents []AgentReport, leaving bool) {
 	r.Send(r.service+"/"+r.node, Node{
 		Event: EventNode, Service: r.service, Node: r.node, Host: r.host, PID: os.Getpid(), StartedAt: Seconds(r.started),
 		Leaving: leaving, Agents: agents, Timestamp: Seconds(time.Now()),
 	})
+	if !leaving {
+		r.repeat(time.Now())
+	}
 }
 
 // Agent sends one agent's report.
@@ -54,29 +61,10 @@ func (r *Reporter) Agent(a AgentReport) {
 	r.Send(a.Topic+"/"+a.AgentName, a)
 }
 
-// Alert asks for a person. With no agent it is about the node itself. The caller fills in what it is about, and since when
-// unless that is now; event, subject and the other time are set here. It is logged too.
-func (r *Reporter) Alert(a Alert) {
-	a.Subject = a.Topic + "/" + a.AgentName
-	if a.AgentName == "" {
-		a.Subject = r.service + "/" + r.node
-	}
-	a.Event, a.Timestamp = EventAlert, Seconds(time.Now())
-	if a.Since == 0 {
-		a.Since = a.Timestamp
-	}
-	log := r.logger.Warn
-	if a.Resolved {
-		log = r.logger.Info
-	}
-	log("alert: "+a.Message, slog.String("kind", a.Kind), slog.String("subject", a.Subject), slog.Bool("resolved", a.Resolved))
-	r.Send(a.Subject, a)
-}
-
 // Unended tells that a transaction isn't ended which a broker forgot, or takes it back: readers stand still meanwhile. See
 // hop.PoolConfig.
 func (r *Reporter) Unended(message string, resolved bool) {
-	r.Alert(Alert{Kind: "transaction_unended", Severity: "critical", Message: message, Resolved: resolved})
+	r.Alert(Alert{Kind: KindUnended, Severity: "critical", Message: message, Resolved: resolved})
 }
 
 // Command says what became of a command, in one of the states of CommandResult.
@@ -97,16 +85,7 @@ func (r *Reporter) Progress(o task.Origin, p Progress) {
 
 // Send sends any record of this package.
 func (r *Reporter) Send(key string, record any) {
-	value, err := json.Marshal(record)
-	if err != nil {
-		r.logger.Error("encode a status record", slog.Any("error", err))
-		return
-	}
-	r.client.TryProduce(context.Background(), &kgo.Record{Topic: r.names.Status(), Key: []byte(key), Value: value}, func(_ *kgo.Record, err error) {
-		if err != nil {
-			r.dropped.Add(1)
-		}
-	})
+	r.send(key, record, func(error) {})
 }
 
 // Write writes any record of this package, and returns once Kafka has it.

@@ -108,3 +108,61 @@ func TestWhatCantBeWrittenIsCountedAndWaitedForByNobody(t *testing.T) {
 		t.Errorf("%d dropped", r.Dropped())
 	}
 }
+
+func TestAnAlertIsRepeatedUntilItIsTakenBack(t *testing.T) {
+	a := Alert{Topic: "orders", AgentName: "hello", Kind: KindQueueHeld, Severity: "warning", Message: "held"}
+	all := records(t, 4, func(_ []kgo.Opt, r *Reporter) {
+		now := time.Now()
+		r.Alert(a)
+		r.Alert(a)                                             // changes nothing
+		r.Alert(Alert{Kind: KindRecordsLost, Message: "gone"}) // has happened, once
+		r.repeat(now.Add(AlertInterval / 2))                   // not yet
+		r.repeat(now.Add(AlertInterval + time.Second))         // again
+		r.repeat(now.Add(AlertInterval + time.Second))         // it was told this moment
+		r.Alert(Alert{Topic: "orders", AgentName: "hello", Kind: KindQueueHeld, Message: "over", Resolved: true})
+		if err := r.client.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.repeat(now.Add(time.Hour)) // nothing stands
+	})
+	var said []string
+	for _, r := range all {
+		said = append(said, r["message"].(string))
+	}
+	if got := strings.Join(said, " "); got != "held gone held over" && got != "gone held held over" {
+		t.Errorf("told: %s", got)
+	}
+	for _, r := range all {
+		if r["message"] == "held" && (r["since"] != all[0]["since"] && all[0]["message"] == "held" || r["node"] != "w0" || r["service"] != "worker") {
+			t.Errorf("repeated as %v", r)
+		}
+	}
+}
+
+func TestAnAlertThatKafkaRefusedIsToldWithTheNextHeartbeat(t *testing.T) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	r := NewReporter(cl, topics.Names{}, "worker", "w0", slog.New(slog.DiscardHandler))
+	sent := func(after func()) int64 {
+		t.Helper()
+		before := r.Dropped()
+		after()
+		if err := cl.AbortBufferedRecords(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return r.Dropped() - before
+	}
+	for _, resolved := range []bool{false, true} {
+		if n := sent(func() { r.Alert(Alert{Kind: KindOutage, Message: "m", Resolved: resolved}) }); n != 1 {
+			t.Fatalf("%d sent", n)
+		}
+		for range 2 {
+			if n := sent(func() { r.Node(nil, false) }); n != 2 {
+				t.Errorf("resolved %t: %d records with a heartbeat, not 2", resolved, n)
+			}
+		}
+	}
+}

@@ -58,9 +58,11 @@ type Alert struct {
 	Event     string  `json:"event"` // alert
 	Topic     string  `json:"topic"`
 	AgentName string  `json:"agent_name"`
-	Kind      string  `json:"kind"`     // circuit_open, restart_needed, records_lost, destination_unwritable, …
+	Kind      string  `json:"kind"`
 	Severity  string  `json:"severity"` // warning, critical
 	Subject   string  `json:"subject"`
+	Service   string  `json:"service,omitempty"` // who tells, with Node; "" from before there were these
+	Node      string  `json:"node,omitempty"`
 	Message   string  `json:"message"`
 	Since     float64 `json:"since"`
 	Resolved  bool    `json:"resolved,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -54,7 +55,7 @@ type Config struct {
 	CancelPause time.Duration
 }
 
-// Alert asks for a person. The same Kind with Resolved takes it back.
+// Alert asks for a person. The same Kind with Resolved takes it back; until then it stands, and is told once.
 type Alert struct {
 	Kind     string // destination_unwritable, records_lost, kafka_denied, queue_held, outage
 	Severity string // warning, critical
@@ -62,8 +63,6 @@ type Alert struct {
 	Resolved bool
 	// Since is when its cause began; zero: now.
 	Since time.Time
-	// Again says that it was raised before, and that its cause lasts.
-	Again bool
 }
 
 const (
@@ -91,7 +90,8 @@ type Engine struct {
 	cancel       context.CancelFunc
 	done         sync.WaitGroup
 	failed       chan error
-	changed      *sync.Cond // something finished, was committed or went away
+	changed      *sync.Cond  // something finished, was committed or went away
+	refused      atomic.Bool // the alert stands that it may not consume
 
 	mu       sync.Mutex
 	spec     *spec.Agent
@@ -119,10 +119,9 @@ type Engine struct {
 	cancels   byTask[*Cancellation] // tasks that are to end
 	hastens   byTask[*Hastening]    // tasks whose next attempt is to start at once
 	outage    outage
-	held      []*slot   // final failures that wait for the outage rule, in the order in which they ended
-	heldBy    outlook   // the rule's, when they were judged
-	sought    []*slot   // probes that were picked out of their turn
-	told      time.Time // when the outage was last told
+	held      []*slot // final failures that wait for the outage rule, in the order in which they ended
+	heldBy    outlook // the rule's, when they were judged
+	sought    []*slot // probes that were picked out of their turn
 }
 
 // New makes an engine. Start starts it.
@@ -160,6 +159,7 @@ func (t turn) Unlock() { <-t }
 
 // denied tells that the worker may not consume, and that it may again.
 func (e *Engine) denied(err error) {
+	e.refused.Store(err != nil)
 	a := Alert{Kind: "kafka_denied", Severity: "critical", Resolved: err == nil, Message: "its tasks are consumed again"}
 	if p, ok := (security.Config{}).Diagnose(err); ok {
 		a.Message = fmt.Sprintf("the worker can't consume %s in the group %s: %s (%v): %s", e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name),
@@ -249,6 +249,7 @@ func (e *Engine) Stop(ctx context.Context) {
 	}
 	e.drain(ctx)
 	e.member.Close()
+	e.endDenied()
 }
 
 // Leave is Stop, and leaves the group by name: another worker gets the partitions at once.
@@ -257,6 +258,7 @@ func (e *Engine) Leave(ctx context.Context) error {
 		return nil
 	}
 	e.drain(ctx)
+	defer e.endDenied()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPause)
 	defer cancel()
 	return e.member.Leave(ctx)
@@ -303,6 +305,13 @@ func (e *Engine) endAlerts() {
 	}
 	if e.delivery.endWaits(func(string) bool { return true }) {
 		e.resolved(message)
+	}
+}
+
+// endDenied takes back that the worker may not consume, once it doesn't want to any more.
+func (e *Engine) endDenied() {
+	if e.refused.Swap(false) {
+		e.cfg.Alert(Alert{Kind: "kafka_denied", Severity: "critical", Resolved: true, Message: "the worker stops"})
 	}
 }
 

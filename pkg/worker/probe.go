@@ -30,8 +30,6 @@ const (
 	alertLimit = 500
 	// heldLimit is how many final failures wait at most until it is known whether they were an outage's.
 	heldLimit = 1000
-	// remind is how often an outage that lasts is told again: an alert of it that isn't repeated has lost its worker.
-	remind = 30 * time.Second
 )
 
 // weigh lets the outage rule take an attempt's result into account. A result that publishes is only one once it is
@@ -70,13 +68,12 @@ func (e *Engine) outageChanged(before bool) {
 		p.changed = true // the next owner has to know
 	}
 	signal(e.wakeCommit)
-	e.tellOutage(false)
+	e.tellOutage()
 }
 
 // tellOutage raises the alert, or takes it back.
-func (e *Engine) tellOutage(again bool) {
-	e.told = time.Now()
-	a := Alert{Again: again, Kind: "outage", Severity: "critical", Resolved: true, Message: "the agent does its work again"}
+func (e *Engine) tellOutage() {
+	a := Alert{Kind: "outage", Severity: "critical", Resolved: true, Message: "the agent does its work again"}
 	if o := e.outage.figures(); o != nil {
 		a.Resolved, a.Since = false, o.Since
 		a.Message = fmt.Sprintf("nearly all of its last tasks failed alike (%s: %s): the agent is paused here and tries one task at a time; its events wait, none is dead-lettered for it and no retry is used up; it goes on by itself once a task succeeds",
@@ -85,7 +82,7 @@ func (e *Engine) tellOutage(again bool) {
 	e.cfg.Alert(a)
 }
 
-// lookOutage ends an outage that nothing is left to try of, and tells again of one that lasts. The lock is held.
+// lookOutage ends an outage that nothing is left to try of. The lock is held.
 func (e *Engine) lookOutage(now time.Time) {
 	if e.outage.stage == calm {
 		return
@@ -93,9 +90,6 @@ func (e *Engine) lookOutage(now time.Time) {
 	before := e.outage.believed
 	e.outage.look(now)
 	e.outageChanged(before)
-	if e.outage.believed && now.Sub(e.told) >= remind {
-		e.tellOutage(true)
-	}
 }
 
 // maxSought is how many tasks are sought at once.

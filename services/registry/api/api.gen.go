@@ -929,9 +929,12 @@ type AgentProcess = spec.Process
 
 // Alert defines model for Alert.
 type Alert struct {
-	Kind     string    `json:"kind"`
-	Message  string    `json:"message"`
-	Name     string    `json:"name"`
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+	Name    string `json:"name"`
+
+	// Nodes Who tells of it, as service/node; several may tell of the same. It ends when none of them does any more, or 2 minutes after they were last heard of.
+	Nodes    []string  `json:"nodes,omitempty,omitzero"`
 	Severity string    `json:"severity"`
 	Since    time.Time `json:"since"`
 	Subject  string    `json:"subject,omitempty,omitzero"`
@@ -1019,7 +1022,7 @@ type DLQ struct {
 	DlqTopic string `json:"dlq_topic"`
 	Name     string `json:"name"`
 
-	// Records Open dead letters: exact up to 1000 of a partition; above it an upper bound.
+	// Records Open dead letters. Exact for partitions of up to 1,000 offsets, as long as all that the answer counts have at most 20,000 together, the shortest first; of the others an upper bound, since markers of transactions count as well.
 	Records int64  `json:"records"`
 	Topic   string `json:"topic"`
 }
@@ -1405,9 +1408,11 @@ type Health struct {
 	AgentHealth map[string]AgentHealthFigures `json:"agent_health"`
 
 	// Agents By topic/name.
-	Agents     map[string]AgentHealth `json:"agents"`
-	Alerts     []Alert                `json:"alerts,omitempty,omitzero"`
-	Components map[string]Component   `json:"components"`
+	Agents map[string]AgentHealth `json:"agents"`
+
+	// Alerts The newest first, at most 100.
+	Alerts     []Alert              `json:"alerts,omitempty,omitzero"`
+	Components map[string]Component `json:"components"`
 
 	// Detail Why
 	Detail                string `json:"detail,omitempty,omitzero"`
@@ -1430,6 +1435,9 @@ type Health struct {
 	StorageStatus        string       `json:"storage_status"`
 	SubscribedTopics     []string     `json:"subscribed_topics"`
 	UnhealthyAgentsCount int          `json:"unhealthy_agents_count"`
+
+	// Unread What Postgres did not tell in time and is missing in this answer, and why: the status is degraded then.
+	Unread []string `json:"unread,omitempty,omitzero"`
 
 	// UptimeSeconds Since the oldest live supervisor's start.
 	UptimeSeconds float64 `json:"uptime_seconds"`

@@ -1,8 +1,10 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -13,12 +15,13 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
+	"github.com/reeve-run/reeve/services/registry/internal/projection"
 )
 
 const (
 	beat      = 2 * time.Second  // how often Kafka and Postgres are asked
 	beatLimit = 2 * time.Second  // how long either may take
-	stalled   = 15 * time.Second // the history counts as stalled when it falls behind for this long without a pause
+	stalled   = 15 * time.Second // a history counts as stalled when it has come no further for this long
 )
 
 // pulse asks Kafka and Postgres again and again, so that a health request answers at once from what is known.
@@ -28,13 +31,34 @@ type pulse struct {
 	mu              sync.Mutex
 	kafka, postgres error
 	agents          []*spec.Agent
-	behind          int64     // records that the history has still to read
-	progress        time.Time // when that was last 0, or less than before
+	tasks, reports  progress
+}
+
+// progress is how a projection comes along.
+type progress struct {
+	behind int64     // records that it has still to read
+	at     int64     // how far it has come
+	moved  time.Time // when that last changed, or there was nothing to read
+}
+
+func (p *progress) note(behind, at int64, now time.Time) {
+	if behind == 0 || at != p.at || p.moved.IsZero() {
+		p.moved = now
+	}
+	p.behind, p.at = behind, at
+}
+
+// stalled says that a projection has come no further for long; "" says that it goes on.
+func (p *progress) stalled(what string, now time.Time) string {
+	if p.behind == 0 || now.Sub(p.moved) <= stalled {
+		return ""
+	}
+	return fmt.Sprintf("the history of %s is %d records behind and does not catch up", what, p.behind)
 }
 
 func newPulse(p *parts) *pulse {
 	first := errors.New("not asked yet")
-	return &pulse{parts: p, kafka: first, postgres: first, progress: time.Now()}
+	return &pulse{parts: p, kafka: first, postgres: first}
 }
 
 func (p *pulse) run(ctx context.Context) {
@@ -59,28 +83,30 @@ func (p *pulse) look(ctx context.Context) {
 	both.Go(func() { kafkaErr = p.askKafka(ctx) })
 	both.Go(func() { registered, postgresErr = p.askPostgres(ctx) })
 	both.Wait()
-	behind, behindErr := p.askBehind(ctx, errors.Join(kafkaErr, postgresErr))
+	var asked [2]struct {
+		behind, at int64
+		err        error
+	}
+	if kafkaErr == nil && postgresErr == nil {
+		for i, projected := range []*projection.Projection{p.parts.outcomes, p.parts.reports} {
+			both.Go(func() { asked[i].behind, asked[i].at, asked[i].err = projected.Progress(ctx) })
+		}
+		both.Wait()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.kafka, p.postgres = kafkaErr, postgresErr
 	if postgresErr == nil {
 		p.agents = registered
 	}
-	if behindErr != nil {
+	if kafkaErr != nil || postgresErr != nil {
 		return
 	}
-	if behind == 0 || behind < p.behind {
-		p.progress = time.Now()
+	for i, projected := range []*progress{&p.tasks, &p.reports} {
+		if asked[i].err == nil {
+			projected.note(asked[i].behind, asked[i].at, time.Now())
+		}
 	}
-	p.behind = behind
-}
-
-// askBehind asks how far the history is behind, unless one of the two that it would ask doesn't answer.
-func (p *pulse) askBehind(ctx context.Context, away error) (int64, error) {
-	if away != nil {
-		return 0, away
-	}
-	return p.parts.outcomes.Behind(ctx)
 }
 
 // askKafka asks any broker for its metadata: an answer costs it nothing and says that it takes requests.
@@ -113,34 +139,55 @@ func (p *pulse) askPostgres(ctx context.Context) ([]*spec.Agent, error) {
 // once.
 func (p *pulse) health(ctx context.Context) (health.Inputs, health.Report) {
 	p.mu.Lock()
-	in := health.Inputs{Now: time.Now(), Kafka: p.kafka, Postgres: p.postgres, Agents: p.agents, Behind: p.behind,
-		Stalled: p.behind > 0 && time.Since(p.progress) > stalled}
+	now := time.Now()
+	in := health.Inputs{Now: now, Kafka: p.kafka, Postgres: p.postgres, Agents: p.agents, Behind: p.tasks.behind,
+		Stalled: cmp.Or(p.tasks.stalled("tasks", now), p.reports.stalled("reports (alerts, nodes, processes)", now))}
 	p.mu.Unlock()
 	in.Fleet = p.parts.fleet.View(in.Now)
 	if in.Postgres == nil {
 		short, cancel := context.WithTimeout(ctx, beatLimit)
-		defer cancel()
 		registered, err := p.askPostgres(short)
+		cancel()
 		if in.Postgres = err; err == nil {
 			in.Agents = registered
-			p.askReports(short, &in)
+			askReports(ctx, fleet.Store{DB: p.parts.db}, &in, beatLimit)
 		}
 	}
 	return in, health.Compute(in)
 }
 
-// askReports adds what only the database knows: open alerts, nodes that died before this registry began, and processes.
-// Where the database went away this moment they are left out, and the next look shows that.
-func (p *pulse) askReports(ctx context.Context, in *health.Inputs) {
-	reports := fleet.Store{DB: p.parts.db}
-	if alerts, err := reports.Alerts(ctx); err == nil {
-		in.Alerts = alerts
+// askReports adds what only the database knows: open alerts, nodes that died before this registry began, and processes. One
+// that can't be read within the limit keeps none of the others from being read, and is named.
+func askReports(ctx context.Context, reports fleet.Store, in *health.Inputs, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var missing []fleet.Node
+	asked := []struct {
+		what string
+		err  error
+		ask  func() error
+	}{
+		{what: "alerts", ask: func() (err error) { in.Alerts, err = reports.Alerts(ctx); return err }},
+		{what: "nodes that have died", ask: func() (err error) { missing, err = reports.Missing(ctx, in.Fleet); return err }},
+		{what: "the agents' processes", ask: func() (err error) {
+			in.Instances, err = reports.Instances(ctx, "", "", in.Fleet, in.Now)
+			return err
+		}},
 	}
-	if missing, err := reports.Missing(ctx, in.Fleet); err == nil {
-		in.Fleet.Nodes = append(in.Fleet.Nodes, missing...)
+	var all sync.WaitGroup
+	for i := range asked {
+		all.Go(func() { asked[i].err = asked[i].ask() })
 	}
-	if instances, err := reports.Instances(ctx, "", "", in.Fleet, in.Now); err == nil {
-		in.Instances = instances
+	all.Wait()
+	in.Fleet.Nodes = append(in.Fleet.Nodes, missing...)
+	for _, a := range asked {
+		switch {
+		case a.err == nil:
+		case ctx.Err() != nil:
+			in.Unread = append(in.Unread, a.what+": Postgres gave no answer within "+limit.String())
+		default:
+			in.Unread = append(in.Unread, a.what+": "+postgres.Plain(a.err).Error())
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ func (k *Keeper) clean(ctx context.Context, a *spec.Agent) {
 			r.Generation, r.State, r.Error = a.Generation, status.ReportIdle, nil
 			r.Cleaned = &status.Cleaned{Since: a.CleanSince, RetryFloor: floor}
 		})
+		k.allowed("what the agent leaves is deleted")
 	}
 	k.wait(ctx, tryAgain)
 }

@@ -125,12 +125,17 @@ func (f *Fleet) fail(err error) {
 
 // deniedTier alerts that due retries can't be moved for want of a right, and takes it back with nil.
 func (f *Fleet) deniedTier(delay time.Duration, err error) {
-	if err == nil {
-		f.env.Reporter.Reporter.Alert(status.Alert{Kind: kindDenied, Severity: "warning", Message: "retries are moved again", Resolved: true})
-		return
+	f.deniedShared(f.env.Names.RetryGroup(delay), f.env.Names.Retry(delay), "retries are moved again", err)
+}
+
+// deniedShared alerts that one of Reeve's own topics can't be consumed for want of a right, and takes it back with nil. Each
+// group has an alert of its own.
+func (f *Fleet) deniedShared(group, topic, again string, err error) {
+	a := status.Alert{Kind: status.KindDenied, Subject: group, Severity: "critical", Resolved: err == nil, Message: again}
+	if err != nil {
+		a.Message = fmt.Sprintf("consume %s in the group %s: %v: %s; the dispatcher goes on by itself then", topic, group, err, kafka.Remedy(err))
 	}
-	f.env.Reporter.Alert("", "", kindDenied, fmt.Sprintf("consume %s in the group %s: %v: %s; the dispatcher goes on by itself then",
-		f.env.Names.Retry(delay), f.env.Names.RetryGroup(delay), err, kafka.Remedy(err)))
+	f.env.Reporter.Alert(a)
 }
 
 // awaitTier waits while Kafka has no position of a group on one of Reeve's own topics, a tier's as a rule, though the topic
@@ -162,7 +167,7 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	tier := &Tier{
 		names: f.env.Names, delay: delay, node: f.env.Node, agents: f.spec, now: time.Now, logger: f.env.Logger,
 		refused: make(map[recordID]bool), mend: f.mendTaskTopic, asks: f.env.asks,
-		alert: func(kind, message string) { f.env.Reporter.Alert("", "", kind, message) },
+		alert: func(kind, message string) { f.env.Reporter.Meet("", "", kind, message) },
 	}
 	if first {
 		tier.leads = f.upkeep.lead

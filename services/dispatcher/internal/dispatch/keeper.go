@@ -36,8 +36,8 @@ type Keeper struct {
 	report  status.AgentReport
 	carrier *Carrier // while the agent is routed
 	lane    *Lane
-	topicID [16]byte // of the user topic, as of the start of the lane
-	refused bool     // the alert that a right is missing stands
+	topicID [16]byte    // of the user topic, as of the start of the lane
+	refused *spec.Agent // the agent whose alert stands that a right is missing; nil: none does
 	lag     *int64
 	counted map[int32]offsets.Count // by partition of the user topic, as of the end of the last lane
 	told    map[int32]offsets.Count // what the last heartbeats said
@@ -95,12 +95,14 @@ func (k *Keeper) Run(ctx context.Context) {
 		a := k.Spec()
 		switch {
 		case a == nil:
+			k.allowed("the agent is deleted")
 			return
 		case a.Cleaning():
 			k.clean(ctx, a)
 		case a.Phase == spec.Active:
 			k.serve(ctx, a)
 		default:
+			k.allowed("the agent is to run no more")
 			k.tell(a, status.ReportIdle, nil)
 			k.wait(ctx, 0)
 		}
@@ -159,7 +161,7 @@ func (k *Keeper) serve(ctx context.Context, a *spec.Agent) {
 		k.trouble(ctx, a, "make the task topic", err)
 		return
 	}
-	k.allowed(a)
+	k.allowed(routed)
 	if forgotten, err := k.forgotten(ctx, a, id); err != nil || forgotten != nil {
 		k.trouble(ctx, a, "look up where the agent stands", errors.Join(err, forgotten))
 		return
@@ -187,7 +189,7 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte, spans in
 	lane := &Lane{
 		names: k.env.Names, agent: a, node: k.env.Node, room: room, asks: k.env.asks, logger: k.env.Logger,
 		mend:  func(ctx context.Context) error { return k.taskTopic(ctx, a) },
-		alert: func(kind, message string) { k.env.Reporter.Alert(a.Topic, a.Name, kind, message) },
+		alert: func(kind, message string) { k.env.Reporter.Meet(a.Topic, a.Name, kind, message) },
 		lost: func(p int32, from, to int64) {
 			k.env.Reporter.Send(a.Ref(), status.Lost{Event: status.EventLost, Topic: a.Topic, AgentName: a.Name, TopicID: topicIDText(id), Partition: p, From: from, To: to, Timestamp: status.Seconds(time.Now())})
 		},
@@ -197,14 +199,14 @@ func (k *Keeper) route(ctx context.Context, a *spec.Agent, id [16]byte, spans in
 		return err
 	}
 	lane.Spans(spans)
-	routed, over := k.env.Metrics.routed(a)
+	passed, over := k.env.Metrics.routed(a)
 	c, err := NewCarrier(CarrierConfig{
 		Member: hop.MemberConfig{
 			Opts: clientOptions(k.env.Opts), Names: k.env.Names, Group: k.env.Names.Group(a.Topic, a.Name), Topic: a.Topic,
 			Service: k.env.Service, Node: k.env.Node, Denied: func(err error) { k.denied(a, err) }, Begin: begin(a),
 		},
 		Pool: k.env.Pool, Rule: lane, Wake: room.Wake(), Unrun: k.env.unrun, Logger: k.env.Logger,
-	}, func(n, m int) { routed.Add(float64(n)); over.Add(float64(m)) })
+	}, func(n, m int) { passed.Add(float64(n)); over.Add(float64(m)) })
 	if err != nil {
 		return err
 	}
@@ -246,7 +248,7 @@ func (k *Keeper) unrouted(c *Carrier) {
 // denied reports that the agent's events can't be consumed for want of a right, and takes it back with nil.
 func (k *Keeper) denied(a *spec.Agent, err error) {
 	if err == nil {
-		k.allowed(a)
+		k.allowed(routed)
 		k.tell(a, status.ReportServing, nil)
 		return
 	}
@@ -256,24 +258,25 @@ func (k *Keeper) denied(a *spec.Agent, err error) {
 	k.tell(a, status.ReportError, &spec.Cause{Type: "DispatchError", Message: what, Remediation: remedy + "; the dispatcher goes on by itself then"})
 }
 
-// kindDenied is the kind of the alert that a right is missing.
-const kindDenied = "kafka_denied"
+// routed is why the alert of a missing right is taken back, as a rule.
+const routed = "its events are routed"
 
+// alertDenied alerts that a right is missing.
 func (k *Keeper) alertDenied(a *spec.Agent, message string) {
 	k.mu.Lock()
-	k.refused = true
+	k.refused = a
 	k.mu.Unlock()
-	k.env.Reporter.Alert(a.Topic, a.Name, kindDenied, message)
+	k.env.Reporter.Alert(status.Alert{Topic: a.Topic, AgentName: a.Name, Kind: status.KindDenied, Severity: "critical", Message: message})
 }
 
 // allowed takes the alert of a missing right back, if it stands.
-func (k *Keeper) allowed(a *spec.Agent) {
+func (k *Keeper) allowed(why string) {
 	k.mu.Lock()
 	stood := k.refused
-	k.refused = false
+	k.refused = nil
 	k.mu.Unlock()
-	if stood {
-		k.env.Reporter.Reporter.Alert(status.Alert{Topic: a.Topic, AgentName: a.Name, Kind: kindDenied, Severity: "warning", Message: "its events are routed", Resolved: true})
+	if stood != nil {
+		k.env.Reporter.Alert(status.Alert{Topic: stood.Topic, AgentName: stood.Name, Kind: status.KindDenied, Severity: "critical", Message: why, Resolved: true})
 	}
 }
 

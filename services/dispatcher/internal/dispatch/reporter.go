@@ -14,7 +14,7 @@ import (
 // alertInterval is how often one alert is repeated at most.
 const alertInterval = time.Minute
 
-// Reporter is a status.Reporter that doesn't repeat its alerts all the time.
+// Reporter is a status.Reporter for what is met again and again while it lasts.
 type Reporter struct {
 	*status.Reporter
 
@@ -27,12 +27,13 @@ func NewReporter(cl *kgo.Client, names topics.Names, service, node string, logge
 	return &Reporter{Reporter: status.NewReporter(cl, names, service, node, logger), alerts: make(map[string]time.Time)}
 }
 
-// Alert asks for a person. The same alert is sent once a minute at most.
-func (r *Reporter) Alert(topic, agent, kind, message string) {
+// Meet asks for a person because of what the caller meets again and again while it lasts, and never takes back. The same is
+// sent once a minute at most.
+func (r *Reporter) Meet(topic, agent, kind, message string) {
 	if r.recent(topic+"/"+agent+"\x00"+kind+"\x00"+message, time.Now()) {
 		return
 	}
-	r.Reporter.Alert(status.Alert{Topic: topic, AgentName: agent, Kind: kind, Severity: "critical", Message: message})
+	r.Notice(status.Alert{Topic: topic, AgentName: agent, Kind: kind, Severity: "critical", Message: message})
 }
 
 // recent reports whether an alert was sent a moment ago; else it counts as sent now.

@@ -59,7 +59,7 @@ func (f *Fleet) runWebhookTier(ctx context.Context, delay time.Duration) {
 	topic, group := f.env.Names.WebhookRetry(delay), f.env.Names.WebhookRetryGroup(delay)
 	f.awaitTier(ctx, group, topic)
 	rule := &WebhookTier{names: f.env.Names, delay: delay, tiers: f.env.Kafka.RetryTiers,
-		alert: func(kind, message string) { f.env.Reporter.Alert("", "", kind, message) }}
+		alert: func(kind, message string) { f.env.Reporter.Meet("", "", kind, message) }}
 	c, err := NewCarrier(CarrierConfig{Member: f.webhookMember(group, topic), Pool: f.env.Pool, Rule: rule, Logger: f.env.Logger}, nil)
 	if err != nil {
 		f.fail(err)
@@ -88,24 +88,14 @@ func (f *Fleet) runWebhooks(ctx context.Context) {
 }
 
 func (f *Fleet) alertWebhooks(kind, message string, resolved bool) {
-	if resolved {
-		f.env.Reporter.Reporter.Alert(status.Alert{Kind: kind, Severity: "warning", Message: message, Resolved: true})
-		return
-	}
-	f.env.Reporter.Alert("", "", kind, message)
+	f.env.Reporter.Alert(status.Alert{Kind: kind, Severity: "critical", Message: message, Resolved: resolved})
 }
 
 // webhookMember is a member of one of the dispatchers' groups for webhooks.
 func (f *Fleet) webhookMember(group, topic string) hop.MemberConfig {
 	return hop.MemberConfig{
 		Opts: clientOptions(f.env.Opts), Names: f.env.Names, Group: group, Topic: topic, Service: f.env.Service, Node: f.env.Node,
-		Denied: func(err error) {
-			if err == nil {
-				f.alertWebhooks(kindDenied, "webhooks are sent again", true)
-				return
-			}
-			f.alertWebhooks(kindDenied, fmt.Sprintf("consume %s in the group %s: %v: %s; the dispatcher goes on by itself then", topic, group, err, kafka.Remedy(err)), false)
-		},
+		Denied: func(err error) { f.deniedShared(group, topic, "webhooks are sent again", err) },
 	}
 }
 

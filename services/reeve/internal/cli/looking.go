@@ -71,7 +71,14 @@ func (c *command) condition(h client.Health) {
 		c.table([]string{"SERVICE", "NODE", "HOST", "PID", "ALIVE", "STARTED", "LAST SEEN"}, rows)
 	}
 	for _, a := range h.Alerts {
-		line("Alert", "%s (%s/%s, since %s)", a.Message, a.Topic, a.Name, moment(&a.Since))
+		about := a.Subject // one about a node names it, or one of its parts
+		if a.Name != "" {
+			about = a.Topic + "/" + a.Name
+		}
+		if len(a.Nodes) > 0 {
+			about += ", told by " + strings.Join(a.Nodes, ", ")
+		}
+		line("Alert", "%s (%s, since %s)", a.Message, about, moment(&a.Since))
 	}
 }
 

@@ -63,16 +63,3 @@ func pruneLost(ctx context.Context, db *sqlx.DB) error {
 	}
 	return nil
 }
-
-// Raise opens an alert that the registry itself has to tell of, or with Resolved takes it back.
-func (s Store) Raise(ctx context.Context, a status.Alert) error {
-	tx, err := s.DB.BeginTxx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin to raise an alert: %w", err)
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err := storeAlert(ctx, tx, a); err != nil {
-		return fmt.Errorf("raise alert %s: %w", a.Kind, err)
-	}
-	return tx.Commit()
-}

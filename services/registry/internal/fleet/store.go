@@ -44,6 +44,7 @@ type batch struct {
 	counts  counts // of all heartbeats
 	lines   []status.LogLine
 	orders  map[string]status.DLQOrder // by id
+	wishes  []status.CommandResult     // what became of them
 	lost    []status.Lost
 	hooks   webhooks
 }
@@ -150,7 +151,7 @@ func collect(records []*kgo.Record) batch {
 			keep(value, b.checks, func(c status.HealthCheck) string { return c.Topic + "/" + c.AgentName + "/" + c.Instance })
 		case status.EventAlert:
 			keep(value, b.alerts, func(a status.Alert) string {
-				return strings.Join([]string{a.Topic, a.AgentName, a.Kind, a.Subject}, "\x00")
+				return strings.Join([]string{a.Topic, a.AgentName, a.Kind, a.Subject, a.Service, a.Node}, "\x00")
 			})
 		case status.EventLost:
 			var l status.Lost
@@ -213,17 +214,6 @@ func storeCheck(ctx context.Context, tx *sqlx.Tx, c status.HealthCheck) error {
 	return err
 }
 
-func storeAlert(ctx context.Context, tx *sqlx.Tx, a status.Alert) error {
-	if a.Resolved {
-		_, err := tx.ExecContext(ctx, `DELETE FROM alerts WHERE topic = $1 AND name = $2 AND kind = $3 AND subject = $4`, a.Topic, a.AgentName, a.Kind, a.Subject)
-		return err
-	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO alerts (topic, name, kind, subject, severity, message, since, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-		ON CONFLICT (topic, name, kind, subject) DO UPDATE SET severity = excluded.severity, message = excluded.message, since = excluded.since, updated_at = excluded.updated_at`,
-		a.Topic, a.AgentName, a.Kind, a.Subject, a.Severity, a.Message, floatTime(a.Since), floatTime(a.Timestamp))
-	return err
-}
-
 // Instance is an agent's process as last reported.
 type Instance struct {
 	Topic, Name, Instance, Node, State, Health, Reason string
@@ -263,28 +253,6 @@ func (i *Instance) judge(live View) {
 	}
 }
 
-// Alert is an alert that is open.
-type Alert struct {
-	Topic, Name, Kind, Subject, Severity, Message string
-	Since                                         time.Time
-}
-
-// outageLapses is how long after it was told last an alert of an outage counts. Workers tell it every 30 s while it lasts,
-// since each of several has its own view of it, and since one that dies can't take it back.
-const outageLapses = 2 * time.Minute
-
-// Alerts lists open alerts, the newest first, at most 100; those of deleted agents are nobody's business any more.
-func (s Store) Alerts(ctx context.Context) ([]Alert, error) {
-	var out []Alert
-	err := s.DB.SelectContext(ctx, &out, `SELECT topic, name, kind, subject, severity, message, since FROM alerts a
-		WHERE NOT EXISTS (SELECT 1 FROM agents g WHERE g.topic = a.topic AND g.name = a.name AND g.phase = 'terminated')
-			AND NOT (kind = 'outage' AND updated_at < $1) ORDER BY since DESC LIMIT 100`, time.Now().Add(-outageLapses))
-	if err != nil {
-		return nil, fmt.Errorf("list alerts: %w", err)
-	}
-	return out, nil
-}
-
 // Missing lists the nodes that were heard of in the last day and aren't in a view: they died before this registry began.
 func (s Store) Missing(ctx context.Context, live View) ([]Node, error) {
 	var rows []struct {
@@ -306,21 +274,19 @@ func (s Store) Missing(ctx context.Context, live View) ([]Node, error) {
 	return out, nil
 }
 
-// Prune forgets instances and nodes that weren't heard of for a day, alerts of a loss that is a day old, the alerts of agents
-// that are deleted, what became of old webhooks, and ranges of lost events and lines of logs that there is no room for.
+// Prune forgets instances and nodes that weren't heard of for a day, alerts that have lapsed, what became of old webhooks, and
+// ranges of lost events and lines of logs that there is no room for.
 func (s Store) Prune(ctx context.Context, now time.Time) error {
 	for _, statement := range []string{
 		`DELETE FROM instances WHERE updated_at < $1`,
 		`DELETE FROM nodes WHERE last_seen_at < $1`,
-		`DELETE FROM alerts WHERE kind = 'records_lost' AND updated_at < $1`, // what was lost stays in the agent's history
-		`DELETE FROM alerts a USING agents g WHERE g.topic = a.topic AND g.name = a.name AND g.phase = 'terminated' AND a.updated_at < $1`,
 	} {
 		if _, err := s.DB.ExecContext(ctx, statement, now.Add(-keepReports)); err != nil {
 			return fmt.Errorf("prune reports: %w", err)
 		}
 	}
-	if _, err := s.DB.ExecContext(ctx, `DELETE FROM alerts WHERE kind = 'outage' AND updated_at < $1`, now.Add(-outageLapses)); err != nil {
-		return fmt.Errorf("prune alerts of outages: %w", err)
+	if err := pruneAlerts(ctx, s.DB); err != nil {
+		return err
 	}
 	if err := pruneLost(ctx, s.DB); err != nil {
 		return err

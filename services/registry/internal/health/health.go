@@ -31,13 +31,16 @@ type Inputs struct {
 	Now      time.Time
 	Kafka    error // why Kafka doesn't answer, or nil
 	Postgres error // why the database doesn't answer, or nil
-	Behind   int64 // records that the projections have still to read
-	Stalled  bool  // a projection makes no progress though there is something to read
-	Fleet    fleet.View
-	Agents   []*spec.Agent // not deleted; as last read where the database is away
-	Alerts   []fleet.Alert // open ones
+	Behind   int64 // records that the history of tasks has still to read
+	// Stalled says which projection makes no progress though there is something to read; "": none.
+	Stalled string
+	Fleet   fleet.View
+	Agents  []*spec.Agent // not deleted; as last read where the database is away
+	Alerts  []fleet.Alert // open ones
 
 	Instances []fleet.Instance // of agents; none where the database is away
+	// Unread says what could not be read of the database though it answers, and why: it is missing above.
+	Unread []string
 }
 
 // Report is the answer.
@@ -110,8 +113,10 @@ func judgeAll(in Inputs, r Report, workers, active int) (Status, string) {
 		return Down, fmt.Sprintf("Kafka does not answer: %v", in.Kafka)
 	case in.Postgres != nil:
 		return Degraded, fmt.Sprintf("Postgres does not answer: %v; events keep flowing, the history catches up", in.Postgres)
-	case in.Stalled:
-		return Degraded, fmt.Sprintf("the history is %d records behind and does not catch up", in.Behind)
+	case in.Stalled != "":
+		return Degraded, in.Stalled
+	case len(in.Unread) > 0:
+		return Degraded, "this answer is not whole: " + strings.Join(in.Unread, "; ") + "; ask again, and see what keeps Postgres busy where it lasts"
 	case r.Registered == 0:
 		return Ready, ""
 	case workers == 0:

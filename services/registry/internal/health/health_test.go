@@ -48,7 +48,7 @@ func TestStatus(t *testing.T) {
 		"a supervisor that serves none": {Inputs{Agents: active, Fleet: view(t, idle, dispatcher)}, Stopped, 0},
 		"Kafka away":                    {Inputs{Kafka: errors.New("x"), Postgres: errors.New("y"), Agents: active, Fleet: view(t, serving, dispatcher)}, Down, 1},
 		"Postgres away":                 {Inputs{Postgres: errors.New("y"), Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
-		"the history behind":            {Inputs{Behind: 9, Stalled: true, Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
+		"the history behind":            {Inputs{Behind: 9, Stalled: "9 behind", Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
 		"the history busy":              {Inputs{Behind: 9, Agents: active, Fleet: view(t, serving, dispatcher)}, Running, 1},
 	} {
 		c.in.Now = now

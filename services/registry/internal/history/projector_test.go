@@ -86,7 +86,7 @@ func (b *bench) projection() *projection.Projection {
 func (b *bench) project(p *projection.Projection) {
 	b.Helper()
 	b.projectWhile(p, func() bool {
-		behind, err := p.Behind(b.Context())
+		behind, _, err := p.Progress(b.Context())
 		return err == nil && behind == 0
 	})
 }

@@ -176,21 +176,22 @@ func (p *Projection) Durable(ctx context.Context) (map[int32]int64, error) {
 	return stored, nil
 }
 
-// Behind counts the records (and markers) that are still to be projected.
-func (p *Projection) Behind(ctx context.Context) (int64, error) {
+// Progress counts the records (and markers) that are still to be projected, and gives how far it has come: that grows as
+// long as it works.
+func (p *Projection) Progress(ctx context.Context) (behind, at int64, err error) {
 	bounds, err := peek.PartitionBounds(ctx, p.Client, p.Topic)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	stored, err := p.Stored(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var n int64
 	for partition, b := range bounds {
-		n += max(0, b.End-max(stored[partition], b.Start))
+		behind += max(0, b.End-max(stored[partition], b.Start))
+		at += stored[partition]
 	}
-	return n, nil
+	return behind, at, nil
 }
 
 // run is one run of a projection: what is stored, and what has been seen beyond it.

@@ -22,7 +22,7 @@ func (s *Server) GetHealth(ctx context.Context, _ api.GetHealthRequestObject) (a
 }
 
 func (s *Server) healthOf(in health.Inputs, r health.Report) api.Health {
-	h := api.Health{Status: api.HealthStatus(r.Status), Detail: r.Detail, RegisteredAgents: r.Registered, ActiveConsumers: r.Consumers,
+	h := api.Health{Status: api.HealthStatus(r.Status), Detail: r.Detail, Unread: in.Unread, RegisteredAgents: r.Registered, ActiveConsumers: r.Consumers,
 		UptimeSeconds: r.Uptime.Seconds(), Components: componentsOf(in, r), Agents: map[string]api.AgentHealth{},
 		IsRunning: r.Status == health.Running, HasActiveConsumers: r.Consumers > 0, EventBusConnected: in.Kafka == nil, EventBusType: "kafka",
 		StorageHealthy: in.Postgres == nil, StorageStatus: "healthy", RegisteredAgentsCount: r.Registered, SubscribedTopics: []string{},
@@ -50,7 +50,7 @@ func (s *Server) healthOf(in health.Inputs, r health.Report) api.Health {
 			StartedAt: utc(n.StartedAt), LastSeenAt: n.SeenAt.UTC()})
 	}
 	for _, a := range in.Alerts {
-		h.Alerts = append(h.Alerts, api.Alert{Topic: a.Topic, Name: a.Name, Kind: a.Kind, Severity: a.Severity, Subject: a.Subject, Message: a.Message, Since: a.Since.UTC()})
+		h.Alerts = append(h.Alerts, api.Alert{Topic: a.Topic, Name: a.Name, Kind: a.Kind, Severity: a.Severity, Subject: a.Subject, Message: a.Message, Since: a.Since.UTC(), Nodes: a.Nodes})
 	}
 	return h
 }
@@ -89,8 +89,8 @@ func componentsOf(in health.Inputs, r health.Report) map[string]api.Component {
 	switch {
 	case in.Postgres != nil:
 		projections.Status, projections.Detail = api.ComponentStatusBehind, "waits for Postgres"
-	case in.Stalled:
-		projections.Status, projections.Detail = api.ComponentStatusBehind, "does not catch up"
+	case in.Stalled != "":
+		projections.Status, projections.Detail = api.ComponentStatusBehind, in.Stalled
 	}
 	out["projections"] = projections
 	for _, service := range []string{"dispatcher", "supervisor"} {

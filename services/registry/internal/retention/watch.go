@@ -28,9 +28,6 @@ const (
 	maxRounds = 16
 )
 
-// kind is the kind of the alert.
-const kind = "retention_near"
-
 // Watch looks again and again. All fields are required. Its methods are safe for concurrent use.
 type Watch struct {
 	Client *kgo.Client // for requests
@@ -332,7 +329,7 @@ func (w *Watch) alert(ctx context.Context, agents []*spec.Agent, known map[strin
 		if !stands {
 			before.since = now
 		}
-		alert := status.Alert{Topic: a.Topic, AgentName: a.Name, Kind: kind, Subject: a.Ref(), Severity: "warning", Since: before.since, Timestamp: now, Resolved: o.Warning == "",
+		alert := status.Alert{Topic: a.Topic, AgentName: a.Name, Kind: status.KindRetentionNear, Subject: a.Ref(), Service: "registry", Severity: "warning", Since: before.since, Timestamp: now, Resolved: o.Warning == "",
 			Message: o.Warning + ": let the agent catch up (resume it where it is paused), or raise the retention of " + a.Topic}
 		if o.Critical {
 			alert.Severity = "critical"
@@ -345,7 +342,7 @@ func (w *Watch) alert(ctx context.Context, agents []*spec.Agent, known map[strin
 			continue
 		}
 		if !stands {
-			w.Logger.Warn("alert: "+alert.Message, slog.String("kind", kind), slog.String("subject", a.Ref()))
+			w.Logger.Warn("alert: "+alert.Message, slog.String("kind", status.KindRetentionNear), slog.String("subject", a.Ref()))
 		}
 		w.raised[a.Ref()] = raised{o.Warning, before.since}
 	}

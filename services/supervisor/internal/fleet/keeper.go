@@ -246,6 +246,9 @@ func (k *Keeper) leave(ctx context.Context, drain time.Duration) {
 
 // off ends everything of the agent.
 func (k *Keeper) off(ctx context.Context, want *spec.Agent) {
+	if want == nil || want.Phase != spec.Error { // of that phase the alert is the reason
+		defer k.settle()
+	}
 	if k.pool == nil {
 		return
 	}
@@ -259,9 +262,6 @@ func (k *Keeper) off(ctx context.Context, want *spec.Agent) {
 		reason = string(want.Phase)
 	}
 	k.pool.Close(0, reason)
-	if want == nil || want.Phase != spec.Error { // of that phase the alert is the reason
-		k.settle()
-	}
 	k.pool, k.spec = nil, nil
 }
 

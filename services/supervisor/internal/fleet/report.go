@@ -35,14 +35,14 @@ func (k *Keeper) raise(s pool.Status) {
 		k.settle()
 		return
 	}
-	kind, severity, message := "circuit_open", "critical", "the agent's processes ended too often, nothing of it runs here until it is reset: "
+	kind, severity, message := status.KindCircuitOpen, "critical", "the agent's processes ended too often, nothing of it runs here until it is reset: "
 	switch {
 	case unstartable(s.Down.Cause):
-		kind, message = "agent_error", "the agent can't be started here: "
+		kind, message = status.KindAgentError, "the agent can't be started here: "
 	case s.Down.Act == instance.ActAsk:
-		kind, severity, message = "restart_needed", "warning", "the agent's process ended, and its policy leaves the restart to a person: "
+		kind, severity, message = status.KindRestartNeeded, "warning", "the agent's process ended, and its policy leaves the restart to a person: "
 	case s.Down.Act == instance.ActLeave:
-		kind, severity, message = "restart_needed", "warning", "the agent's process ended and isn't restarted, as its policy says: "
+		kind, severity, message = status.KindRestartNeeded, "warning", "the agent's process ended and isn't restarted, as its policy says: "
 	}
 	if k.alert != kind {
 		k.settle()

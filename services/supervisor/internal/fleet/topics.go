@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/reeve-run/reeve/internal/kafka"
+	"github.com/reeve-run/reeve/pkg/status"
 )
 
 const (
@@ -49,7 +50,7 @@ func (k *Keeper) checkDLQ(ctx context.Context, now time.Time) {
 	err := kafka.CheckTopic(ctx, k.env.Client, k.env.Kafka.Replication, topic)
 	if not := (*kafka.NotCreated)(nil); errors.As(err, &not) && !k.topics.alert {
 		k.topics.alert = true
-		k.sendAlert("topic_missing", "warning", fmt.Sprintf(
+		k.sendAlert(status.KindTopicMissing, "warning", fmt.Sprintf(
 			"the dead-letter topic %s doesn't exist and this supervisor may not create it: tasks that fail for good will wait; have it made (`reeve topics --agent %s` says how), or grant Create on it", topic.Name, k.spec.Ref()), false)
 	}
 	if err != nil {
@@ -63,6 +64,6 @@ func (k *Keeper) checkDLQ(ctx context.Context, now time.Time) {
 func (k *Keeper) endTopicAlert(why string) {
 	if k.topics.alert {
 		k.topics.alert = false
-		k.sendAlert("topic_missing", "warning", why, true)
+		k.sendAlert(status.KindTopicMissing, "warning", why, true)
 	}
 }

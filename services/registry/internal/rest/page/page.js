@@ -153,7 +153,7 @@ function draw(o) {
   $("parts").replaceChildren(...Object.entries(h.components).sort().map(([name, c]) => el("li", {}, name, " ", tag(c.status),
     c.detail || c.behind ? el("small", {}, c.detail || `${number(c.behind)} records to read`) : c.nodes ? el("small", {}, c.nodes === 1 ? "1 node" : `${c.nodes} nodes`) : null)));
   const rowed = new Set(o.agents.map(refOf)); // theirs stand with them
-  $("alerts").replaceChildren(...(h.alerts || []).filter((a) => !rowed.has(refOf(a))).map((a) => el("li", {}, tag(a.severity === "critical" ? "error" : "degraded"), ` ${a.topic}/${a.name}: ${a.message}`)));
+  $("alerts").replaceChildren(...(h.alerts || []).filter((a) => !rowed.has(refOf(a))).map((a) => el("li", {}, tag(a.severity === "critical" ? "error" : "degraded"), ` ${a.name ? refOf(a) : a.subject}: ${a.message}`)));
 }
 
 const clock = (iso) => iso ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "–";
