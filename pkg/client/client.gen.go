@@ -1741,7 +1741,7 @@ type TaskControl struct {
 	// CommandId Of the record on the commands topic; absent where nothing had to be asked for.
 	CommandId string `json:"command_id,omitempty,omitzero"`
 
-	// ExpiresAt When a wish that isn't carried out stands no longer.
+	// ExpiresAt A wish that is not carried out stands until the task is finished, but no longer than this: 90 days. Absent for one that is done, and for a dead letter: its order has no end.
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 
 	// Message What was done

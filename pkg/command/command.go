@@ -3,11 +3,13 @@
 //
 // A command reaches every follower at least once, in the topic's order, also one that starts later, until it expires. So
 // what carries it out is idempotent: it must see from its own state what is done already. Within one process a Follower
-// gives each command only once.
+// gives each command only once, unless it is renewed.
 //
 // Whoever carries a command out says so by a status.CommandResult. Where doing it twice would be wrong and nothing else can
 // tell, it writes Finished of the command in the transaction that does it: a follower that starts later doesn't get the
 // command any more, and Follower.Finished knows.
+//
+// What is wanted for longer than a command may live is issued again shortly before it expires; see Renewal.
 package command
 
 import (
@@ -25,6 +27,10 @@ import (
 
 // MaxLife is the longest time that a command may live. The topic keeps its records longer.
 const MaxLife = 12 * time.Hour
+
+// Renewal is how long before it expires a command may be issued again, with the same id, to count for longer: then it is given
+// once more. Before that, what has its id is taken for a repeat.
+const Renewal = time.Hour
 
 // Verb is what is to be done.
 type Verb string

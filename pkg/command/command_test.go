@@ -282,3 +282,33 @@ func TestWhatWasFinishedInATransactionIsNotGivenAfterARestart(t *testing.T) {
 		t.Errorf("after catching up it isn't known that it is finished: %v", err)
 	}
 }
+
+func TestACommandThatIsIssuedAgainBeforeItExpiresIsGivenOnceMore(t *testing.T) {
+	opts := cluster(t)
+	cl := producer(t, opts)
+	makeTopic(t, cl)
+	now := time.Now()
+	issue(t, cl, cancelOf("soon", now, Renewal/2), cancelOf("later", now, 2*Renewal), cancelOf("done", now, Renewal/2))
+	_, got := follow(t, opts)
+	for _, id := range []string{"soon", "later", "done"} {
+		if c := got.next(t); c.ID != id {
+			t.Fatalf("%s came, not %s", c.ID, id)
+		}
+	}
+	finished, err := cancelOf("done", now, time.Minute).Finished(topics.Names{}, "worker/w0", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(t.Context(), finished).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"later", "done", "soon", "soon"} {
+		issue(t, cl, cancelOf(id, now, MaxLife))
+	}
+	issue(t, cl, cancelOf("last", now, time.Hour))
+	for _, id := range []string{"soon", "last"} {
+		if c := got.next(t); c.ID != id || id == "soon" && c.Expires.Before(now.Add(MaxLife-time.Second)) {
+			t.Errorf("%+v came, not %s", c, id)
+		}
+	}
+}

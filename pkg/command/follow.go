@@ -241,10 +241,12 @@ func (f *Follower) reached(ends map[int32]int64) bool {
 	return true
 }
 
-// give calls the handler, once for each command.
+// give calls the handler, once for each command and renewal.
 func (f *Follower) give(c Command) {
 	now := time.Now()
-	if _, twice := f.seen[c.ID]; twice || now.After(c.Expires) || f.Finished(c.ID) {
+	until, twice := f.seen[c.ID]
+	renewed := c.Expires.After(until) && until.Sub(now) < Renewal
+	if twice && !renewed || now.After(c.Expires) || f.Finished(c.ID) {
 		return
 	}
 	f.forget(now)

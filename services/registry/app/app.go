@@ -35,6 +35,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/rest"
 	"github.com/reeve-run/reeve/services/registry/internal/retention"
 	"github.com/reeve-run/reeve/services/registry/internal/settings"
+	"github.com/reeve-run/reeve/services/registry/internal/wishes"
 )
 
 // Config is what the registry is made of.
@@ -118,6 +119,7 @@ type parts struct {
 	watch  *retention.Watch
 	tasks  *history.Store
 	orders *orders.Store
+	wishes *wishes.Store
 	desk   *commands.Desk
 	rights *kafka.Tolerance
 
@@ -128,7 +130,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	gin.SetMode(gin.ReleaseMode)
 	log, names := a.cfg.Logger, a.cfg.Kafka.Names()
 	opts := kafka.Options(a.cfg.Kafka, log)
-	p := &parts{cfg: a.cfg, rights: &kafka.Tolerance{Logger: log}, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, orders: &orders.Store{DB: db}, relay: relay.New(db, opts, names, log)}
+	p := &parts{cfg: a.cfg, rights: &kafka.Tolerance{Logger: log}, opts: opts, db: db, client: cl, fleet: fleet.New(), tasks: &history.Store{DB: db}, orders: &orders.Store{DB: db}, wishes: &wishes.Store{DB: db}, relay: relay.New(db, opts, names, log)}
 	requests, err := bus.New(opts, names, a.cfg.CreateTopics)
 	if err != nil {
 		return err
@@ -158,7 +160,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	loops.Go(func() { p.watch.Run(ctx) })
 	loops.Go(func() { p.lease.Run(ctx, p.lead) })
 
-	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Tiers: a.cfg.Kafka.RetryTiers, Commands: desk, Orders: p.orders, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
+	server := &rest.Server{Agents: p.store, Fleet: p.fleet, Reports: fleet.Store{DB: db}, History: p.tasks, Settings: &settings.Store{DB: db}, Bus: requests, Tiers: a.cfg.Kafka.RetryTiers, Commands: desk, Orders: p.orders, Wishes: p.wishes, Names: names, Node: a.cfg.Node, ResultsKeep: a.cfg.OutcomesKeep,
 		Outlook: p.watch.Of, Health: p.pulse.health, Ready: p.pulse.ready, Gatherer: metrics, Auth: a.cfg.Auth, AdminKey: a.cfg.AdminKey, Logger: log, Now: time.Now}
 	served := make(chan error, 1)
 	loops.Go(func() { served <- httpx.ServeListener(ctx, l, server.Handler()) })

@@ -14,10 +14,12 @@ import (
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
 	"github.com/reeve-run/reeve/services/registry/internal/positions"
+	"github.com/reeve-run/reeve/services/registry/internal/wishes"
 )
 
 const (
@@ -146,7 +148,7 @@ func (p *parts) tidy(ctx context.Context) {
 		p.cfg.Logger.Info("old attempts dropped", slog.Any("tables", dropped))
 	}
 	err = errors.Join(err, history.PruneResults(ctx, p.db, time.Now().Add(-p.cfg.OutcomesKeep)), fleet.Store{DB: p.db}.Prune(ctx, time.Now()), p.trimOutcomes(ctx),
-		p.orders.Prune(ctx, time.Now()), p.issueAgain(ctx))
+		p.orders.Prune(ctx, time.Now()), p.issueAgain(ctx), p.renewWishes(ctx, time.Now()))
 	if err != nil && ctx.Err() == nil {
 		p.cfg.Logger.Warn("tidying up is tried again", slog.Any("error", err))
 	}
@@ -191,6 +193,39 @@ func (p *parts) issueAgain(ctx context.Context) error {
 			return err
 		}
 		if err := p.orders.Sent(ctx, o.ID, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renewWishes issues wishes again that are about to expire, and forgets those that are over.
+func (p *parts) renewWishes(ctx context.Context, now time.Time) error {
+	due, err := p.wishes.Due(ctx, now)
+	if err != nil {
+		return err
+	}
+	for _, w := range due {
+		c := w.Command
+		over := true // what isn't about a task of its topic is about none
+		if origin, err := task.ParseOrigin(c.Task); err == nil {
+			attempts, err := p.tasks.Task(ctx, c.Topic, c.Agent, origin.Partition, origin.Offset)
+			if err != nil {
+				return err
+			}
+			over = wishes.Over(w, attempts, now)
+		}
+		if over {
+			if err := p.wishes.Drop(ctx, c.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		c, _, err := p.desk.Issue(ctx, c, command.MaxLife, 0)
+		if err != nil {
+			return err
+		}
+		if err := p.wishes.Issued(ctx, c.ID, c.Expires); err != nil {
 			return err
 		}
 	}

@@ -23,7 +23,7 @@ func (c *command) taskCancel() *cobra.Command {
 
 One that runs is asked to end, and ended by force when graceful_timeout_sec of its agent is over. Its outcome is
 "cancelled". A finished task is a conflict (exit code 4), unless it was cancelled before. Where nobody has come across the
-task yet, the wish stands for 12 hours, and the command says so.`,
+task yet, the wish stands until the task is finished, 90 days at most, and the command says so.`,
 		Example: "  reeve task cancel orders/0/17\n  reeve task cancel orders/0/17 --name hello --reason 'ordered twice'",
 	}, func(ctx context.Context, cl *client.ClientWithResponses, o task.Origin, name, reason, wait string) ([]byte, error) {
 		answer, err := cl.CancelTaskWithResponse(ctx, o.Topic, name, o.Partition, o.Offset, &client.CancelTaskParams{Reason: reason, Wait: wait})
@@ -84,7 +84,7 @@ func (c *command) control(cmd *cobra.Command, ask func(ctx context.Context, cl *
 		return c.write(json.RawMessage(body), func() {
 			_, _ = fmt.Fprintf(c.Out, "%s of %s: %s: %s\n", t.Task, t.Agent, t.State, t.Message)
 			if t.ExpiresAt != nil && t.State == client.TaskControlStatePending {
-				_, _ = fmt.Fprintf(c.Out, "the wish stands until %s\n", moment(t.ExpiresAt))
+				_, _ = fmt.Fprintf(c.Out, "the wish stands until the task is finished, at most until %s\n", moment(t.ExpiresAt))
 			}
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/services/registry/internal/orders"
+	"github.com/reeve-run/reeve/services/registry/internal/wishes"
 )
 
 // Store has what the fleet reported in Postgres: nodes, instances of agents, alerts that are open. It is the target of
@@ -121,6 +122,11 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 			return fmt.Errorf("store how far the order %s has come: %w", o.ID, err)
 		}
 	}
+	for _, r := range b.wishes {
+		if err := wishes.Report(ctx, tx, r); err != nil {
+			return fmt.Errorf("store what became of the command %s: %w", r.ID, err)
+		}
+	}
 	if err := storeLines(ctx, tx, b.lines); err != nil {
 		return fmt.Errorf("store lines of agents' logs: %w", err)
 	}
@@ -160,6 +166,11 @@ func collect(records []*kgo.Record) batch {
 			}
 		case status.EventDLQOrder:
 			keep(value, b.orders, func(o status.DLQOrder) string { return o.ID })
+		case status.EventCommand:
+			var c status.CommandResult
+			if json.Unmarshal(value, &c) == nil {
+				b.wishes = append(b.wishes, c)
+			}
 		case status.EventLog:
 			var l status.LogLine
 			if json.Unmarshal(value, &l) == nil {

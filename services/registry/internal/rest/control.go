@@ -2,17 +2,21 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
+	"github.com/reeve-run/reeve/services/registry/internal/wishes"
 )
 
 const (
@@ -255,24 +259,34 @@ func (s *Server) issue(ctx context.Context, a asked, c command.Command, wait tim
 	}
 	origin.TopicID = id
 	c.Topic, c.Agent, c.Task, c.Actor, c.Reason = a.topic, a.name, string(origin.AppendHeader(nil)), admin.Name, a.reason
+	if c.ID == "" {
+		c.ID = uuid.NewString()
+	}
+	now := s.Now()
+	// It is stored first, since nobody may come across the task for weeks.
+	if err := s.Wishes.Add(ctx, c, now); errors.Is(err, wishes.ErrFull) {
+		return api.TaskControl{}, &bad{status: http.StatusConflict, code: "too_many_wishes", detail: fmt.Sprintf("%d tasks are to be cancelled or retried that nobody has come across yet: there is no room for more", wishes.Most),
+			remedy: "let their agents go on (resume those that are paused); or delete the agent, where all of its tasks are to go"}
+	} else if err != nil {
+		return api.TaskControl{}, err
+	}
 	c, result, err := s.Commands.Issue(ctx, c, command.MaxLife, wait)
 	if err != nil {
-		return api.TaskControl{}, &Unreached{err}
+		return api.TaskControl{}, errors.Join(&Unreached{err}, s.Wishes.Drop(context.WithoutCancel(ctx), c.ID))
 	}
-	out := api.TaskControl{Task: a.origin().ID(), Agent: c.Ref(), State: api.TaskControlStatePending, Changed: true, CommandId: c.ID,
+	out := api.TaskControl{Task: a.origin().ID(), Agent: c.Ref(), State: api.TaskControlStatePending, Changed: true, CommandId: c.ID, ExpiresAt: utc(now.Add(wishes.Longest)),
 		Message: "Kafka has it, and nobody has come across the task yet"}
 	if result == nil {
-		out.ExpiresAt = utc(c.Expires)
 		return out, nil
 	}
 	out.Message = result.Message
 	switch result.State {
 	case status.CommandDone:
-		out.State = api.TaskControlStateDone
+		out.State, out.ExpiresAt = api.TaskControlStateDone, nil
 	case status.CommandRefused:
 		return out, &bad{status: http.StatusConflict, code: "task_refused", detail: result.Message, remedy: "see the task at GET /v1/tasks/{topic}/{name}/{partition}/{offset}"}
 	default:
-		out.State, out.ExpiresAt = api.TaskControlStateAccepted, utc(c.Expires)
+		out.State = api.TaskControlStateAccepted
 	}
 	return out, nil
 }

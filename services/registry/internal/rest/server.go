@@ -34,6 +34,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/orders"
 	"github.com/reeve-run/reeve/services/registry/internal/retention"
 	"github.com/reeve-run/reeve/services/registry/internal/settings"
+	"github.com/reeve-run/reeve/services/registry/internal/wishes"
 )
 
 const (
@@ -52,6 +53,7 @@ type Server struct {
 	Bus      *bus.Bus
 	Commands *commands.Desk
 	Orders   *orders.Store
+	Wishes   *wishes.Store
 	Names    topics.Names
 	Tiers    []time.Duration // the retry tiers
 	Node     string          // the registry's own
