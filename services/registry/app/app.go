@@ -146,7 +146,7 @@ func (a *App) serve(ctx context.Context, l net.Listener, db *sqlx.DB, cl *kgo.Cl
 	desk := commands.New(cl, names)
 	p.desk, p.fleet.Commands = desk, desk.Heard
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(rest.Collector{History: p.tasks, Fleet: p.fleet}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(rest.Collector{History: p.tasks, Reports: fleet.Store{DB: db}, Fleet: p.fleet}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

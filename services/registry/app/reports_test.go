@@ -3,6 +3,7 @@ package app_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -82,5 +83,27 @@ func TestHealthNamesWhatTheDatabaseDoesNotTell(t *testing.T) {
 	})
 	if answer, _ := r.health(); answer["unread"] != nil || strings.Contains(fmt.Sprint(answer["detail"]), "not whole") {
 		t.Errorf("afterwards %v", answer)
+	}
+}
+
+func TestWhatIsFilteredIsCountedForPrometheusAndThePage(t *testing.T) {
+	t.Parallel()
+	r := start(t, configuration(t))
+	r.want(http.StatusCreated, http.MethodPost, "/v1/agents", `{"topic":"orders","name":"bill","command":"x"}`)
+	now := status.Seconds(time.Now())
+	r.reported(status.Node{Event: status.EventNode, Service: "dispatcher", Node: "d0", PID: 1, StartedAt: now - 1, Timestamp: now,
+		Agents: []status.AgentReport{{Topic: "orders", AgentName: "bill", State: status.ReportServing, Dispatched: []status.Dispatched{{Partition: 0, Since: 1, N: 2, Filtered: 5}, {Partition: 1, Since: 1, Filtered: 7}}}}})
+	r.waitFor("the count in /metrics", func() bool {
+		resp, err := http.Get(r.url + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		return err == nil && strings.Contains(string(text), `reeve_events_filtered_total{agent="bill",topic="orders"} 12`)
+	})
+	o := r.want(http.StatusOK, http.MethodGet, "/v1/overview", "")
+	if a := o["agents"].([]any)[0].(map[string]any); fmt.Sprint(a["metrics"].(map[string]any)["filtered"]) != "12" {
+		t.Errorf("%v", a["metrics"])
 	}
 }

@@ -177,6 +177,7 @@ func (s *Server) omniMetrics(c *gin.Context) (map[string]map[string]omniCounters
 // counters are cleared: received counts a task from its first outcome on.
 type Collector struct {
 	History *history.Store
+	Reports fleet.Store
 	Fleet   *fleet.Fleet
 }
 
@@ -192,8 +193,9 @@ func (k Collector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectLimit)
 	defer cancel()
 	versions, err := k.History.Counters(ctx, "", "")
+	passed, passedErr := k.Reports.Dispatched(ctx, "", "")
 	up := 1.0
-	if err != nil {
+	if err != nil || passedErr != nil {
 		up = 0
 	}
 	out <- prometheus.MustNewConstMetric(prometheus.NewDesc("reeve_database_up", "Whether the registry's database answers.", nil, nil), prometheus.GaugeValue, up)
@@ -203,6 +205,11 @@ func (k Collector) Collect(out chan<- prometheus.Metric) {
 			d := prometheus.NewDesc("reeve_tasks_"+counterNames[i]+"_total", "Tasks "+strings.ReplaceAll(counterNames[i], "_", "-")+" (retried: settlements).", labels, nil)
 			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), v.Topic, v.Name, v.Version)
 		}
+	}
+	filtered := prometheus.NewDesc("reeve_events_filtered_total", "Events that no task was made of: the agent's filter is not true of them, or their type is skipped.", []string{"topic", "agent"}, nil)
+	for ref, p := range passed {
+		topic, name, _ := strings.Cut(ref, "/")
+		out <- prometheus.MustNewConstMetric(filtered, prometheus.CounterValue, float64(p.Filtered), topic, name)
 	}
 	k.live(out)
 }

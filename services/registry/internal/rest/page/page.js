@@ -98,7 +98,8 @@ function agentRow(a, h, at) {
   const row = el("tr", {},
     el("th", { scope: "row", rowSpan: wrong.length ? 2 : 1 }, a.name, el("small", {}, `${a.topic} · ${a.version}`)),
     el("td", {}, tag(a.phase), ...(a.phase === "active" && condition && condition !== "healthy" ? [" ", tag(condition)] : [])),
-    cell(a.workers), cell(m.received), cell(m.completed), cell(m.retried), cell(m.dead_lettered), cell(m.waiting), cell(m.lag),
+    cell(a.workers), el("td", { className: m.received ? "n" : "n zero" }, number(m.received), m.filtered ? el("small", {}, `${number(m.filtered)} filtered`) : null),
+    cell(m.completed), cell(m.retried), cell(m.dead_lettered), cell(m.waiting), cell(m.lag),
     el("td", { className: "n" }, took(m.timings.p50_ms)), el("td", { className: "n" }, took(m.timings.p99_ms)),
     el("td", { className: r.now >= 0.05 ? "n" : "n zero" }, rate(r.now)), el("td", {}, spark(r.each)));
   const rows = wrong.length ? [row, el("tr", { className: "wrong" }, el("td", { colSpan: row.cells.length - 1 }, ...wrong))] : [row];
