@@ -49,9 +49,12 @@ func (g *Gate) typed() bool { return len(g.routing.Accepts) > 0 || len(g.routing
 type Passage struct {
 	Over   bool       // nothing becomes of it
 	Reject bool       // a task that ends at once, without a dead letter
-	Class  task.Class // if any, it never runs: its error class and why
-	Reason string
+	Class  task.Class // if any, it is a task that never runs: its error class
+	Reason string     // why it doesn't run, or nothing becomes of it
 }
+
+// notTrue is the reason of what a filter passes over.
+const notTrue = "the agent's filter isn't true of the event"
 
 // Decide decides of one record. One that claims a format and isn't in it passes: Router finds the same.
 func (g *Gate) Decide(r *kgo.Record) Passage {
@@ -64,7 +67,7 @@ func (g *Gate) Decide(r *kgo.Record) Passage {
 		case err != nil:
 			return Passage{Class: task.ClassInvalidInput, Reason: err.Error()}
 		case !is:
-			return Passage{Over: true}
+			return Passage{Over: true, Reason: notTrue}
 		}
 	}
 	if !g.typed() {
@@ -79,9 +82,18 @@ func (g *Gate) Decide(r *kgo.Record) Passage {
 	case takes:
 		return Passage{}
 	case g.routing.OnIncompatible == spec.OnIncompatibleSkip:
-		return Passage{Over: true}
+		return Passage{Over: true, Reason: reason}
 	}
 	return Passage{Class: task.ClassIncompatibleTask, Reason: reason, Reject: g.routing.OnIncompatible == spec.OnIncompatibleReject}
+}
+
+// Again is the decision about an event that has become a task before, of which something has to become therefore: where
+// it would be passed over it is rejected.
+func (p Passage) Again() Passage {
+	if p.Over {
+		return Passage{Reject: true, Class: task.ClassIncompatibleTask, Reason: p.Reason}
+	}
+	return p
 }
 
 // Settle gives what a task record becomes whose event was decided upon so: itself, itself with its error class, which a

@@ -37,17 +37,17 @@ func TestAGateDecides(t *testing.T) {
 		want    Passage
 	}{
 		{"the filter is true", filtered, record("k", "mine"), Passage{}},
-		{"the filter is false", filtered, record("k", "other"), Passage{Over: true}},
+		{"the filter is false", filtered, record("k", "other"), Passage{Over: true, Reason: notTrue}},
 		{"the filter can't be evaluated", filtered, record("k", "odd"), Passage{Class: task.ClassInvalidInput, Reason: "the filter can't be evaluated: no such key"}},
 		{"the filter meets a broken format", filtered, record("k", "broken"), Passage{}},
 		{"a type that is accepted", typed(""), record("k", "1", "reeve-type", "order.made"), Passage{}},
 		{"one that isn't", typed(""), record("k", "1", "reeve-type", "x"), Passage{Class: task.ClassIncompatibleTask, Reason: reason}},
 		{"one that isn't, of the content", typed("dlq"), record("k", `{"type":"x"}`), Passage{Class: task.ClassIncompatibleTask, Reason: reason}},
 		{"one that isn't, rejected", typed("reject"), record("k", "1", "reeve-type", "x"), Passage{Class: task.ClassIncompatibleTask, Reason: reason, Reject: true}},
-		{"one that isn't, skipped", typed("skip"), record("k", "1", "reeve-type", "x"), Passage{Over: true}},
+		{"one that isn't, skipped", typed("skip"), record("k", "1", "reeve-type", "x"), Passage{Over: true, Reason: reason}},
 		{"no type", typed(""), record("k", "1"), Passage{Class: task.ClassIncompatibleTask, Reason: "the task has no type, and the agent accepts only order.*"}},
 		{"a broken format is found by the router", typed(""), record("k", "{", "content-type", event.ContentType), Passage{}},
-		{"the filter comes first", spec.Routing{Filter: "x", Accepts: []string{"y"}}, record("k", "other", "reeve-type", "x"), Passage{Over: true}},
+		{"the filter comes first", spec.Routing{Filter: "x", Accepts: []string{"y"}}, record("k", "other", "reeve-type", "x"), Passage{Over: true, Reason: notTrue}},
 		{"capabilities", spec.Routing{Capabilities: []string{"triage"}}, record("k", "1", "reeve-type", "x"),
 			Passage{Class: task.ClassIncompatibleTask, Reason: "the task's type is x, and the agent's capabilities are only triage"}},
 	} {
@@ -68,6 +68,19 @@ func TestAGateDecides(t *testing.T) {
 	a.Filter = "x"
 	if _, err := NewGate(a, func(string) (Filter, error) { return nil, errors.New("bad") }); err == nil || !strings.Contains(err.Error(), "orders/bill_1") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestAnEventThatWasATaskIsNeverPassedOver(t *testing.T) {
+	for in, want := range map[Passage]Passage{
+		{}:                          {},
+		{Over: true, Reason: "why"}: {Reject: true, Class: task.ClassIncompatibleTask, Reason: "why"},
+		{Class: task.ClassInvalidInput, Reason: "why"}:                   {Class: task.ClassInvalidInput, Reason: "why"},
+		{Class: task.ClassIncompatibleTask, Reject: true, Reason: "why"}: {Class: task.ClassIncompatibleTask, Reject: true, Reason: "why"},
+	} {
+		if got := in.Again(); got != want {
+			t.Errorf("%+v: %+v", in, got)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package route
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -28,9 +29,10 @@ func Redrives(rec *kgo.Record) int {
 }
 
 // Redrive makes a dead letter a task again, for a task partition: the event and the task's identity as they are, a new round
-// with all its retries. An event that claims a format and still isn't in it is rejected again, as is one of a type that the
-// agent still doesn't take.
-func Redrive(names topics.Names, a *spec.Agent, rec *kgo.Record, partition int32, now time.Time) *kgo.Record {
+// with all its retries. becomes is what is to be written. That is the task, unless the agent as it is now doesn't take the
+// event: it goes by its gate as any event does, and what would be passed over is rejected (see Passage.Again). node is who
+// settles that.
+func Redrive(names topics.Names, a *spec.Agent, gate *Gate, rec *kgo.Record, partition int32, node string, now time.Time) (again, becomes *kgo.Record) {
 	hs := make([]kgo.RecordHeader, 0, len(rec.Headers)+2)
 	for _, h := range rec.Headers {
 		if !slices.Contains(ofRound, h.Key) {
@@ -39,23 +41,39 @@ func Redrive(names topics.Names, a *spec.Agent, rec *kgo.Record, partition int32
 	}
 	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempt, Value: firstAttempt()},
 		kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte(strconv.Itoa(Redrives(rec) + 1))})
-	if class, why := unfit(a, rec); class != "" {
-		hs = append(hs, kgo.RecordHeader{Key: task.HeaderErrorClass, Value: []byte(class)}, kgo.RecordHeader{Key: task.HeaderErrorMessage, Value: []byte(clip(why))})
-	}
-	return &kgo.Record{Topic: names.Tasks(a.Topic, a.Name), Partition: partition, Key: rec.Key, Value: rec.Value, Headers: hs, Timestamp: now}
+	again = &kgo.Record{Topic: names.Tasks(a.Topic, a.Name), Partition: partition, Key: rec.Key, Value: rec.Value, Headers: hs, Timestamp: now}
+	return again, unfit(a, gate, rec).Settle(names, again, node, now)
 }
 
-// unfit says why a dead letter's event isn't fit to run, by the agent's spec as it is now; "" says that it is.
-func unfit(a *spec.Agent, rec *kgo.Record) (class task.Class, why string) {
-	if _, err := event.OfTask(a.Topic, rec); err != nil {
-		return task.ClassInvalidInput, err.Error()
+// unfit says why a dead letter's event isn't fit to run, by the agent's spec as it is now; the zero value says that it is.
+func unfit(a *spec.Agent, gate *Gate, rec *kgo.Record) Passage {
+	e := eventOf(rec)
+	if _, err := event.Recognise(a.Topic, e); err != nil {
+		return Passage{Class: task.ClassInvalidInput, Reason: err.Error()}
 	}
-	taskType, err := event.Type(a.Topic, rec)
-	if err != nil {
-		return task.ClassInvalidInput, err.Error()
+	if gate == nil {
+		return Passage{}
 	}
-	if takes, why := a.Takes(taskType); !takes {
-		return task.ClassIncompatibleTask, why
+	return gate.Decide(e).Again()
+}
+
+// brought are the headers of Reeve's that events may bring along, and that are on their tasks then.
+var brought = []string{task.HeaderCorrelationID, task.HeaderCausationID, task.HeaderTenantID, task.HeaderSource, task.HeaderReplyTo, task.HeaderWebhook, task.HeaderType}
+
+// eventOf is the event of a task's record as it stands on the user's topic. What is in its envelope is in its headers too.
+func eventOf(rec *kgo.Record) *kgo.Record {
+	e := &kgo.Record{Key: rec.Key, Value: rec.Value, Partition: rec.Partition, Offset: rec.Offset, Timestamp: rec.Timestamp, Headers: make([]kgo.RecordHeader, 0, len(rec.Headers))}
+	if o, err := task.ParseOrigin(Header(rec, task.HeaderOrigin)); err == nil {
+		e.Topic, e.Partition, e.Offset = o.Topic, o.Partition, o.Offset
 	}
-	return "", ""
+	published, _, _ := strings.Cut(Header(rec, task.HeaderEvent), " ")
+	if ms, err := strconv.ParseInt(published, 10, 64); err == nil {
+		e.Timestamp = time.UnixMilli(ms)
+	}
+	for _, h := range rec.Headers {
+		if !reserved(h.Key) || slices.Contains(brought, h.Key) {
+			e.Headers = append(e.Headers, h)
+		}
+	}
+	return e
 }

@@ -1,10 +1,16 @@
 package route
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -13,7 +19,7 @@ func TestARedrivenTaskIsItselfInANewRound(t *testing.T) {
 	dead := record("k", "\x00v1", "traceparent", "00", task.HeaderAgent, "orders/bill_1", task.HeaderOrigin, "orders/2/9/u", task.HeaderEvent, "17 id 1",
 		task.HeaderCorrelationID, "c", task.HeaderErrorClass, "network", task.HeaderErrorMessage, "m", task.HeaderErrorFingerprint, "f",
 		task.HeaderFirstFailedAt, "x", task.HeaderLastFailedAt, "y", task.HeaderAttempts, "4", task.HeaderBurnt, "3", task.HeaderTimeouts, "1", task.HeaderRedrives, "2")
-	got := Redrive(topics.Names{}, agent(), dead, 5, now)
+	_, got := Redrive(topics.Names{}, agent(), nil, dead, 5, "n1", now)
 	var hs []string
 	for _, h := range got.Headers {
 		hs = append(hs, h.Key+"="+string(h.Value))
@@ -33,20 +39,67 @@ func TestARedrivenTaskIsItselfInANewRound(t *testing.T) {
 // It was never fit to run, and would stop being so by losing the header that says it.
 func TestARedrivenEventThatIsNotWhatItClaimsIsRejectedAgain(t *testing.T) {
 	dead := record("k", "{", "content-type", "application/cloudevents+json", task.HeaderErrorClass, "invalid_input", task.HeaderErrorMessage, "old", task.HeaderFirstFailedAt, "x")
-	got := Redrive(topics.Names{}, agent(), dead, 0, now)
+	_, got := Redrive(topics.Names{}, agent(), nil, dead, 0, "n1", now)
 	if Header(got, task.HeaderErrorClass) != "invalid_input" || Header(got, task.HeaderErrorMessage) == "old" || Header(got, task.HeaderFirstFailedAt) != "" {
 		t.Error(fmt.Sprint(got.Headers))
 	}
 }
 
-// Its type is what it was rejected for. An agent that takes it by now runs it, and one that doesn't must never be given it.
-func TestARedrivenTaskOfATypeThatTheAgentDoesntTakeIsRejectedAgain(t *testing.T) {
-	dead := record("k", "v", task.HeaderType, "small", task.HeaderErrorClass, "incompatible_task", task.HeaderErrorMessage, "old")
-	for accepts, class := range map[string]string{"big": "incompatible_task", "small": "", "s*": ""} {
+// It goes by the spec as it is now: what the agent takes by now runs, and what it doesn't take must never be given to it.
+func TestARedrivenTaskGoesByTheAgentAsItIsNow(t *testing.T) {
+	dead := record("k", "v", task.HeaderType, "small", "mine", "1", task.HeaderOrigin, "orders/2/9/u", task.HeaderErrorClass, "incompatible_task", task.HeaderErrorMessage, "old", task.HeaderRedrives, "1")
+	for name, c := range map[string]struct {
+		routing        spec.Routing
+		class, outcome string
+	}{
+		"everything":                    {spec.Routing{}, "", ""},
+		"its type":                      {spec.Routing{Accepts: []string{"s*"}}, "", ""},
+		"another type":                  {spec.Routing{Accepts: []string{"big"}}, "incompatible_task", ""},
+		"another type, others rejected": {spec.Routing{Accepts: []string{"big"}, OnIncompatible: spec.OnIncompatibleReject}, "incompatible_task", "rejected"},
+		"another type, others skipped":  {spec.Routing{Accepts: []string{"big"}, OnIncompatible: spec.OnIncompatibleSkip}, "incompatible_task", "rejected"},
+		"its value":                     {spec.Routing{Filter: "v"}, "", ""},
+		"another value":                 {spec.Routing{Filter: "w"}, "incompatible_task", "rejected"},
+		"what can't be told":            {spec.Routing{Filter: "odd"}, "invalid_input", ""},
+	} {
 		a := agent()
-		a.Accepts = []string{accepts}
-		if got := Redrive(topics.Names{}, a, dead, 0, now); Header(got, task.HeaderErrorClass) != class || Header(got, task.HeaderErrorMessage) == "old" {
-			t.Errorf("an agent that accepts %s: %v", accepts, got.Headers)
+		a.Routing = c.routing
+		gate, err := NewGate(a, func(expression string) (Filter, error) { return value(expression), nil })
+		if err != nil {
+			t.Fatal(err)
 		}
+		again, got := Redrive(topics.Names{}, a, gate, dead, 0, "n1", now)
+		if Header(got, task.HeaderErrorClass) != c.class || Header(got, task.HeaderErrorMessage) == "old" || Header(got, task.HeaderOutcome) != c.outcome || (got != again) != (c.outcome != "") {
+			t.Errorf("an agent that takes %s: %v", name, got.Headers)
+		}
+		if Header(got, task.HeaderRedrives) != "2" || Header(got, task.HeaderOrigin) != "orders/2/9/u" || c.outcome != "" && Header(got, task.HeaderAttempt) != "0" {
+			t.Errorf("an agent that takes %s: %v", name, got.Headers)
+		}
+	}
+}
+
+// value is a filter that is true of a value.
+type value string
+
+func (v value) Match(_ string, r *kgo.Record) (bool, error) {
+	if v == "odd" {
+		return false, errors.New("the filter can't be evaluated")
+	}
+	return string(r.Value) == string(v), nil
+}
+
+// A filter looks at the event, not at its dead letter.
+func TestAGateSeesADeadLetterAsItsEvent(t *testing.T) {
+	event := record("k", "v", "traceparent", "00", task.HeaderTenantID, "acme", "mine", "1")
+	dead := New(topics.Names{}, agent(), "u").Tasks([]*kgo.Record{event}, []int32{0}, now)[0]
+	dead.Partition, dead.Offset, dead.Timestamp = 0, 3, now.Add(time.Hour)
+	dead.Headers = append(dead.Headers, kgo.RecordHeader{Key: task.HeaderErrorClass, Value: []byte("network")})
+	got := eventOf(dead)
+	hs := map[string]string{}
+	for _, h := range got.Headers {
+		hs[h.Key] = string(h.Value)
+	}
+	want := map[string]string{"traceparent": "00", task.HeaderTenantID: "acme", "mine": "1"}
+	if got.Topic != "orders" || got.Partition != event.Partition || got.Offset != event.Offset || !got.Timestamp.Equal(event.Timestamp) || !maps.Equal(hs, want) {
+		t.Errorf("%+v", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,19 @@ func (w *world) answered(reports *reader, id string) status.CommandResult {
 			var c status.CommandResult
 			if json.Unmarshal(r.Value, &c) == nil && c.Event == status.EventCommand && c.ID == id {
 				return c
+			}
+		}
+	}
+}
+
+// serves waits until an agent is routed by a generation of its spec.
+func (w *world) serves(reports *reader, generation int64) {
+	w.t.Helper()
+	for {
+		for _, r := range reports.next(1) {
+			var a status.AgentReport
+			if json.Unmarshal(r.Value, &a) == nil && a.Event == status.EventAgent && a.Generation == generation && a.State == status.ReportServing {
+				return
 			}
 		}
 	}
@@ -199,4 +213,39 @@ func TestAFinishedTaskIsReopenedOnceHoweverManyReadTheCommand(t *testing.T) {
 		t.Errorf("answered %+v", r)
 	}
 	tasks.nothing(1500 * time.Millisecond)
+}
+
+// What is run once more goes by the agent as it is now, as any event does.
+func TestAReopenedTaskThatItsAgentTakesNoMoreIsRejectedAndTellsWhoAsked(t *testing.T) {
+	w, a := withCommands(t)
+	w.create(kafka.Topic{Name: "answers", Partitions: 1})
+	w.start()
+	tasks, reports, outcomes := w.read(w.names.Tasks("orders", "bill")), w.read(w.names.Status()), w.read(w.names.Outcomes())
+	w.produce(&kgo.Record{Topic: "orders", Value: []byte(`{"n":0}`), Headers: asking(0, "answers")}, &kgo.Record{Topic: "orders", Value: []byte(`{"n":1}`)},
+		&kgo.Record{Topic: "orders", Value: []byte(`{"m":1}`)})
+	tasks.next(3)
+	a.Filter, a.Generation = "data.n > 0", 2
+	w.desire(a)
+	w.serves(reports, 2)
+	if r := w.answered(reports, w.ask(command.Reopen, a, "orders/0/0", 0)); r.State != status.CommandDone || !strings.Contains(r.Message, "rejected by what its agent takes now: the agent's filter isn't true of the event") {
+		t.Errorf("answered %+v", r)
+	}
+	o := outcomes.next(1)[0]
+	if string(o.Key) != "orders/0/0" || route.Header(o, task.HeaderOutcome) != "rejected" || route.Header(o, task.HeaderSettled) != "dropped" || route.Header(o, task.HeaderFinal) != "true" ||
+		route.Header(o, task.HeaderRedrives) != "1" || route.Header(o, task.HeaderAttempt) != "0" || route.Header(o, task.HeaderErrorClass) != "incompatible_task" {
+		t.Errorf("%+v", o)
+	}
+	if got := readReply(t, w.read("answers").next(1)[0]); got.ID != "orders/0/0/bill/1" || got.Correlation != "c0" || !strings.Contains(got.Payload.Content.Error, "isn't true") {
+		t.Errorf("%+v", got)
+	}
+	// One that still is the agent's runs, and one that can't be told goes where such events go.
+	w.answered(reports, w.ask(command.Reopen, a, "orders/0/1", 0))
+	if got := tasks.next(1)[0]; string(got.Value) != `{"n":1}` || route.Header(got, task.HeaderErrorClass) != "" || route.Header(got, task.HeaderRedrives) != "1" {
+		t.Errorf("%+v", got)
+	}
+	w.answered(reports, w.ask(command.Reopen, a, "orders/0/2", 0))
+	if got := tasks.next(1)[0]; string(got.Value) != `{"m":1}` || route.Header(got, task.HeaderErrorClass) != "invalid_input" {
+		t.Errorf("%+v", got)
+	}
+	outcomes.nothing(100 * time.Millisecond)
 }

@@ -385,6 +385,48 @@ func TestARedriveWaitsWhileTheAgentIsPaused(t *testing.T) {
 	}
 }
 
+// What is redriven goes by the agent as it is now, as any event does.
+func TestARedriveRejectsWhatItsAgentTakesNoMoreAndTellsWhoAsked(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 20)
+	w.create(kafka.Topic{Name: "answers", Partitions: 1}, kafka.WebhooksTopic(w.names))
+	asks := m.letter(20, 0)
+	asks.Headers = append(asks.Headers, asking(20, "answers")...)
+	w.produce(asks)
+	m.a.Filter, m.a.Generation = "data.n < 15", 2
+	w.desire(m.a)
+	w.start()
+	m.run()
+	outcomes := w.read(w.names.Outcomes())
+	m.ask("1", command.Redrive, all)
+	if o := m.report("1", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 21 || o.Completed != 15 || o.Reason != "6 are rejected, since the agent doesn't take them any more" {
+		t.Errorf("%+v", o)
+	}
+	m.times(0, 21, func(n int) int {
+		if n < 15 {
+			return 1
+		}
+		return 0
+	})
+	if got := m.open(); len(got) != 0 {
+		t.Errorf("%v are left", got)
+	}
+	rejected := 0
+	for _, o := range outcomes.next(21) {
+		if route.Header(o, task.HeaderOutcome) == "rejected" && route.Header(o, task.HeaderRedrives) == "1" && route.Header(o, task.HeaderSettled) == "dropped" &&
+			strings.Contains(route.Header(o, task.HeaderErrorMessage), "filter") {
+			rejected++
+		}
+	}
+	if rejected != 6 {
+		t.Errorf("%d are rejected", rejected)
+	}
+	if got := readReply(t, w.read("answers").next(1)[0]); got.ID != "orders/0/20/bill/1" || got.Correlation != "c20" {
+		t.Errorf("%+v", got)
+	}
+	w.read(w.names.Webhooks()).next(1)
+}
+
 func TestAPurgeDeletesWhatItNamesAndNothingThatCameLater(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -5,6 +5,8 @@ import (
 
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/redrive"
 )
@@ -25,7 +27,8 @@ func (f *Fleet) deadLetters() *redrive.Desks {
 	env := f.env
 	return redrive.NewDesks(redrive.Config{
 		Opts: env.Opts, Client: env.Client, Pool: env.Pool, Names: env.Names, Service: env.Service, Node: env.Node, Logger: env.Logger,
-		Agent: f.spec, Mend: f.mendTaskTopic, Leads: f.upkeep.leads,
+		Agent: f.spec, Mend: f.mendTaskTopic, Leads: f.upkeep.leads, Unrun: env.unrun,
+		Gate:     func(a *spec.Agent) (*route.Gate, error) { return route.NewGate(a, compile) },
 		Finished: func(id string) bool { return f.commands.Finished(id) },
 		Place: func(ref string, want int32) (int32, bool) {
 			k := f.keeper(ref)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
@@ -85,11 +86,11 @@ func (o *reopener) pending(ctx context.Context, c command.Command) bool {
 	}
 	limited, cancel := context.WithTimeout(ctx, reopenLimit)
 	defer cancel()
-	err := o.reopen(limited, c)
+	done, err := o.reopen(limited, c)
 	refused := (*refusedError)(nil)
 	switch {
 	case err == nil:
-		o.env.Reporter.Command(c, status.CommandDone, "its event is dispatched once more")
+		o.env.Reporter.Command(c, status.CommandDone, done)
 		return false
 	case errors.As(err, &refused):
 		o.env.Reporter.Command(c, status.CommandRefused, refused.Error())
@@ -109,42 +110,53 @@ func (e *refusedError) Error() string { return e.message }
 
 var errFinished = errors.New("somebody has done it")
 
-// reopen makes the task anew, if its partition is this dispatcher's.
-func (o *reopener) reopen(ctx context.Context, c command.Command) error {
+// reopen makes the task anew, if its partition is this dispatcher's, and says what has become of it.
+func (o *reopener) reopen(ctx context.Context, c command.Command) (done string, err error) {
 	origin, err := task.ParseOrigin(c.Task)
 	if err != nil {
-		return &refusedError{err.Error()}
+		return "", &refusedError{err.Error()}
 	}
 	k := o.keeper(c.Ref())
 	if k == nil {
-		return errElsewhere
+		return "", errElsewhere
 	}
 	carrier, lane, topicID := k.routing()
 	if carrier == nil {
-		return errElsewhere
+		return "", errElsewhere
 	}
 	since, ok := carrier.Owns(origin.Partition)
 	if !ok {
-		return errElsewhere
+		return "", errElsewhere
 	}
 	if err := o.commands.CatchUp(ctx, o.env.admin()); err != nil {
-		return err
+		return "", err
 	}
 	if o.commands.Finished(c.ID) {
-		return errFinished
+		return "", errFinished
 	}
 	if origin.TopicID != "" && topicID != "" && origin.TopicID != topicID {
-		return &refusedError{fmt.Sprintf("the topic %s was deleted and made again since: publish the event again", origin.Topic)}
+		return "", &refusedError{fmt.Sprintf("the topic %s was deleted and made again since: publish the event again", origin.Topic)}
 	}
 	event, err := o.event(ctx, origin)
 	if err != nil {
-		return err
+		return "", err
 	}
-	records, err := o.records(lane, topicID, event, c)
+	finished, err := c.Finished(o.env.Names, o.env.Service+"/"+o.env.Node, time.Now())
 	if err != nil {
-		return err
+		return "", err
 	}
-	return carrier.Add(ctx, origin.Partition, since, records)
+	again, becomes := lane.again(topicID, event, c.Round+1, time.Now())
+	records, done := []*kgo.Record{becomes, finished}, "its event is dispatched once more"
+	if becomes != again {
+		done = "it is " + route.Header(becomes, task.HeaderOutcome) + " by what its agent takes now: " + route.Header(becomes, task.HeaderErrorMessage)
+		records = append(records, o.env.unrun.Ended(ctx, again, becomes)...)
+	}
+	const told = 2 // where what Ended gave begins
+	if err := carrier.Add(ctx, origin.Partition, since, records); err != nil {
+		o.env.unrun.NotCommitted(ctx, records, told, err)
+		return "", err
+	}
+	return done, nil
 }
 
 // routing is what routes the agent's events now; nil where nothing does.
@@ -156,51 +168,26 @@ func (k *Keeper) routing() (*Carrier, *Lane, string) {
 
 // event reads an event from the user's topic.
 func (o *reopener) event(ctx context.Context, origin task.Origin) (*kgo.Record, error) {
-	gone := &refusedError{fmt.Sprintf("the event %s stands on its topic no longer: publish it again", origin.ID())}
-	adm := o.env.admin()
-	starts, err1 := adm.ListStartOffsets(ctx, origin.Topic)
-	ends, err2 := adm.ListCommittedOffsets(ctx, origin.Topic)
-	if err := errors.Join(err1, err2); err != nil {
+	r, err := kafka.RecordAt(ctx, o.env.Client, o.env.Opts, origin.Topic, origin.Partition, origin.Offset)
+	if errors.Is(err, kafka.ErrGone) {
+		return nil, &refusedError{fmt.Sprintf("the event %s stands on its topic no longer: publish it again", origin.ID())}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("look for the event %s: %w", origin.ID(), err)
 	}
-	start, ok1 := starts.Lookup(origin.Topic, origin.Partition)
-	end, ok2 := ends.Lookup(origin.Topic, origin.Partition)
-	if !ok1 || !ok2 || start.Err != nil || end.Err != nil || origin.Offset < start.Offset || origin.Offset >= end.Offset {
-		return nil, gone
-	}
-	cl, err := kgo.NewClient(append(o.env.Opts[:len(o.env.Opts):len(o.env.Opts)],
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{origin.Topic: {origin.Partition: kgo.NewOffset().At(origin.Offset)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.DisableFetchSessions(), kgo.FetchMaxBytes(1), kgo.FetchMaxPartitionBytes(1))...)
-	if err != nil {
-		return nil, fmt.Errorf("read the event %s: %w", origin.ID(), err)
-	}
-	defer cl.Close()
-	for {
-		fetches := cl.PollRecords(ctx, 1)
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("read the event %s: %w", origin.ID(), ctx.Err())
-		}
-		for _, r := range fetches.Records() {
-			if r.Offset != origin.Offset || r.Attrs.IsControl() {
-				return nil, gone
-			}
-			return r, nil
-		}
-	}
+	return r, nil
 }
 
-// records are the task of the next round, and the note that the command is finished.
-func (o *reopener) records(lane *Lane, topicID string, event *kgo.Record, c command.Command) ([]*kgo.Record, error) {
-	now := time.Now()
-	a := lane.agent
-	place := lane.placeOf(event)
-	r := route.New(o.env.Names, a, topicID).Tasks([]*kgo.Record{event}, []int32{place}, now)[0]
-	r.Headers = append(r.Headers[:len(r.Headers):len(r.Headers)], kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte(strconv.Itoa(c.Round + 1))})
-	finished, err := c.Finished(o.env.Names, o.env.Service+"/"+o.env.Node, now)
-	if err != nil {
-		return nil, err
+// again is the task of an event's later round, and what becomes of it by the agent's spec as it is now: itself, or how it
+// ends unrun.
+func (l *Lane) again(topicID string, event *kgo.Record, round int, now time.Time) (again, becomes *kgo.Record) {
+	again = route.New(l.names, l.agent, topicID).Tasks([]*kgo.Record{event}, []int32{l.placeOf(event)}, now)[0]
+	again.Headers = append(again.Headers[:len(again.Headers):len(again.Headers)], kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte(strconv.Itoa(round))})
+	gate := l.rules.Load().gate
+	if gate == nil {
+		return again, again
 	}
-	return []*kgo.Record{r, finished}, nil
+	return again, gate.Decide(event).Again().Settle(l.names, again, l.node, now)
 }
 
 // placeOf is the task partition of an event that is dispatched out of its turn.

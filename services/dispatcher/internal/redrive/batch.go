@@ -89,20 +89,20 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 		r.hold(batch)
 		return errFull
 	}
-	records, ok := r.records(fitting)
-	if !ok {
+	b, ok, err := r.become(ctx, fitting)
+	if err != nil || !ok {
 		r.hold(batch)
-		return nil
+		return err
 	}
 	r.begun(fitting)
-	err := r.commit(ctx, records, after, r.version, false)
-	if err != nil {
+	if err := r.commit(ctx, b.records, after, r.version, false); err != nil {
 		r.hold(batch)
 		r.notBegun(fitting)
-		return r.refused(ctx, fitting, err)
+		return r.refused(ctx, fitting, b.records, err)
 	}
 	maps.Copy(r.ledgers, after)
 	r.moved += int64(len(fitting))
+	r.unwanted += int64(b.unwanted)
 	if r.order.Verb == command.Redrive {
 		r.to.moved(len(fitting))
 	}
@@ -133,20 +133,34 @@ func (r *run) settled(batch []*letter) ([]*letter, map[int32]offsets.Ledger) {
 	return nil, nil
 }
 
-// records are what dead letters become; nothing where they are purged. ok is false where their agent is gone meanwhile: they
-// stay then.
-func (r *run) records(batch []*letter) (records []*kgo.Record, ok bool) {
+// become is what dead letters become: a record each, and behind these what tells of those that end so.
+type become struct {
+	records  []*kgo.Record
+	unwanted int // how many end so, because nobody takes them any more
+}
+
+// become makes it; nothing where they are purged. ok is false where their agent is gone meanwhile: they stay then.
+func (r *run) become(ctx context.Context, batch []*letter) (b become, ok bool, err error) {
 	if r.order.Verb != command.Redrive {
-		return nil, true
+		return b, true, nil
 	}
 	now := time.Now()
-	records = make([]*kgo.Record, len(batch))
-	for i, l := range batch {
-		if records[i], ok = r.to.record(l, now); !ok {
-			return nil, false
+	var told []*kgo.Record
+	for _, l := range batch {
+		record, outcome, err := r.to.record(l, now)
+		switch {
+		case err != nil || record == nil:
+			return b, false, err
+		case outcome == nil:
+			b.records = append(b.records, record)
+		default:
+			b.unwanted++
+			b.records = append(b.records, outcome)
+			told = append(told, r.cfg.Unrun.Ended(ctx, record, outcome)...)
 		}
 	}
-	return records, true
+	b.records = append(b.records, told...)
+	return b, true, nil
 }
 
 // begun notes tasks that are about to be redriven; they may end before the transaction's answer is here.
@@ -187,18 +201,22 @@ func (r *run) hold(batch []*letter) {
 
 // refused decides what it means that a transaction was not committed: letters that the task topic won't ever take are left
 // where they are.
-func (r *run) refused(ctx context.Context, batch []*letter, err error) error {
-	var refused *hop.RecordsError
-	if !errors.As(err, &refused) {
+func (r *run) refused(ctx context.Context, batch []*letter, records []*kgo.Record, err error) error {
+	left := r.cfg.Unrun.NotCommitted(ctx, records, len(batch), err)
+	if refused := (*hop.RecordsError)(nil); !errors.As(err, &refused) {
 		return err
 	}
 	if err := r.to.mend(ctx); err != nil {
 		r.log.Warn("make the topic of redriven records fit", slog.String("to", r.to.topic()), slog.Any("error", err))
 	}
-	for i, reason := range refused.Refused {
+	for i, reason := range left {
+		if i >= len(batch) {
+			r.say(stateWaiting, fmt.Sprintf("%s can't be written: %v", records[i].Topic, reason))
+			continue
+		}
 		l := batch[i]
 		if l.refusals++; l.refusals < 3 || !errors.Is(reason, kerr.MessageTooLarge) && !errors.Is(reason, kerr.InvalidRecord) {
-			r.say(stateWaiting, fmt.Sprintf("%s can't be written: %v", r.to.topic(), reason))
+			r.say(stateWaiting, fmt.Sprintf("%s can't be written: %v", records[i].Topic, reason))
 			continue
 		}
 		r.kept++

@@ -11,9 +11,11 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/topics"
+	"github.com/reeve-run/reeve/pkg/worker"
 )
 
 const (
@@ -36,6 +38,10 @@ type Config struct {
 	Service, Node string
 	// Agent is an agent's spec by topic/name, or nil.
 	Agent func(ref string) *spec.Agent
+	// Gate makes the gate of an agent, nil where it takes everything.
+	Gate func(a *spec.Agent) (*route.Gate, error)
+	// Unrun tells of tasks that end instead of being redriven.
+	Unrun *worker.Unrun
 	// Place takes a place on a task partition of the agent; on any where it is negative.
 	Place func(ref string, partition int32) (p int32, ok bool)
 	// Mend makes the agent's task topic take what it has refused.

@@ -54,6 +54,8 @@ type run struct {
 	kept    int64
 	unfit   string // why the last one of those that nobody takes was left
 
+	unwanted int64 // of moved: rejected, since the agent doesn't take them any more
+
 	tasks    sync.Mutex // guards what follows
 	paces    map[string]*Pace
 	examples map[string]string // a failure by its cause
@@ -255,10 +257,13 @@ func (r *run) verdict(refusal string) (state, why string) {
 	if len(reasons) > 0 {
 		return status.OrderStopped, strings.Join(reasons, "; ")
 	}
-	if left := len(r.underway); left > 0 {
-		return status.OrderDone, fmt.Sprintf("%d of the redriven tasks have not ended yet", left)
+	if r.unwanted > 0 {
+		reasons = append(reasons, fmt.Sprintf("%d are rejected, since the agent doesn't take them any more", r.unwanted))
 	}
-	return status.OrderDone, ""
+	if left := len(r.underway); left > 0 {
+		reasons = append(reasons, fmt.Sprintf("%d of the redriven tasks have not ended yet", left))
+	}
+	return status.OrderDone, strings.Join(reasons, "; ")
 }
 
 // finish says how the order ended, notes that it is carried out, and deletes what is settled at the topic's beginning. The

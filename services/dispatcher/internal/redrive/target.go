@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,8 +30,8 @@ type target interface {
 	pace() *Pace
 	// place takes a place for a letter, which is then its record's. Once one had to wait, those behind it do too.
 	place(l *letter, full map[int32]bool) bool
-	// record is what a letter becomes; ok is false where nobody takes it any more.
-	record(l *letter, now time.Time) (r *kgo.Record, ok bool)
+	// record is what a letter becomes; nil where its agent is gone. outcome is to be written in place of a task that ends unrun.
+	record(l *letter, now time.Time) (r, outcome *kgo.Record, err error)
 	// mend makes the topic take what it has refused.
 	mend(ctx context.Context) error
 	// follow hands on how letters end that are redriven from now on, from another goroutine, until stop is called.
@@ -61,6 +62,9 @@ func targetOf(cfg *Config, ref string) target {
 type agent struct {
 	cfg           *Config
 	ref, on, name string
+
+	gate    *route.Gate // of routing; only the desk's own goroutine looks
+	routing *spec.Routing
 }
 
 func (a *agent) topic() string { return a.cfg.Names.Tasks(a.on, a.name) }
@@ -103,12 +107,32 @@ func (a *agent) place(l *letter, full map[int32]bool) bool {
 	return ok
 }
 
-func (a *agent) record(l *letter, now time.Time) (*kgo.Record, bool) {
+func (a *agent) record(l *letter, now time.Time) (r, outcome *kgo.Record, err error) {
 	s := a.cfg.Agent(a.ref)
 	if s == nil {
-		return nil, false
+		return nil, nil, nil
 	}
-	return route.Redrive(a.cfg.Names, s, l.record, l.place, now), true
+	gate, err := a.gateOf(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	again, becomes := route.Redrive(a.cfg.Names, s, gate, l.record, l.place, a.cfg.Node, now)
+	if becomes != again {
+		return again, becomes, nil
+	}
+	return again, nil, nil
+}
+
+// gateOf is the gate of the agent as it is now.
+func (a *agent) gateOf(s *spec.Agent) (*route.Gate, error) {
+	if a.routing == nil || !reflect.DeepEqual(*a.routing, s.Routing) {
+		gate, err := a.cfg.Gate(s)
+		if err != nil {
+			return nil, err
+		}
+		a.gate, a.routing = gate, &s.Routing
+	}
+	return a.gate, nil
 }
 
 func (a *agent) mend(ctx context.Context) error { return a.cfg.Mend(ctx, a.ref) }
@@ -159,8 +183,8 @@ func (e *endpoints) place(l *letter, _ map[int32]bool) bool {
 	return true
 }
 
-func (e *endpoints) record(l *letter, now time.Time) (*kgo.Record, bool) {
-	return route.RedriveWebhook(e.cfg.Names, l.record, now), true
+func (e *endpoints) record(l *letter, now time.Time) (r, outcome *kgo.Record, err error) {
+	return route.RedriveWebhook(e.cfg.Names, l.record, now), nil, nil
 }
 
 func (e *endpoints) mend(context.Context) error { return nil }

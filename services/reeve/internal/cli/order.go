@@ -63,7 +63,8 @@ func (c *command) dlqRedrive() *cobra.Command {
 
 Those of a failure begin with five. They go on as far as tasks succeed; where five more come back dead than are completed,
 the rest of that failure stays where it is, and the exit code is 1. What was redriven five times already is left alone by
---all and --fingerprint, unless --force is given. While the agent isn't active the redrive waits.`,
+--all and --fingerprint, unless --force is given. While the agent isn't active the redrive waits. They go by the agent's filter
+and accepted types as these are now: what it takes no more is rejected, not run.`,
 		Example: "  reeve dlq redrive orders/hello --all --dry-run\n  reeve dlq redrive orders/hello --origin orders/0/17\n  reeve dlq redrive orders/hello --fingerprint 7d0c41 --wait",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.read(cmd, args); err != nil {

@@ -129,35 +129,14 @@ type Place struct {
 	Offset    int64 `json:"o"`
 }
 
-// ErrGone says that a record has been deleted from its topic.
-var ErrGone = errors.New("the record is kept no longer")
-
 // Outcome reads the record of an attempt from the outcomes topic.
 func (b *Bus) Outcome(ctx context.Context, partition int32, offset int64) (*kgo.Record, error) {
-	return b.record(ctx, b.names.Outcomes(), partition, offset)
+	return kafka.RecordAt(ctx, b.client, b.opts, b.names.Outcomes(), partition, offset)
 }
 
-// Event reads a record of a user's topic. It is ErrGone where it isn't kept any more.
+// Event reads a record of a user's topic. It is kafka.ErrGone where it isn't kept any more.
 func (b *Bus) Event(ctx context.Context, topic string, partition int32, offset int64) (*kgo.Record, error) {
-	return b.record(ctx, topic, partition, offset)
-}
-
-func (b *Bus) record(ctx context.Context, topic string, partition int32, offset int64) (*kgo.Record, error) {
-	bounds, err := peek.PartitionBounds(ctx, b.client, topic)
-	if err != nil {
-		return nil, err
-	}
-	if at, ok := bounds[partition]; !ok || offset < at.Start || offset >= at.End {
-		return nil, ErrGone
-	}
-	records, _, err := peek.Read(ctx, b.opts, topic, partition, offset, offset+1, 1)
-	if err != nil {
-		return nil, err
-	}
-	if len(records) == 0 {
-		return nil, ErrGone
-	}
-	return records[0], nil
+	return kafka.RecordAt(ctx, b.client, b.opts, topic, partition, offset)
 }
 
 // Outcomes reads the records of attempts from the outcomes topic, by their places; those that are gone are left out.

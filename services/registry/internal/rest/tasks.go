@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/filter"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
-	"github.com/reeve-run/reeve/services/registry/internal/bus"
 	"github.com/reeve-run/reeve/services/registry/internal/history"
 )
 
@@ -170,7 +170,7 @@ func (s *Server) addResult(ctx context.Context, out *api.TaskDetail, a *history.
 		addDeliveries(out, record)
 	}
 	switch {
-	case errors.Is(err, bus.ErrGone):
+	case errors.Is(err, kafka.ErrGone):
 		out.ResultState = api.Expired
 	case err != nil:
 		out.ResultState = api.Unavailable
@@ -255,7 +255,7 @@ func (s *Server) passesOver(ctx context.Context, of asked) (bool, error) {
 		return false, err
 	}
 	record, err := s.Bus.Event(ctx, of.topic, of.partition, of.offset)
-	if errors.Is(err, bus.ErrGone) {
+	if errors.Is(err, kafka.ErrGone) {
 		return false, nil
 	}
 	if err != nil {
