@@ -221,19 +221,22 @@ func (e ComponentStatus) Valid() bool {
 
 // Defines values for DLQOrderState.
 const (
-	DLQOrderStateAccepted DLQOrderState = "accepted"
-	DLQOrderStateDone     DLQOrderState = "done"
-	DLQOrderStateDryRun   DLQOrderState = "dry_run"
-	DLQOrderStateRefused  DLQOrderState = "refused"
-	DLQOrderStateRunning  DLQOrderState = "running"
-	DLQOrderStateStopped  DLQOrderState = "stopped"
-	DLQOrderStateWaiting  DLQOrderState = "waiting"
+	DLQOrderStateAccepted  DLQOrderState = "accepted"
+	DLQOrderStateCancelled DLQOrderState = "cancelled"
+	DLQOrderStateDone      DLQOrderState = "done"
+	DLQOrderStateDryRun    DLQOrderState = "dry_run"
+	DLQOrderStateRefused   DLQOrderState = "refused"
+	DLQOrderStateRunning   DLQOrderState = "running"
+	DLQOrderStateStopped   DLQOrderState = "stopped"
+	DLQOrderStateWaiting   DLQOrderState = "waiting"
 )
 
 // Valid indicates whether the value is a known member of the DLQOrderState enum.
 func (e DLQOrderState) Valid() bool {
 	switch e {
 	case DLQOrderStateAccepted:
+		return true
+	case DLQOrderStateCancelled:
 		return true
 	case DLQOrderStateDone:
 		return true
@@ -1061,7 +1064,7 @@ type DLQOrder struct {
 	RequestedAt *time.Time `json:"requested_at,omitempty"`
 	RequestedBy string     `json:"requested_by,omitempty,omitzero"`
 
-	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last four are for good: done; stopped: some stay where they are, see reason; refused: nothing was done; cancelled: it was taken back, see reason.
 	State DLQOrderState `json:"state"`
 
 	// Topic The agent's; empty with an order about webhooks.
@@ -1071,7 +1074,7 @@ type DLQOrder struct {
 	WebhookId string       `json:"webhook_id,omitempty,omitzero"`
 }
 
-// DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+// DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last four are for good: done; stopped: some stay where they are, see reason; refused: nothing was done; cancelled: it was taken back, see reason.
 type DLQOrderState string
 
 // DLQOrderVerb defines model for DLQOrder.Verb.
@@ -2259,6 +2262,12 @@ type ListDeadLettersParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// CancelDLQOrderParams defines parameters for CancelDLQOrder.
+type CancelDLQOrderParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+}
+
 // PublishEventParams defines parameters for PublishEvent.
 type PublishEventParams struct {
 	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
@@ -2831,6 +2840,11 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/dlq/{topic}/{name}/orders/{id} (the `GetDLQOrder` operationId).
 	GetDLQOrder(ctx context.Context, topic Topic, name Name, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CancelDLQOrder Takes a redrive or a purge back that hasn't ended, such as one that waits for a paused agent. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/orders/{id}/cancel (the `CancelDLQOrder` operationId).
+	CancelDLQOrder(ctx context.Context, topic Topic, name Name, id string, params *CancelDLQOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PurgeDeadLettersWithBody Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
 	//
 	// Takes any type of body and a specified content type.
@@ -2845,14 +2859,14 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
 	PurgeDeadLetters(ctx context.Context, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RedriveDeadLettersWithBody Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// RedriveDeadLettersWithBody Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
 	RedriveDeadLettersWithBody(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3822,6 +3836,21 @@ func (c *Client) GetDLQOrder(ctx context.Context, topic Topic, name Name, id str
 	return c.Client.Do(req)
 }
 
+// CancelDLQOrder Takes a redrive or a purge back that hasn't ended, such as one that waits for a paused agent. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/orders/{id}/cancel (the `CancelDLQOrder` operationId).
+func (c *Client) CancelDLQOrder(ctx context.Context, topic Topic, name Name, id string, params *CancelDLQOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelDLQOrderRequest(c.Server, topic, name, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PurgeDeadLettersWithBody Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
 //
 // Takes any type of body and a specified content type.
@@ -3856,7 +3885,7 @@ func (c *Client) PurgeDeadLetters(ctx context.Context, topic Topic, name Name, b
 	return c.Client.Do(req)
 }
 
-// RedriveDeadLettersWithBody Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+// RedriveDeadLettersWithBody Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3873,7 +3902,7 @@ func (c *Client) RedriveDeadLettersWithBody(ctx context.Context, topic Topic, na
 	return c.Client.Do(req)
 }
 
-// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6829,6 +6858,77 @@ func NewGetDLQOrderRequest(server string, topic Topic, name Name, id string) (*h
 	return req, nil
 }
 
+// NewCancelDLQOrderRequest constructs an http.Request for the CancelDLQOrder method
+func NewCancelDLQOrderRequest(server string, topic Topic, name Name, id string, params *CancelDLQOrderParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "topic", topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/dlq/%s/%s/orders/%s/cancel", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPurgeDeadLettersRequest calls the generic PurgeDeadLetters builder with application/json body
 func NewPurgeDeadLettersRequest(server string, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8391,6 +8491,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/dlq/{topic}/{name}/orders/{id} (the `GetDLQOrder` operationId).
 	GetDLQOrderWithResponse(ctx context.Context, topic Topic, name Name, id string, reqEditors ...RequestEditorFn) (*GetDLQOrderResponse, error)
 
+	// CancelDLQOrderWithResponse Takes a redrive or a purge back that hasn't ended, such as one that waits for a paused agent. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/dlq/{topic}/{name}/orders/{id}/cancel (the `CancelDLQOrder` operationId).
+	CancelDLQOrderWithResponse(ctx context.Context, topic Topic, name Name, id string, params *CancelDLQOrderParams, reqEditors ...RequestEditorFn) (*CancelDLQOrderResponse, error)
+
 	// PurgeDeadLettersWithBodyWithResponse Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -8405,14 +8512,14 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/dlq/{topic}/{name}/purge (the `PurgeDeadLetters` operationId).
 	PurgeDeadLettersWithResponse(ctx context.Context, topic Topic, name Name, body PurgeDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*PurgeDeadLettersResponse, error)
 
-	// RedriveDeadLettersWithBodyWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// RedriveDeadLettersWithBodyWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/dlq/{topic}/{name}/redrive (the `RedriveDeadLetters` operationId).
 	RedriveDeadLettersWithBodyWithResponse(ctx context.Context, topic Topic, name Name, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedriveDeadLettersResponse, error)
 
-	// RedriveDeadLettersWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// RedriveDeadLettersWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11069,6 +11176,61 @@ func (r GetDLQOrderResponse) ContentType() string {
 	return ""
 }
 
+type CancelDLQOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelDLQOrderResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CancelDLQOrderResponse) GetJSON202() *DLQOrder {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CancelDLQOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelDLQOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelDLQOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelDLQOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelDLQOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PurgeDeadLettersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12815,6 +12977,19 @@ func (c *ClientWithResponses) GetDLQOrderWithResponse(ctx context.Context, topic
 	return ParseGetDLQOrderResponse(rsp)
 }
 
+// CancelDLQOrderWithResponse Takes a redrive or a purge back that hasn't ended, such as one that waits for a paused agent. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/dlq/{topic}/{name}/orders/{id}/cancel (the `CancelDLQOrder` operationId).
+func (c *ClientWithResponses) CancelDLQOrderWithResponse(ctx context.Context, topic Topic, name Name, id string, params *CancelDLQOrderParams, reqEditors ...RequestEditorFn) (*CancelDLQOrderResponse, error) {
+	rsp, err := c.CancelDLQOrder(ctx, topic, name, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelDLQOrderResponse(rsp)
+}
+
 // PurgeDeadLettersWithBodyWithResponse Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -12841,7 +13016,7 @@ func (c *ClientWithResponses) PurgeDeadLettersWithResponse(ctx context.Context, 
 	return ParsePurgeDeadLettersResponse(rsp)
 }
 
-// RedriveDeadLettersWithBodyWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+// RedriveDeadLettersWithBodyWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12854,7 +13029,7 @@ func (c *ClientWithResponses) RedriveDeadLettersWithBodyWithResponse(ctx context
 	return ParseRedriveDeadLettersResponse(rsp)
 }
 
-// RedriveDeadLettersWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+// RedriveDeadLettersWithResponse Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14933,6 +15108,46 @@ func ParseGetDLQOrderResponse(rsp *http.Response) (*GetDLQOrderResponse, error) 
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCancelDLQOrderResponse parses an HTTP response from a CancelDLQOrderWithResponse call
+func ParseCancelDLQOrderResponse(rsp *http.Response) (*CancelDLQOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelDLQOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

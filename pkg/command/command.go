@@ -46,6 +46,8 @@ const (
 	Redrive Verb = "redrive"
 	// Purge deletes dead letters: the same.
 	Purge Verb = "purge"
+	// CancelOrder takes a redrive or a purge back that hasn't ended: Order. What it has moved by then stays moved.
+	CancelOrder Verb = "cancel_order"
 	// Reopen makes a task of its event once more, which has finished Round and left no dead letter: Task, Round.
 	Reopen Verb = "reopen"
 	// Done says that the command with its ID is carried out. It is no command, and no Handler gets it.
@@ -58,13 +60,13 @@ const Webhooks = "webhooks"
 // known reports whether a verb is one that this version knows.
 func known(v Verb) bool {
 	switch v {
-	case Cancel, Retry, Reopen, Redrive, Purge, Done:
+	case Cancel, Retry, Reopen, Redrive, Purge, CancelOrder, Done:
 		return true
 	}
 	return false
 }
 
-// Command is one command. All fields are required but Task, Round, Attempt and Reason.
+// Command is one command. All fields are required but Task, Round, Order, Attempt and Reason.
 type Command struct {
 	ID    string `json:"id"`
 	Verb  Verb   `json:"verb"`
@@ -77,6 +79,8 @@ type Command struct {
 	Round int `json:"round,omitempty"`
 	// Dead says which dead letters are meant, in place of Task or beside it.
 	Dead *Dead `json:"dead,omitempty"`
+	// Order is the ID of the command that is taken back.
+	Order string `json:"order,omitempty"`
 	// Attempt is the number of the attempt that is waited for.
 	Attempt int       `json:"attempt,omitempty"`
 	Actor   string    `json:"actor"` // who asks
@@ -109,6 +113,8 @@ func (c Command) Check() error {
 		return errors.New("it doesn't say from when to when it counts")
 	case c.Expires.Sub(c.At) > MaxLife:
 		return fmt.Errorf("it is to live for %s, which is more than %s", c.Expires.Sub(c.At), MaxLife)
+	case c.Verb == CancelOrder && c.Order == "":
+		return errors.New("it doesn't say what is taken back")
 	case c.Verb == Redrive || c.Verb == Purge:
 		return c.checkDead()
 	}
@@ -152,7 +158,7 @@ func (c Command) checkDead() error {
 	return nil
 }
 
-// Cancelled is what the outcome of a task says that this command cancels.
+// Cancelled is what a task or an order says that this command cancels.
 func (c Command) Cancelled() string {
 	if c.Reason == "" {
 		return "cancelled by " + c.Actor

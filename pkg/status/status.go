@@ -210,7 +210,7 @@ type DLQOrder struct {
 	ID        string `json:"id"`   // the command's
 	Verb      string `json:"verb"` // redrive, purge
 	// State is waiting (it can't go on now; Reason says why), running, or for good: done, stopped (by itself, where tasks
-	// came back dead; Reason says which), refused (nothing was done).
+	// came back dead; Reason says which), refused (nothing was done), cancelled (somebody took it back).
 	State     string  `json:"state"`
 	Reason    string  `json:"reason,omitempty"`
 	Moved     int64   `json:"moved"`     // dead letters that were redriven or purged
@@ -223,11 +223,12 @@ type DLQOrder struct {
 
 // States of DLQOrder.
 const (
-	OrderWaiting = "waiting"
-	OrderRunning = "running"
-	OrderDone    = "done"
-	OrderStopped = "stopped"
-	OrderRefused = "refused"
+	OrderWaiting   = "waiting"
+	OrderRunning   = "running"
+	OrderDone      = "done"
+	OrderStopped   = "stopped"
+	OrderRefused   = "refused"
+	OrderCancelled = "cancelled"
 )
 
 // Webhook says what became of a try to send a task's webhook. Its key is the task's id.

@@ -427,6 +427,112 @@ func TestARedriveRejectsWhatItsAgentTakesNoMoreAndTellsWhoAsked(t *testing.T) {
 	w.read(w.names.Webhooks()).next(1)
 }
 
+// takeBack cancels an order.
+func (m *morgue) takeBack(order string) {
+	m.t.Helper()
+	m.send(command.Command{ID: "cancel " + order, Verb: command.CancelOrder, Order: order, Topic: "orders", Agent: "bill", Actor: "ann", Reason: "not yet", At: time.Now(), Expires: time.Now().Add(time.Hour)})
+}
+
+func TestAnOrderThatWaitsIsTakenBack(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 10)
+	m.a.Phase, m.a.Generation = spec.Paused, 2
+	w.desire(m.a)
+	stop := w.start()
+	m.run()
+	m.ask("1", command.Redrive, all)
+	m.report("1", status.OrderWaiting)
+	m.ask("2", command.Redrive, func(c *command.Command) { c.Task = "orders/0/7" })
+	m.takeBack("2") // it is behind one that waits
+	for _, id := range []string{"2", "of which nobody has heard"} {
+		m.takeBack(id)
+		if o := m.report(id, status.OrderCancelled); o.Moved != 0 || o.Reason != "cancelled by ann: not yet" {
+			t.Errorf("%+v", o)
+		}
+	}
+	m.takeBack("1")
+	if o := m.report("1", status.OrderCancelled); o.Moved != 0 {
+		t.Errorf("%+v", o)
+	}
+	// It is for good, also for those who come later and read all that was asked.
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	m.a.Phase, m.a.Generation = spec.Active, 3
+	w.desire(m.a)
+	w.cfg.Node = "n2"
+	w.start()
+	m.ask("3", command.Redrive, func(c *command.Command) { c.Task = "orders/0/3" })
+	m.report("3", status.OrderDone)
+	m.times(0, 10, func(n int) int {
+		if n == 3 {
+			return 1
+		}
+		return 0
+	})
+	if got := m.open(); len(got) != 9 {
+		t.Errorf("%d are left", len(got))
+	}
+}
+
+func TestAnOrderThatIsUnderWayIsTakenBack(t *testing.T) {
+	w := newWorld(t)
+	const letters = 2000
+	m := newMorgue(w, letters)
+	m.gate = make(chan struct{})
+	w.start()
+	m.run()
+	m.ask("1", command.Redrive, all)
+	w.until("it is under way", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.runs) >= gateAt })
+	m.takeBack("1")
+	o := m.report("1", status.OrderCancelled, status.OrderDone)
+	if o.State != status.OrderCancelled || o.Moved < gateAt || o.Moved == letters {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != letters-int(o.Moved) {
+		t.Errorf("%d are left, %d were moved", len(got), o.Moved)
+	}
+	close(m.gate)
+	m.ask("2", command.Redrive, all) // the rest may be redriven later
+	if again := m.report("2", status.OrderDone); again.Moved != letters-o.Moved {
+		t.Errorf("%+v", again)
+	}
+	w.until("all are run", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.runs) == letters })
+	m.times(0, letters, func(int) int { return 1 })
+}
+
+// While a former life of the agent is deleted its task topic goes, with all that is redriven there.
+func TestNothingIsRedrivenIntoADeletion(t *testing.T) {
+	w := newWorld(t)
+	m := newMorgue(w, 10)
+	w.start()
+	stop := m.run()
+	m.ask("1", command.Redrive, func(c *command.Command) { c.Task = "orders/0/7" })
+	m.report("1", status.OrderDone) // the desk is still in its group
+	m.a.CleanUp, m.a.CleanSince, m.a.Generation = true, 2, 3
+	w.desire(m.a)
+	m.ask("2", command.Redrive, all)
+	if o := m.report("2", status.OrderWaiting, status.OrderDone); o.State != status.OrderWaiting || !strings.Contains(o.Reason, "former life") {
+		t.Errorf("%+v", o)
+	}
+	for cleaned := false; !cleaned; {
+		for _, r := range m.states.next(1) {
+			var a status.AgentReport
+			cleaned = cleaned || json.Unmarshal(r.Value, &a) == nil && a.Event == status.EventAgent && a.Cleaned != nil && a.Cleaned.Since == 2
+		}
+	}
+	if got := m.open(); len(got) != 9 {
+		t.Errorf("%d are left", len(got))
+	}
+	stop()
+	m.run() // on the next life's task topic
+	m.a.Cleaned, m.a.Generation = true, 4
+	w.desire(m.a)
+	if o := m.report("2", status.OrderDone); o.Moved != 9 {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestAPurgeDeletesWhatItNamesAndNothingThatCameLater(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

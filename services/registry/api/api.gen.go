@@ -222,19 +222,22 @@ func (e ComponentStatus) Valid() bool {
 
 // Defines values for DLQOrderState.
 const (
-	DLQOrderStateAccepted DLQOrderState = "accepted"
-	DLQOrderStateDone     DLQOrderState = "done"
-	DLQOrderStateDryRun   DLQOrderState = "dry_run"
-	DLQOrderStateRefused  DLQOrderState = "refused"
-	DLQOrderStateRunning  DLQOrderState = "running"
-	DLQOrderStateStopped  DLQOrderState = "stopped"
-	DLQOrderStateWaiting  DLQOrderState = "waiting"
+	DLQOrderStateAccepted  DLQOrderState = "accepted"
+	DLQOrderStateCancelled DLQOrderState = "cancelled"
+	DLQOrderStateDone      DLQOrderState = "done"
+	DLQOrderStateDryRun    DLQOrderState = "dry_run"
+	DLQOrderStateRefused   DLQOrderState = "refused"
+	DLQOrderStateRunning   DLQOrderState = "running"
+	DLQOrderStateStopped   DLQOrderState = "stopped"
+	DLQOrderStateWaiting   DLQOrderState = "waiting"
 )
 
 // Valid indicates whether the value is a known member of the DLQOrderState enum.
 func (e DLQOrderState) Valid() bool {
 	switch e {
 	case DLQOrderStateAccepted:
+		return true
+	case DLQOrderStateCancelled:
 		return true
 	case DLQOrderStateDone:
 		return true
@@ -1062,7 +1065,7 @@ type DLQOrder struct {
 	RequestedAt *time.Time `json:"requested_at,omitempty"`
 	RequestedBy string     `json:"requested_by,omitempty,omitzero"`
 
-	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+	// State accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last four are for good: done; stopped: some stay where they are, see reason; refused: nothing was done; cancelled: it was taken back, see reason.
 	State DLQOrderState `json:"state"`
 
 	// Topic The agent's; empty with an order about webhooks.
@@ -1072,7 +1075,7 @@ type DLQOrder struct {
 	WebhookId string       `json:"webhook_id,omitempty,omitzero"`
 }
 
-// DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last three are for good: done; stopped: some stay where they are, see reason; refused: nothing was done.
+// DLQOrderState accepted: no dispatcher has begun. waiting: it can't go on now, see reason. The last four are for good: done; stopped: some stay where they are, see reason; refused: nothing was done; cancelled: it was taken back, see reason.
 type DLQOrderState string
 
 // DLQOrderVerb defines model for DLQOrder.Verb.
@@ -2260,6 +2263,12 @@ type ListDeadLettersParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// CancelDLQOrderParams defines parameters for CancelDLQOrder.
+type CancelDLQOrderParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+}
+
 // PublishEventParams defines parameters for PublishEvent.
 type PublishEventParams struct {
 	// Wait How long the answer may wait for the end of what is asked for, as a duration up to 15s. By default a command waits 5s, and a question not at all.
@@ -2603,10 +2612,13 @@ type ServerInterface interface {
 	// GetDLQOrder Says how far a redrive or a purge has come, and why it stopped.
 	// (GET /v1/dlq/{topic}/{name}/orders/{id})
 	GetDLQOrder(c *gin.Context, topic Topic, name Name, id string)
+	// CancelDLQOrder Takes a redrive or a purge back that hasn't ended, such as one that waits for a paused agent. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	// (POST /v1/dlq/{topic}/{name}/orders/{id}/cancel)
+	CancelDLQOrder(c *gin.Context, topic Topic, name Name, id string, params CancelDLQOrderParams)
 	// PurgeDeadLetters Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
 	// (POST /v1/dlq/{topic}/{name}/purge)
 	PurgeDeadLetters(c *gin.Context, topic Topic, name Name)
-	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 	// (POST /v1/dlq/{topic}/{name}/redrive)
 	RedriveDeadLetters(c *gin.Context, topic Topic, name Name)
 	// GetDeadLetter Gives one open dead letter with all its headers.
@@ -4451,6 +4463,60 @@ func (siw *ServerInterfaceWrapper) GetDLQOrder(c *gin.Context) {
 	siw.Handler.GetDLQOrder(c, topic, name, id)
 }
 
+// CancelDLQOrder operation middleware
+func (siw *ServerInterfaceWrapper) CancelDLQOrder(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "topic" -------------
+	var topic Topic
+
+	err = runtime.BindStyledParameterWithOptions("simple", "topic", c.Param("topic"), &topic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter topic: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelDLQOrderParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CancelDLQOrder(c, topic, name, id, params)
+}
+
 // PurgeDeadLetters operation middleware
 func (siw *ServerInterfaceWrapper) PurgeDeadLetters(c *gin.Context) {
 
@@ -5262,6 +5328,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/dlq/:topic/:name/purge", wrapper.PurgeDeadLetters)
 	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/orders", wrapper.ListDLQOrders)
 	router.GET(options.BaseURL+"/v1/dlq/:topic/:name/orders/:id", wrapper.GetDLQOrder)
+	router.POST(options.BaseURL+"/v1/dlq/:topic/:name/orders/:id/cancel", wrapper.CancelDLQOrder)
 	router.GET(options.BaseURL+"/v1/webhooks/dlq", wrapper.ListDeadWebhooks)
 	router.GET(options.BaseURL+"/v1/webhooks/dlq/endpoints", wrapper.CountDeadWebhooks)
 	router.POST(options.BaseURL+"/v1/webhooks/dlq/redrive", wrapper.RedriveDeadWebhooks)
@@ -7334,6 +7401,62 @@ func (response GetDLQOrderdefaultApplicationProblemPlusJSONResponse) VisitGetDLQ
 	return err
 }
 
+type CancelDLQOrderRequestObject struct {
+	Topic  Topic  `json:"topic"`
+	Name   Name   `json:"name"`
+	Id     string `json:"id"`
+	Params CancelDLQOrderParams
+}
+
+type CancelDLQOrderResponseObject interface {
+	VisitCancelDLQOrderResponse(w http.ResponseWriter) error
+}
+
+type CancelDLQOrder200JSONResponse DLQOrder
+
+func (response CancelDLQOrder200JSONResponse) VisitCancelDLQOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelDLQOrder202JSONResponse DLQOrder
+
+func (response CancelDLQOrder202JSONResponse) VisitCancelDLQOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelDLQOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelDLQOrderdefaultApplicationProblemPlusJSONResponse) VisitCancelDLQOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PurgeDeadLettersRequestObject struct {
 	Topic Topic `json:"topic"`
 	Name  Name  `json:"name"`
@@ -8382,10 +8505,13 @@ type StrictServerInterface interface {
 	// GetDLQOrder Says how far a redrive or a purge has come, and why it stopped.
 	// (GET /v1/dlq/{topic}/{name}/orders/{id})
 	GetDLQOrder(ctx context.Context, request GetDLQOrderRequestObject) (GetDLQOrderResponseObject, error)
+	// CancelDLQOrder Takes a redrive or a purge back that hasn't ended, such as one that waits for a paused agent. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	// (POST /v1/dlq/{topic}/{name}/orders/{id}/cancel)
+	CancelDLQOrder(ctx context.Context, request CancelDLQOrderRequestObject) (CancelDLQOrderResponseObject, error)
 	// PurgeDeadLetters Deletes dead letters for ever. Only those that are there now are meant. Their tasks stay in the history as dead-lettered.
 	// (POST /v1/dlq/{topic}/{name}/purge)
 	PurgeDeadLetters(ctx context.Context, request PurgeDeadLettersRequestObject) (PurgeDeadLettersResponseObject, error)
-	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
+	// RedriveDeadLetters Sends dead letters to their agent once more, in a new round. Those of a failure begin with five and go on as far as they succeed; where five more come back dead than are completed, the rest of that failure stays. What the agent takes no more, by its filter and its types as they are now, is rejected unrun. While the agent isn't active the redrive waits. To ask again is safe: each dead letter is redriven once.
 	// (POST /v1/dlq/{topic}/{name}/redrive)
 	RedriveDeadLetters(ctx context.Context, request RedriveDeadLettersRequestObject) (RedriveDeadLettersResponseObject, error)
 	// GetDeadLetter Gives one open dead letter with all its headers.
@@ -9846,6 +9972,35 @@ func (sh *strictHandler) GetDLQOrder(ctx *gin.Context, topic Topic, name Name, i
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetDLQOrderResponseObject); ok {
 		if err := validResponse.VisitGetDLQOrderResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelDLQOrder operation middleware
+func (sh *strictHandler) CancelDLQOrder(ctx *gin.Context, topic Topic, name Name, id string, params CancelDLQOrderParams) {
+	var request CancelDLQOrderRequestObject
+
+	request.Topic = topic
+	request.Name = name
+	request.Id = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelDLQOrder(ctx, request.(CancelDLQOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelDLQOrder")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CancelDLQOrderResponseObject); ok {
+		if err := validResponse.VisitCancelDLQOrderResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

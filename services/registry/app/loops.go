@@ -189,7 +189,11 @@ func (p *parts) issueAgain(ctx context.Context) error {
 		return err
 	}
 	for _, o := range open {
-		if _, _, err := p.desk.Issue(ctx, *o.Command, command.MaxLife, 0); err != nil {
+		c := *o.Command
+		if o.Cancel != nil { // whoever has never heard of the order hears of its end
+			c = *o.Cancel
+		}
+		if _, _, err := p.desk.Issue(ctx, c, command.MaxLife, 0); err != nil {
 			return err
 		}
 		if err := p.orders.Sent(ctx, o.ID, time.Now()); err != nil {

@@ -53,10 +53,14 @@ func (k *Keeper) cleanUp(ctx context.Context, a *spec.Agent) (floor map[string][
 	if err != nil {
 		return nil, err
 	}
-	if err := k.left(ctx, adm, names.Group(a.Topic, a.Name), func(string) bool { return false }); err != nil { // dispatchers that may still route
+	none := func(string) bool { return false }
+	if err := k.left(ctx, adm, names.Group(a.Topic, a.Name), none); err != nil { // dispatchers that may still route
 		return nil, err
 	}
 	if err := k.left(ctx, adm, work, k.env.isDispatcher); err != nil { // what workers run may still be dead-lettered or retried
+		return nil, err
+	}
+	if err := k.left(ctx, adm, names.DLQGroup(a.Topic, a.Name), none); err != nil { // what is redriven there would be lost with its task topic
 		return nil, err
 	}
 	var gone []kadm.TopicDetail

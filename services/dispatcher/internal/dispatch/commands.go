@@ -14,11 +14,12 @@ import (
 // handlers are the commands that a dispatcher carries out, by verb.
 func (f *Fleet) handlers() map[command.Verb]command.Handler {
 	return map[command.Verb]command.Handler{
-		command.Cancel:  f.env.asks.add,
-		command.Retry:   f.env.asks.add,
-		command.Reopen:  f.reopenTask,
-		command.Redrive: f.dead.Order,
-		command.Purge:   f.dead.Order,
+		command.Cancel:      f.env.asks.add,
+		command.Retry:       f.env.asks.add,
+		command.Reopen:      f.reopenTask,
+		command.Redrive:     f.dead.Order,
+		command.Purge:       f.dead.Order,
+		command.CancelOrder: f.dead.Cancel,
 	}
 }
 
@@ -30,6 +31,7 @@ func (f *Fleet) deadLetters() *redrive.Desks {
 		Agent: f.spec, Mend: f.mendTaskTopic, Leads: f.upkeep.leads, Unrun: env.unrun,
 		Gate:     func(a *spec.Agent) (*route.Gate, error) { return route.NewGate(a, compile) },
 		Finished: func(id string) bool { return f.commands.Finished(id) },
+		CatchUp:  func(ctx context.Context) error { return f.commands.CatchUp(ctx, env.admin()) },
 		Place: func(ref string, want int32) (int32, bool) {
 			k := f.keeper(ref)
 			if k == nil {

@@ -95,7 +95,7 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 		return err
 	}
 	r.begun(fitting)
-	if err := r.commit(ctx, b.records, after, r.version, false); err != nil {
+	if err := r.commit(ctx, b.records, after, r.version, false, 0); err != nil {
 		r.hold(batch)
 		r.notBegun(fitting)
 		return r.refused(ctx, fitting, b.records, err)
@@ -123,7 +123,7 @@ func (r *run) settled(batch []*letter) ([]*letter, map[int32]offsets.Ledger) {
 			after[p] = before.Settle(l.from, l.record.Offset+1)
 		}
 		for _, l := range after {
-			_, ok := positionOf(l, r.cfg.Node, [16]byte{}, false)
+			_, ok := positionOf(l, r.cfg.Node, [16]byte{}, false, maxStamp)
 			fits = fits && ok
 		}
 		if fits {

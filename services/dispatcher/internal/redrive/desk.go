@@ -35,6 +35,8 @@ type desk struct {
 	// txn is held from the choice of a batch to the end of its transaction: a partition is given back only between.
 	txn sync.Mutex
 
+	seated bool // only the desk's own goroutine looks
+
 	mu      sync.Mutex
 	member  *hop.Member
 	polling sync.WaitGroup
@@ -56,7 +58,6 @@ func newDesk(all *Desks, ref string) *desk {
 // run works on orders until there are none for a while, or the context ends.
 func (d *desk) run(ctx context.Context) {
 	defer d.leave(ctx)
-	var pause time.Duration
 	for last := time.Now(); ctx.Err() == nil && time.Since(last) < idle; {
 		c, ok := d.all.head(d.ref)
 		if !ok {
@@ -64,27 +65,53 @@ func (d *desk) run(ctx context.Context) {
 			if d.currentMember() == nil {
 				return
 			}
-			continue
-		}
-		r := &run{desk: d, order: c, paces: map[string]*Pace{}, examples: map[string]string{}, underway: map[string]redriven{}}
-		for pause = look; ctx.Err() == nil; pause = min(2*pause, 8*look) {
-			err := r.carryOut(ctx)
-			if err == nil {
-				d.all.done(d.ref)
-				break
-			}
-			if errors.Is(err, hop.ErrReplaced) {
-				d.cfg.Fail(err)
+			if d.all.waiters.Load() > 0 || d.waitsFor(command.Redrive) != "" { // others need the seat, or that nobody is in the group
 				return
 			}
-			if ctx.Err() == nil && !errors.Is(err, errMoved) {
-				d.log.Warn("an order about dead letters is gone on with", slog.String("order", c.ID), slog.Any("error", err))
-				r.say(stateWaiting, err.Error())
-			}
-			await(ctx, pause, nil)
+			continue
+		}
+		if !d.carryOut(ctx, c) {
+			return
 		}
 		last = time.Now()
 	}
+}
+
+// carryOut goes on with an order until it has ended, and reports whether the desk goes on.
+func (d *desk) carryOut(ctx context.Context, c command.Command) bool {
+	r := &run{desk: d, order: c, paces: map[string]*Pace{}, examples: map[string]string{}, underway: map[string]redriven{}}
+	for pause := look; ctx.Err() == nil; pause = min(2*pause, 8*look) {
+		err := r.carryOut(ctx)
+		switch {
+		case err == nil:
+			d.all.done(c)
+			return true
+		case errors.Is(err, hop.ErrReplaced):
+			d.cfg.Fail(err)
+			return false
+		case errors.Is(err, errHeld):
+			d.leave(ctx)
+			pause = look
+		case ctx.Err() == nil && !errors.Is(err, errMoved):
+			d.log.Warn("an order about dead letters is gone on with", slog.String("order", c.ID), slog.Any("error", err))
+			r.say(stateWaiting, err.Error())
+		}
+		await(ctx, pause, nil)
+	}
+	return false
+}
+
+// waitsFor says why nothing may be moved now; "" says that it may. While remains of the agent are deleted nobody is in its
+// dead-letter group: what is redriven then would be deleted with its task topic.
+func (d *desk) waitsFor(verb command.Verb) string {
+	if a := d.cfg.Agent(d.ref); a != nil && a.Cleaning() {
+		return "what is left of the agent's former life is deleted first"
+	}
+	if verb != command.Redrive {
+		return ""
+	}
+	waiting, _ := d.to.takes()
+	return waiting
 }
 
 func cut(ref string) (topic, name string) {
@@ -95,6 +122,9 @@ func cut(ref string) (topic, name string) {
 	}
 	return ref, ""
 }
+
+// errHeld says that the order waits, and that the desk leaves its group meanwhile.
+var errHeld = errors.New("the order waits")
 
 // errMoved says that the partitions have moved, or somebody else has settled dead letters: what was read is out of date.
 var errMoved = errors.New("the dead-letter group has moved on")
@@ -150,7 +180,7 @@ func (d *desk) join(ctx context.Context, id kadm.TopicID, partitions []int32) (m
 	return nil, 0, ctx.Err()
 }
 
-// begin makes the member, unless there is one.
+// begin makes the member, unless there is one. Its seat is taken.
 func (d *desk) begin() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -198,6 +228,7 @@ func (d *desk) poll(ctx context.Context, m *hop.Member) {
 // leave gives the group back, with everything marked as handed over. The membership stays where the process ends, so that a
 // restart needn't wait for it.
 func (d *desk) leave(ctx context.Context) {
+	defer d.stand()
 	m := d.currentMember()
 	if m == nil {
 		return
@@ -206,6 +237,26 @@ func (d *desk) leave(ctx context.Context) {
 	defer cancel()
 	d.handOver(limited)
 	d.quit(ctx, m)
+}
+
+// sit takes a seat, unless the desk has one, and reports whether it has one then.
+func (d *desk) sit() bool {
+	if !d.seated {
+		select {
+		case d.all.seats <- struct{}{}:
+			d.seated = true
+		default:
+		}
+	}
+	return d.seated
+}
+
+// stand gives the seat to others.
+func (d *desk) stand() {
+	if d.seated {
+		<-d.all.seats
+		d.seated = false
+	}
 }
 
 // quit gives the group back as it is.
@@ -227,14 +278,15 @@ func (d *desk) quit(ctx context.Context, m *hop.Member) {
 func (d *desk) handOver(ctx context.Context) {
 	d.txn.Lock()
 	defer d.txn.Unlock()
-	if err := d.commit(ctx, nil, nil, -1, true); err != nil && !errors.Is(err, errMoved) {
+	if err := d.commit(ctx, nil, nil, -1, true, 0); err != nil && !errors.Is(err, errMoved) {
 		d.log.Debug("mark dead letters clean", slog.Any("error", err))
 	}
 }
 
 // commit settles dead letters, and produces what they become, in one transaction. With a version of -1 it takes the ledgers
-// as they are; else they have to be of that version. after has what changes. txn is held.
-func (d *desk) commit(ctx context.Context, records []*kgo.Record, after map[int32]offsets.Ledger, version int, clean bool) error {
+// as they are; else they have to be of that version. after has what changes. A stamp makes the commit differ from the last
+// one where nothing has changed: a lost answer is decided by looking at what is committed. txn is held.
+func (d *desk) commit(ctx context.Context, records []*kgo.Record, after map[int32]offsets.Ledger, version int, clean bool, stamp int64) error {
 	d.mu.Lock()
 	m := d.member
 	if m == nil || len(d.ledgers) == 0 || version >= 0 && version != d.version {
@@ -252,7 +304,7 @@ func (d *desk) commit(ctx context.Context, records []*kgo.Record, after map[int3
 	d.mu.Unlock()
 	tx := hop.Tx{Member: m, Generation: generation, Records: records, Offsets: map[int32]hop.Position{}}
 	for p, l := range after {
-		tx.Offsets[p], _ = positionOf(l, d.cfg.Node, id, clean)
+		tx.Offsets[p], _ = positionOf(l, d.cfg.Node, id, clean, stamp)
 	}
 	// It outlives a stop: it is short, and its outcome should be known.
 	if err := d.cfg.Pool.Commit(context.WithoutCancel(ctx), tx); err != nil {
@@ -266,9 +318,10 @@ func (d *desk) commit(ctx context.Context, records []*kgo.Record, after map[int3
 	return nil
 }
 
-// positionOf is the commit that says a ledger; fits is false where Kafka wouldn't take it.
-func positionOf(l offsets.Ledger, node string, topicID [16]byte, clean bool) (p hop.Position, fits bool) {
-	m := offsets.Metadata{Clean: clean, TopicID: topicID, Node: node, Far: l.Settled}
+// positionOf is the commit that says a ledger; fits is false where Kafka wouldn't take it. Nobody starts anything by a
+// dead-letter group, so what is reserved is free to be a stamp.
+func positionOf(l offsets.Ledger, node string, topicID [16]byte, clean bool, stamp int64) (p hop.Position, fits bool) {
+	m := offsets.Metadata{Clean: clean, TopicID: topicID, Node: node, Far: l.Settled, Reserved: l.Low + stamp}
 	p = hop.Position{Offset: l.Low, Metadata: m.Encode(l.Low)}
 	return p, offsets.Fits(p.Metadata)
 }

@@ -3,8 +3,10 @@ package redrive
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,6 +29,8 @@ const (
 	joinLimit = time.Minute
 	// leaveLimit bounds how long leaving a group may take.
 	leaveLimit = 10 * time.Second
+	// seats is how many desks are in their groups at a time: each has connections of its own.
+	seats = 16
 )
 
 // Config configures Desks. All fields are required.
@@ -50,8 +54,9 @@ type Config struct {
 	WebhooksRedriven func(n int)
 	// Leads reports whether this dispatcher works on orders. If two do for a moment the group lets one of them.
 	Leads func() bool
-	// Finished reports whether an order is known to be carried out.
+	// Finished reports whether an order is known to be carried out. After CatchUp it is known of all that were.
 	Finished func(id string) bool
+	CatchUp  func(context.Context) error
 	// Report says how far an order has come. It must not block.
 	Report func(status.DLQOrder)
 	// Ended says how an order has ended, and returns once Kafka has it.
@@ -68,19 +73,39 @@ type Desks struct {
 	cfg  Config
 	wake chan struct{}
 
+	seats   chan struct{} // one for each desk in its group
+	waiters atomic.Int32  // desks that wait for a seat
+
 	mu      sync.Mutex
 	pending map[string][]command.Command // by topic/name, in the order in which they came
+	cancels map[string]command.Command   // of orders that were taken back, by the orders' ids, until they expire
 }
 
 // NewDesks does nothing before Run.
 func NewDesks(cfg Config) *Desks {
-	return &Desks{cfg: cfg, wake: make(chan struct{}, 1), pending: map[string][]command.Command{}}
+	return &Desks{cfg: cfg, wake: make(chan struct{}, 1), seats: make(chan struct{}, seats), pending: map[string][]command.Command{}, cancels: map[string]command.Command{}}
 }
 
 // Order takes an order. It doesn't block.
 func (d *Desks) Order(c command.Command) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.order(c)
+}
+
+// Cancel takes the command that takes an order back. It doesn't block. An order that was never heard of here, since its
+// command has expired, ends all the same: else the registry would ask for ever.
+func (d *Desks) Cancel(c command.Command) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(d.cancels, func(_ string, c command.Command) bool { return now.After(c.Expires) })
+	d.cancels[c.Order] = c
+	d.order(command.Command{ID: c.Order, Verb: c.Verb, Topic: c.Topic, Agent: c.Agent, Actor: c.Actor})
+}
+
+// order takes an order, unless it is known. The lock is held.
+func (d *Desks) order(c command.Command) {
 	waiting := d.pending[c.Ref()]
 	for _, other := range waiting {
 		if other.ID == c.ID {
@@ -127,32 +152,55 @@ func (d *Desks) asked() []string {
 	return refs
 }
 
-// head is the order that is next for an agent; one that is carried out already is dropped.
+// head is the order that is next for an agent: one that was taken back comes first. One that is carried out already is
+// dropped.
 func (d *Desks) head(ref string) (command.Command, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(d.pending[ref]) > 0 {
-		c := d.pending[ref][0]
-		if !d.cfg.Finished(c.ID) {
+	left := slices.DeleteFunc(d.pending[ref], func(c command.Command) bool { return d.cfg.Finished(c.ID) })
+	if len(left) == 0 {
+		delete(d.pending, ref)
+		return command.Command{}, false
+	}
+	d.pending[ref] = left
+	for _, c := range left {
+		if _, ok := d.cancels[c.ID]; ok {
 			return c, true
 		}
-		d.drop(ref)
 	}
-	delete(d.pending, ref)
-	return command.Command{}, false
+	return left[0], true
 }
 
-// done drops the order at the head.
-func (d *Desks) done(ref string) {
+// done drops an order.
+func (d *Desks) done(c command.Command) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.drop(ref)
+	if d.pending[c.Ref()] = slices.DeleteFunc(d.pending[c.Ref()], func(other command.Command) bool { return other.ID == c.ID }); len(d.pending[c.Ref()]) == 0 {
+		delete(d.pending, c.Ref())
+	}
 }
 
-func (d *Desks) drop(ref string) {
-	if d.pending[ref] = d.pending[ref][1:]; len(d.pending[ref]) == 0 {
-		delete(d.pending, ref)
+// takenBack gives the command that takes an order back, if there is one.
+func (d *Desks) takenBack(id string) (command.Command, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, ok := d.cancels[id]
+	return c, ok
+}
+
+// othersTakenBack gives an agent's orders that were taken back, but one.
+func (d *Desks) othersTakenBack(ref, but string) (others []command.Command) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.cancels) == 0 {
+		return nil
 	}
+	for _, c := range d.pending[ref] {
+		if _, ok := d.cancels[c.ID]; ok && c.ID != but {
+			others = append(others, c)
+		}
+	}
+	return others
 }
 
 // waiting reports whether others wait behind the order at the head.

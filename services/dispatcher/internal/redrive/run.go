@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/deadletter"
 	"github.com/reeve-run/reeve/pkg/offsets"
@@ -68,24 +70,30 @@ type redriven struct {
 	round int
 }
 
+// conclusion is how an order ends before all is moved.
+type conclusion struct{ state, why string }
+
 // carryOut goes on with the order until it is finished. An error says that it is to be begun anew.
 func (r *run) carryOut(ctx context.Context) error {
+	if r.cfg.Finished(r.order.ID) {
+		return nil
+	}
 	id, partitions, err := r.exists(ctx)
 	if err != nil {
 		return err
 	}
 	r.begin()
-	if d := r.order.Dead; len(partitions) == 0 || d.TopicID != "" && d.TopicID != base64.RawURLEncoding.EncodeToString(id[:]) {
+	if d := r.order.Dead; d != nil && (len(partitions) == 0 || d.TopicID != "" && d.TopicID != base64.RawURLEncoding.EncodeToString(id[:])) {
 		return r.finish(ctx, status.OrderDone, "the dead-letter topic of that time is gone")
 	}
+	early, err := r.untilSeated(ctx)
+	if err != nil {
+		return err
+	}
+	if early != nil {
+		return r.finish(ctx, early.state, early.why)
+	}
 	if r.order.Verb == command.Redrive {
-		refusal, err := r.untilActive(ctx)
-		if err != nil {
-			return err
-		}
-		if refusal != "" {
-			return r.finish(ctx, status.OrderRefused, refusal)
-		}
 		stop, err := r.to.follow(ctx, r.ended)
 		if err != nil {
 			return err
@@ -96,11 +104,18 @@ func (r *run) carryOut(ctx context.Context) error {
 	if r.ledgers, r.version, err = r.join(ctx, id, partitions); err != nil {
 		return err
 	}
+	// Whoever had the group before has noted by now what it has carried out.
+	if err := r.cfg.CatchUp(ctx); err != nil {
+		return fmt.Errorf("look whether the order is carried out: %w", err)
+	}
+	if r.cfg.Finished(r.order.ID) {
+		return nil
+	}
 	if r.scan, err = newScan(ctx, r.cfg.Opts, r.topic, r.to, r.ledgers, r.order.Dead.Ends); err != nil {
 		return err
 	}
 	defer r.scan.close()
-	refusal, err := r.work(ctx)
+	early, err = r.work(ctx)
 	if err != nil {
 		return err
 	}
@@ -108,7 +123,7 @@ func (r *run) carryOut(ctx context.Context) error {
 		return err
 	}
 	r.linger(ctx)
-	state, why := r.verdict(refusal)
+	state, why := r.verdict(early)
 	return r.finish(ctx, state, why)
 }
 
@@ -123,49 +138,88 @@ func (r *run) begin() {
 	}
 }
 
-// untilActive waits while the agent isn't active. refusal says why it is in vain.
-func (r *run) untilActive(ctx context.Context) (refusal string, err error) {
-	for ctx.Err() == nil {
-		waiting, refusal := r.to.takes()
-		if waiting == "" {
-			return refusal, nil
+// over says how the order ends now, whatever is left of it; nil says that it goes on. Other orders of the agent that were
+// taken back end here too, or they would wait for this one.
+func (r *run) over(ctx context.Context) *conclusion {
+	for _, c := range r.all.othersTakenBack(r.ref, r.order.ID) {
+		other := &run{desk: r.desk, order: c}
+		if back, ok := r.all.takenBack(c.ID); ok && other.finish(ctx, status.OrderCancelled, back.Cancelled()) == nil {
+			r.all.done(c)
 		}
-		r.say(stateWaiting, waiting)
+	}
+	if back, ok := r.all.takenBack(r.order.ID); ok {
+		return &conclusion{status.OrderCancelled, back.Cancelled()}
+	}
+	if r.order.Verb == command.Redrive {
+		if _, refusal := r.to.takes(); refusal != "" {
+			return &conclusion{status.OrderRefused, refusal}
+		}
+	}
+	return nil
+}
+
+// untilSeated waits until the order may go on and the desk has a seat. early says how it ends without.
+func (r *run) untilSeated(ctx context.Context) (early *conclusion, err error) {
+	queued := false
+	defer func() {
+		if queued {
+			r.all.waiters.Add(-1)
+		}
+	}()
+	for ctx.Err() == nil && !r.cfg.Finished(r.order.ID) {
+		if early := r.over(ctx); early != nil {
+			return early, nil
+		}
+		why := r.waitsFor(r.order.Verb)
+		switch {
+		case why == "" && r.sit():
+			return nil, nil
+		case why != "" && r.currentMember() != nil:
+			return nil, errHeld
+		case why == "":
+			why = fmt.Sprintf("dead letters of %d other agents are worked on", seats)
+			if !queued {
+				queued = true
+				r.all.waiters.Add(1)
+			}
+		}
+		r.say(stateWaiting, why)
 		await(ctx, look, nil)
 	}
-	return "", ctx.Err()
+	return nil, errMoved // it ends, or somebody has carried it out
 }
 
 // work moves what the order means, batch by batch.
-func (r *run) work(ctx context.Context) (refusal string, err error) {
+func (r *run) work(ctx context.Context) (early *conclusion, err error) {
 	for ctx.Err() == nil {
-		if r.order.Verb == command.Redrive {
-			if refusal, err := r.untilActive(ctx); err != nil || refusal != "" {
-				return refusal, err
-			}
+		if early := r.over(ctx); early != nil {
+			return early, nil
+		}
+		if r.waitsFor(r.order.Verb) != "" {
+			return nil, errHeld
 		}
 		if !r.scan.done() && len(r.held) < maxHeld && r.bytes < maxHeldBytes {
 			if err := r.scan.next(ctx, r.consider); err != nil {
-				return "", err
+				return nil, err
 			}
 		}
 		batch := r.choose()
 		switch {
 		case len(batch) > 0:
 			if err := r.move(ctx, batch); errors.Is(err, errFull) {
-				return err.Error(), nil
+				return &conclusion{status.OrderStopped, err.Error()}, nil
 			} else if err != nil {
-				return "", err
+				return nil, err
 			}
 			r.say(stateRunning, "")
 		case r.scan.done() && len(r.held) == 0:
-			return "", nil
+			return nil, nil
 		case len(r.held) >= maxHeld || r.bytes >= maxHeldBytes || r.scan.done():
 			r.say(stateRunning, "")
 			await(ctx, look/2, r.woken)
 		}
 	}
-	return "", ctx.Err()
+	return nil, ctx.Err()
 }
 
 // consider takes an open dead letter that was read.
@@ -208,14 +262,14 @@ func (r *run) settleTails(ctx context.Context) error {
 	after := map[int32]offsets.Ledger{}
 	for p, tail := range r.scan.tails {
 		l := r.ledgers[p].Settle(tail.From, tail.To)
-		if _, fits := positionOf(l, r.cfg.Node, [16]byte{}, true); fits {
+		if _, fits := positionOf(l, r.cfg.Node, [16]byte{}, true, maxStamp); fits {
 			after[p] = l
 		}
 	}
 	if len(after) == 0 {
 		return nil
 	}
-	if err := r.commit(ctx, nil, after, r.version, true); err != nil {
+	if err := r.commit(ctx, nil, after, r.version, true, 0); err != nil {
 		return err
 	}
 	maps.Copy(r.ledgers, after)
@@ -224,7 +278,7 @@ func (r *run) settleTails(ctx context.Context) error {
 
 // linger waits a while for the tasks that are still under way, unless another order waits.
 func (r *run) linger(ctx context.Context) {
-	for until := time.Now().Add(linger); ctx.Err() == nil && time.Now().Before(until) && !r.all.waiting(r.ref); {
+	for until := time.Now().Add(linger); ctx.Err() == nil && time.Now().Before(until) && !r.all.waiting(r.ref) && r.over(ctx) == nil && r.waitsFor(r.order.Verb) == ""; {
 		r.tasks.Lock()
 		left := len(r.underway)
 		r.tasks.Unlock()
@@ -237,12 +291,15 @@ func (r *run) linger(ctx context.Context) {
 }
 
 // verdict is the state that the order ends in, and why.
-func (r *run) verdict(refusal string) (state, why string) {
+func (r *run) verdict(early *conclusion) (state, why string) {
 	r.tasks.Lock()
 	defer r.tasks.Unlock()
 	reasons := []string{}
-	if refusal != "" {
-		reasons = append(reasons, refusal)
+	if early != nil {
+		if early.state == status.OrderCancelled {
+			return early.state, early.why
+		}
+		reasons = append(reasons, early.why)
 	}
 	if r.kept > 0 {
 		for _, cause := range slices.Sorted(maps.Keys(r.paces)) {
@@ -268,18 +325,17 @@ func (r *run) verdict(refusal string) (state, why string) {
 
 // finish says how the order ended, notes that it is carried out, and deletes what is settled at the topic's beginning. The
 // note comes last: no dispatcher looks at an order again that has it, so an end that nobody has heard of then would never
-// be told, and the registry would issue the order again for ever.
+// be told, and the registry would issue the order again for ever. Where the desk has the group the note is fenced by it, so
+// that whoever has it next finds the note.
 func (r *run) finish(ctx context.Context, state, why string) error {
 	said := r.progress(state, why)
 	said.Timestamp = status.Seconds(time.Now())
-	if err := r.cfg.Ended(ctx, said); err != nil {
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit) // a stop waits for it
+	defer cancel()
+	if err := r.cfg.Ended(ending, said); err != nil {
 		return fmt.Errorf("say how the order ended: %w", err)
 	}
-	record, err := r.order.Finished(r.cfg.Names, r.cfg.Service+"/"+r.cfg.Node, time.Now())
-	if err != nil {
-		return err
-	}
-	if err := r.cfg.Client.ProduceSync(ctx, record).FirstErr(); err != nil {
+	if err := r.note(ending); err != nil {
 		return fmt.Errorf("note that the order is carried out: %w", err)
 	}
 	below := map[int32]int64{}
@@ -292,6 +348,24 @@ func (r *run) finish(ctx context.Context, state, why string) error {
 	r.log.Info("an order about dead letters is carried out", slog.String("order", r.order.ID), slog.String("verb", string(r.order.Verb)), slog.String("by", r.order.Actor),
 		slog.String("state", state), slog.Int64("moved", r.moved), slog.Int64("kept", r.kept), slog.String("reason", why))
 	return nil
+}
+
+// maxStamp bounds what makes two commits of the same differ.
+const maxStamp = 1 << 13
+
+// note writes that the order is carried out.
+func (r *run) note(ctx context.Context) error {
+	now := time.Now()
+	record, err := r.order.Finished(r.cfg.Names, r.cfg.Service+"/"+r.cfg.Node, now)
+	if err != nil {
+		return err
+	}
+	if r.scan == nil {
+		return r.cfg.Client.ProduceSync(ctx, record).FirstErr()
+	}
+	r.txn.Lock()
+	defer r.txn.Unlock()
+	return r.commit(ctx, []*kgo.Record{record}, nil, r.version, true, 1+now.UnixMilli()%(maxStamp-1))
 }
 
 // progress is how far it has come.

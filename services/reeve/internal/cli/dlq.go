@@ -11,7 +11,7 @@ import (
 )
 
 func (c *command) dlq() *cobra.Command {
-	return group(&cobra.Command{Use: "dlq", Short: "Look at dead letters, redrive and purge them"}, c.dlqList(), c.dlqCount(), c.dlqGet(), c.dlqRedrive(), c.dlqPurge(), c.dlqOrders())
+	return group(&cobra.Command{Use: "dlq", Short: "Look at dead letters, redrive and purge them"}, c.dlqList(), c.dlqCount(), c.dlqGet(), c.dlqRedrive(), c.dlqPurge(), c.dlqOrders(), c.dlqCancel())
 }
 
 func (c *command) dlqList() *cobra.Command {

@@ -103,6 +103,39 @@ func TestARedriveSaysHowItGoesOnAndHowItEnds(t *testing.T) {
 	}
 }
 
+func (f *fake) CancelDLQOrder(_ context.Context, r api.CancelDLQOrderRequestObject) (api.CancelDLQOrderResponseObject, error) {
+	if r.Id == "o2" {
+		return api.CancelDLQOrderdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "not_found"), StatusCode: 404}, nil
+	}
+	if r.Id != "o1" { // which ends as the test says
+		f.ends = "cancelled"
+	}
+	o := f.order("redrive", false)
+	o.Reason = r.Params.Reason
+	return api.CancelDLQOrder202JSONResponse(o), nil
+}
+
+func TestAnOrderIsTakenBack(t *testing.T) {
+	for end, want := range map[string]int{"cancelled": Done, "done": Conflict} {
+		f := newFake()
+		f.ends = api.DLQOrderState(end)
+		if got := f.reeve(t, "", "dlq", "cancel", "orders/hello", "--order", "o1", "--reason", "not yet", "--wait"); got.code != want || !strings.HasPrefix(got.out, end+": 30 of 30") {
+			t.Errorf("%+v", got)
+		}
+	}
+	f := newFake()
+	if got := f.reeve(t, "", "dlq", "cancel", "orders/hello", "--order", "o2"); got.code != NotFound {
+		t.Errorf("%+v", got)
+	}
+	if got := f.reeve(t, "", "dlq", "cancel", "orders/hello"); got.code != Usage || !strings.Contains(got.err, "reeve dlq orders orders/hello") {
+		t.Errorf("%+v", got)
+	}
+	f.ends = "cancelled"
+	if got := f.reeve(t, "", "dlq", "redrive", "orders/hello", "--all", "--wait"); got.code != Failed {
+		t.Errorf("a redrive that somebody takes back: %+v", got)
+	}
+}
+
 func TestAPurgeNamesItsCountAndAsks(t *testing.T) {
 	f := newFake()
 	f.ends = "done"

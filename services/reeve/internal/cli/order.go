@@ -140,9 +140,23 @@ func (s selected) order(cl *client.ClientWithResponses) lookAt {
 
 // followOrder shows how an order goes on, for a while or until its end, and what became of it.
 func (c *command) followOrder(ctx context.Context, look lookAt, wait bool, body []byte) error {
-	var o client.DLQOrder
+	o, err := c.untilOrderEnds(ctx, look, wait, body)
+	if err != nil {
+		return err
+	}
+	switch o.State {
+	case "stopped", "cancelled":
+		return silent(Failed)
+	case "refused":
+		return silent(Conflict)
+	}
+	return nil
+}
+
+// untilOrderEnds shows an order for a while or until its end, and gives it as it is then.
+func (c *command) untilOrderEnds(ctx context.Context, look lookAt, wait bool, body []byte) (o client.DLQOrder, err error) {
 	if err := json.Unmarshal(body, &o); err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return o, fmt.Errorf("read answer: %w", err)
 	}
 	began, said := time.Now(), ""
 	bar := c.progress(int(o.Matched))
@@ -152,12 +166,12 @@ func (c *command) followOrder(ctx context.Context, look lookAt, wait bool, body 
 	for moved := int64(0); !ended(o) && (wait || time.Since(began) < orderPatience); {
 		select {
 		case <-ctx.Done():
-			return failure(Failed, "interrupted: the %s goes on; see `%s`", o.Verb, wordsOf(o).orders)
+			return o, failure(Failed, "interrupted: the %s goes on; see `%s`", o.Verb, wordsOf(o).orders)
 		case <-tick.C:
 		}
 		now, at, err := look(ctx, o.Id)
 		if err != nil {
-			return err
+			return o, err
 		}
 		body, o = now, *at
 		bar.add(int(o.Moved - moved))
@@ -168,22 +182,13 @@ func (c *command) followOrder(ctx context.Context, look lookAt, wait bool, body 
 		}
 	}
 	bar.end()
-	if err := c.write(json.RawMessage(body), func() { _, _ = fmt.Fprintln(c.Out, orderSentence(o)) }); err != nil {
-		return err
-	}
-	switch o.State {
-	case "stopped":
-		return silent(Failed)
-	case "refused":
-		return silent(Conflict)
-	}
-	return nil
+	return o, c.write(json.RawMessage(body), func() { _, _ = fmt.Fprintln(c.Out, orderSentence(o)) })
 }
 
 // ended reports whether nothing more becomes of an order.
 func ended(o client.DLQOrder) bool {
 	switch o.State {
-	case "dry_run", "done", "stopped", "refused":
+	case "dry_run", "done", "stopped", "refused", "cancelled":
 		return true
 	}
 	return false
@@ -229,6 +234,44 @@ func orderSentence(o client.DLQOrder) string {
 	return b.String()
 }
 
+func (c *command) dlqCancel() *cobra.Command {
+	var s selected
+	var id, reason string
+	cmd := &cobra.Command{
+		Use: "cancel TOPIC/NAME --order ID", Short: "Take a redrive or a purge back that hasn't ended",
+		Long: `Take a redrive or a purge back that hasn't ended, such as one that waits for a paused agent. What it has moved stays moved,
+and the rest stays where it is. Where it has ended already the exit code is 4.`,
+		Example: "  reeve dlq cancel orders/hello --order 9f0c2e51-6d3b-4c1e-8f53-1f6f0f1e7a42\n  reeve dlq cancel orders/hello --order 9f0c2e51-6d3b-4c1e-8f53-1f6f0f1e7a42 --reason 'not yet mended' --wait",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := s.resolve(cmd, args)
+			if err != nil {
+				return err
+			}
+			if s.ref = r; id == "" {
+				return usage("say which, --order ID: `reeve dlq orders %s` lists them", r)
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			answer, err := cl.CancelDLQOrderWithResponse(cmd.Context(), s.topic, s.name, id, &client.CancelDLQOrderParams{Reason: reason})
+			if err != nil {
+				return err
+			}
+			o, err := c.untilOrderEnds(cmd.Context(), s.order(cl), s.wait, answer.Body)
+			if err == nil && ended(o) && o.State != "cancelled" { // it was faster
+				return silent(Conflict)
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&id, "order", "", "the order's id; `reeve dlq orders` lists them")
+	f.StringVar(&reason, "reason", "", "why, for who asked")
+	f.BoolVar(&s.wait, "wait", false, "wait until it has ended, however long that takes")
+	return c.outputFlag(c.refFlags(cmd, &s.ref))
+}
+
 func (c *command) dlqOrders() *cobra.Command {
 	var r ref
 	cmd := &cobra.Command{
@@ -259,12 +302,12 @@ func (c *command) listOrders(body []byte, completed, back string) error {
 	if err := json.Unmarshal(body, &list); err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
-	return writeList(c, list.Items, []string{"ASKED", "BY", "VERB", "MEANT", "STATE", "MATCHED", "MOVED", completed, back, "STAY", "REASON"}, func(o client.DLQOrder) []string {
+	return writeList(c, list.Items, []string{"ID", "ASKED", "BY", "VERB", "MEANT", "STATE", "MATCHED", "MOVED", completed, back, "STAY", "REASON"}, func(o client.DLQOrder) []string {
 		meant := o.Origin + o.Fingerprint + o.WebhookId + o.Endpoint
 		if o.All {
 			meant = "all"
 		}
-		return []string{orDash(moment(o.RequestedAt)), orDash(o.RequestedBy), string(o.Verb), orDash(meant), string(o.State), number(o.Matched), number(o.Moved), number(o.Completed),
+		return []string{o.Id, orDash(moment(o.RequestedAt)), orDash(o.RequestedBy), string(o.Verb), orDash(meant), string(o.State), number(o.Matched), number(o.Moved), number(o.Completed),
 			number(o.CameBack), number(o.Kept + o.Guarded), orDash(c.clip(o.Reason, 80))}
 	})
 }

@@ -26,6 +26,18 @@ const (
 	keep = 30 * 24 * time.Hour
 )
 
+// ends are the states of an order that are for good.
+const ends = `'done', 'stopped', 'refused', 'cancelled'`
+
+// Ended reports whether nothing more becomes of the order.
+func (o Order) Ended() bool {
+	switch o.State {
+	case status.OrderDone, status.OrderStopped, status.OrderRefused, status.OrderCancelled:
+		return true
+	}
+	return false
+}
+
 // ErrNotFound says that there is no such order.
 var ErrNotFound = errors.New("there is no such order")
 
@@ -36,6 +48,7 @@ type Store struct{ DB *sqlx.DB }
 type Order struct {
 	ID, Topic, Name, Verb string
 	Command               *command.Command `db:"-"`
+	Cancel                *command.Command `db:"-"` // what takes it back, where somebody asked for that
 	Raw                   []byte           `db:"command"`
 	Matched               int64
 	RequestedBy           string    `db:"requested_by"`
@@ -96,7 +109,7 @@ func (s *Store) List(ctx context.Context, topic, name string, limit int) ([]Orde
 // Open gives orders that haven't ended and were issued a while ago, the oldest first.
 func (s *Store) Open(ctx context.Context, now time.Time) ([]Order, error) {
 	return s.list(ctx, `SELECT `+columns+` FROM dlq_orders
-		WHERE state NOT IN ('done', 'stopped', 'refused') AND command IS NOT NULL AND sent_at < $1 ORDER BY sent_at LIMIT 1000`, now.Add(-sendAgain))
+		WHERE state NOT IN (`+ends+`) AND command IS NOT NULL AND sent_at < $1 ORDER BY sent_at LIMIT 1000`, now.Add(-sendAgain))
 }
 
 func (s *Store) list(ctx context.Context, query string, args ...any) ([]Order, error) {
@@ -116,8 +129,29 @@ func (o *Order) decode() error {
 	if o.Raw == nil {
 		return nil
 	}
-	o.Command = new(command.Command)
-	return json.Unmarshal(o.Raw, o.Command)
+	issued := struct {
+		*command.Command
+		Cancel *command.Command `json:"cancel"`
+	}{Command: new(command.Command)}
+	err := json.Unmarshal(o.Raw, &issued)
+	o.Command, o.Cancel = issued.Command, issued.Cancel
+	return err
+}
+
+// TakeBack notes that an order is to be cancelled: from then on the command that cancels it is issued again, in its place. It
+// reports whether the order hadn't ended.
+func (s *Store) TakeBack(ctx context.Context, cancel command.Command, now time.Time) (bool, error) {
+	raw, err := json.Marshal(cancel)
+	if err != nil {
+		return false, fmt.Errorf("encode an order: %w", err)
+	}
+	done, err := s.DB.ExecContext(ctx, `UPDATE dlq_orders SET command = coalesce(command, '{}') || jsonb_build_object('cancel', $4::jsonb), sent_at = $5
+		WHERE id = $1 AND topic = $2 AND name = $3 AND state NOT IN (`+ends+`)`, cancel.Order, cancel.Topic, cancel.Agent, raw, now)
+	if err != nil {
+		return false, fmt.Errorf("take an order back: %w", err)
+	}
+	n, err := done.RowsAffected()
+	return n > 0, err
 }
 
 // Sent notes that an order was issued again.
@@ -130,7 +164,7 @@ func (s *Store) Sent(ctx context.Context, id string, now time.Time) error {
 
 // Prune forgets orders that ended long ago.
 func (s *Store) Prune(ctx context.Context, now time.Time) error {
-	if _, err := s.DB.ExecContext(ctx, `DELETE FROM dlq_orders WHERE updated_at < $1 AND state IN ('done', 'stopped', 'refused')`, now.Add(-keep)); err != nil {
+	if _, err := s.DB.ExecContext(ctx, `DELETE FROM dlq_orders WHERE updated_at < $1 AND state IN (`+ends+`)`, now.Add(-keep)); err != nil {
 		return fmt.Errorf("forget old orders: %w", err)
 	}
 	return nil
@@ -144,7 +178,7 @@ func Report(ctx context.Context, tx *sqlx.Tx, o status.DLQOrder) error {
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, moved = greatest(d.moved, excluded.moved),
 			completed = greatest(d.completed, excluded.completed), came_back = greatest(d.came_back, excluded.came_back), kept = excluded.kept,
 			guarded = excluded.guarded, updated_at = excluded.updated_at
-		WHERE d.state NOT IN ('done', 'stopped', 'refused') AND d.topic = excluded.topic AND d.name = excluded.name`,
+		WHERE d.state NOT IN (`+ends+`) AND d.topic = excluded.topic AND d.name = excluded.name`,
 		o.ID, o.Topic, o.AgentName, o.Verb, at, o.State, o.Reason, o.Moved, o.Completed, o.CameBack, o.Kept, o.Guarded)
 	return err
 }

@@ -165,7 +165,7 @@ func (s *Server) redriveTask(ctx context.Context, t *api.TaskDetail, reason stri
 		case o.Moved > 0:
 			out.Message = "its dead letter is redriven"
 			return out, nil
-		case o.State == string(api.DLQOrderStateStopped) || o.State == string(api.DLQOrderStateRefused):
+		case o.Ended() && o.State != status.OrderDone:
 			return out, &bad{status: http.StatusConflict, code: "task_refused", detail: o.Reason, remedy: "see GET /v1/dlq/{topic}/{name}/orders/" + o.ID}
 		}
 		select {

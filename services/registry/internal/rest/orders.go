@@ -14,6 +14,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/deadletter"
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
@@ -222,12 +223,47 @@ func (s *Server) ordersOf(ctx context.Context, topic, name string) ([]api.DLQOrd
 
 // GetDLQOrder gives one.
 func (s *Server) GetDLQOrder(ctx context.Context, r api.GetDLQOrderRequestObject) (api.GetDLQOrderResponseObject, error) {
-	o, err := s.Orders.Get(ctx, r.Topic, r.Name, r.Id)
-	if errors.Is(err, orders.ErrNotFound) {
-		return nil, notFound(fmt.Sprintf("there is no order %s about dead letters of %s/%s", r.Id, r.Topic, r.Name), "see GET /v1/dlq/{topic}/{name}/orders; an order is kept for 30 days")
-	}
+	o, err := s.knownOrder(ctx, r.Topic, r.Name, r.Id)
 	if err != nil {
 		return nil, err
 	}
 	return api.GetDLQOrder200JSONResponse(dlqOrder(o)), nil
+}
+
+func (s *Server) knownOrder(ctx context.Context, topic, name, id string) (orders.Order, error) {
+	o, err := s.Orders.Get(ctx, topic, name, id)
+	if errors.Is(err, orders.ErrNotFound) {
+		err = notFound(fmt.Sprintf("there is no order %s about dead letters of %s/%s", id, topic, name), "see GET /v1/dlq/{topic}/{name}/orders; an order is kept for 30 days")
+	}
+	return o, err
+}
+
+// CancelDLQOrder takes an order back.
+func (s *Server) CancelDLQOrder(ctx context.Context, r api.CancelDLQOrderRequestObject) (api.CancelDLQOrderResponseObject, error) {
+	if _, err := because(r.Params.Reason); err != nil {
+		return nil, err
+	}
+	o, err := s.knownOrder(ctx, r.Topic, r.Name, r.Id)
+	if err != nil {
+		return nil, err
+	}
+	c := command.Command{ID: "cancel " + o.ID, Verb: command.CancelOrder, Order: o.ID, Topic: r.Topic, Agent: r.Name, Actor: admin.Name, Reason: r.Params.Reason}
+	open, err := s.Orders.TakeBack(ctx, c, s.Now())
+	if err != nil {
+		return nil, err
+	}
+	if !open {
+		if o, err = s.knownOrder(ctx, r.Topic, r.Name, r.Id); err != nil { // it may have ended just now
+			return nil, err
+		}
+		if o.State == status.OrderCancelled {
+			return api.CancelDLQOrder200JSONResponse(dlqOrder(o)), nil
+		}
+		return nil, &bad{status: http.StatusConflict, code: "order_ended", detail: fmt.Sprintf("the %s %s has ended: it is %s", o.Verb, o.ID, o.State),
+			remedy: "what it has moved stays moved; see GET /v1/dlq/{topic}/{name}/orders/{id}"}
+	}
+	if _, _, err := s.Commands.Issue(ctx, c, command.MaxLife, 0); err != nil {
+		return nil, &Unreached{err} // it is issued again, as all that hasn't ended
+	}
+	return api.CancelDLQOrder202JSONResponse(dlqOrder(o)), nil
 }

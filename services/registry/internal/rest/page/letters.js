@@ -8,7 +8,7 @@ const orders = new Map(); // id → the order as it was last seen
 const pace = 2000, anyway = 60000, shown = 5;
 let counted = "", lookedAt = 0, looking = false;
 
-const over = (o) => ["done", "stopped", "refused"].includes(o.state);
+const over = (o) => ["done", "stopped", "refused", "cancelled"].includes(o.state);
 const webhooks = { topic: "", name: "webhooks" }; // no agent has an empty topic
 const letterPath = (d, rest) => d.topic ? `/v1/dlq/${encodeURIComponent(d.topic)}/${encodeURIComponent(d.name)}${rest}` : `/v1/webhooks/dlq${rest}`;
 const ownerOf = (d) => d.topic ? refOf(d) : d.name;
