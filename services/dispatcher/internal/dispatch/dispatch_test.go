@@ -27,10 +27,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
+// one reserves one place.
+func one(r *Room, want int32) (p int32, ok bool) {
+	wants := []int32{want}
+	ok = r.Reserve(wants) == 1
+	return wants[0], ok
+}
+
 func reserve(t *testing.T, r *Room, want int32, n int) {
 	t.Helper()
 	for range n {
-		if _, ok := r.Reserve(want); !ok {
+		if _, ok := one(r, want); !ok {
 			t.Fatalf("no place on partition %d", want)
 		}
 	}
@@ -40,10 +47,10 @@ func TestRoomIsTheBoundLessWhatIsUnsettledAndRouted(t *testing.T) {
 	r := NewRoom(2)
 	r.Look()(nil)
 	reserve(t, r, 0, Bound)
-	if _, ok := r.Reserve(0); ok {
+	if _, ok := one(r, 0); ok {
 		t.Error("the bound isn't kept")
 	}
-	if p, ok := r.Reserve(-1); !ok || p != 1 {
+	if p, ok := one(r, -1); !ok || p != 1 {
 		t.Errorf("a record without a key went to %d, %v", p, ok)
 	}
 	r.Ended(false)
@@ -60,11 +67,11 @@ func TestRoomIsTheBoundLessWhatIsUnsettledAndRouted(t *testing.T) {
 		t.Errorf("%d unsettled", n)
 	}
 	reserve(t, r, 0, Bound-150)
-	if _, ok := r.Reserve(0); ok {
+	if _, ok := one(r, 0); ok {
 		t.Error("a look doesn't count")
 	}
 	reserve(t, r, 1, Bound-6)
-	if _, ok := r.Reserve(1); ok {
+	if _, ok := one(r, 1); ok {
 		t.Error("what was routed during a look doesn't count")
 	}
 }
@@ -79,7 +86,7 @@ func TestAPlaceIsUsedUntilTheNextLook(t *testing.T) {
 	if _, ok := r.Place(1); ok {
 		t.Error("the bound isn't kept")
 	}
-	if _, ok := r.Reserve(1); ok {
+	if _, ok := one(r, 1); ok {
 		t.Error("the lane doesn't count it")
 	}
 	for range 10 {
@@ -105,7 +112,7 @@ func TestRecordsThatMayGoAnywhereAreSpreadByTransactions(t *testing.T) {
 		for range 4000 / batch {
 			touched := map[int32]bool{}
 			for range batch {
-				p, ok := r.Reserve(-1)
+				p, ok := one(r, -1)
 				if !ok {
 					t.Fatal("no place")
 				}
@@ -128,11 +135,11 @@ func TestRecordsThatMayGoAnywhereAreSpreadByTransactions(t *testing.T) {
 func TestRecordsThatMayGoAnywhereGoWhereThereIsRoom(t *testing.T) {
 	r := NewRoom(2)
 	for range 2 * Bound {
-		if _, ok := r.Reserve(-1); !ok {
+		if _, ok := one(r, -1); !ok {
 			t.Fatal("there is room on one of the partitions")
 		}
 	}
-	if p, ok := r.Reserve(-1); ok {
+	if p, ok := one(r, -1); ok {
 		t.Errorf("partition %d is full", p)
 	}
 }
@@ -148,19 +155,19 @@ func TestRoomIsLookedAtAgainOnlyWhereSomethingMoves(t *testing.T) {
 	}
 	reserve(t, r, 0, Bound)
 	r.Ended(true)
-	r.Reserve(0)
+	one(r, 0)
 	if !r.Restless() || r.Urgent() {
 		t.Error("what was routed is looked at; nobody knows yet how fast the agent is")
 	}
 	r.Look()([]int64{100})
 	reserve(t, r, 0, Bound-100)
 	r.Ended(true)
-	r.Reserve(0)
+	one(r, 0)
 	if !r.Urgent() {
 		t.Error("a fast agent's queue is looked at sooner")
 	}
 	r.Look()([]int64{Bound})
-	r.Reserve(0)
+	one(r, 0)
 	if r.Urgent() || !r.Restless() {
 		t.Error("a slow agent's queue is looked at as usual")
 	}

@@ -56,7 +56,7 @@ type Lane struct {
 
 	// Scratch of Take. passing are the records that become something; kept has them where that isn't all.
 	passing, kept []*kgo.Record
-	places        []int32 // one for each of passing
+	places, at    []int32 // of each of passing: its task partition, and which of the records it is
 	unfit         []unfit
 	settled       map[*kgo.Record]*kgo.Record // see Settled
 
@@ -149,46 +149,56 @@ func (l *Lane) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 }
 
 // choose finds how many of the records are done with, and puts those of them that become something into passing. If it
-// isn't all of them, wait says when to look again.
+// isn't all of them, wait says when to look again. It decides of a handful, then takes their places together: each
+// look into the room has its price, and what finds no place is decided upon in vain.
 func (l *Lane) choose(records []*kgo.Record, rules *rules, rate float64, now time.Time) (n int, wait time.Duration) {
-	l.places, l.kept, l.unfit = l.places[:0], l.kept[:0], l.unfit[:0]
-	n, wait = len(records), lookInterval
+	l.places, l.kept, l.unfit, l.at = l.places[:0], l.kept[:0], l.unfit[:0], l.at[:0]
+	handful := decisions
+	if rules.gate == nil {
+		handful = len(records)
+	}
 	over := 0
-	for i, r := range records {
-		if rules.gate != nil && i > 0 && i%decisions == 0 && time.Since(now) > decideLimit {
-			n, wait = i, 0
+	for n < len(records) && wait == 0 {
+		if rules.gate != nil && n > 0 && time.Since(now) > decideLimit {
 			break
 		}
-		if r.Attrs.IsControl() || !l.fits(r, rules.gate) {
-			if over++; over == 1 {
-				l.kept = append(l.kept, records[:i]...)
+		first := len(l.places)
+		for ; n < len(records) && len(l.places)-first < handful; n++ {
+			r := records[n]
+			if r.Attrs.IsControl() || rules.gate != nil && !l.fits(r, rules.gate) {
+				if over++; over == 1 {
+					l.kept = append(l.kept, records[:n]...)
+				}
+				continue
 			}
-			continue
+			want := int32(-1)
+			if r.Key != nil && !rules.anywhere {
+				want = route.Partition(r.Key, l.agent.Partitions)
+			}
+			l.places, l.at = append(l.places, want), append(l.at, int32(n))
+			if over > 0 {
+				l.kept = append(l.kept, r)
+			}
 		}
-		p, again := l.place(r, rules, rate)
-		if again > 0 {
-			n, wait = i, again
-			break
-		}
-		l.places = append(l.places, p)
-		if over > 0 {
-			l.kept = append(l.kept, r)
+		var placed int
+		if placed, wait = l.place(l.places[first:], rate); wait > 0 {
+			n, l.places = int(l.at[first+placed]), l.places[:first+placed]
 		}
 	}
-	if last := len(l.unfit) - 1; last >= 0 && l.unfit[last].i == len(l.places) {
+	for last := len(l.unfit) - 1; last >= 0 && l.unfit[last].i >= len(l.places); last-- {
 		l.unfit = l.unfit[:last] // it found no place
 	}
-	if l.passing = l.kept; over == 0 {
-		l.passing = records[:n]
+	if l.passing = records[:n]; over > 0 {
+		l.passing = l.kept[:len(l.places)]
+	}
+	if wait == 0 && n == len(records) {
+		wait = lookInterval
 	}
 	return n, wait
 }
 
 // fits reports whether something becomes of an event. If it is a task that doesn't run, it is noted why not.
 func (l *Lane) fits(r *kgo.Record, gate *route.Gate) bool {
-	if gate == nil {
-		return true
-	}
 	why := gate.Decide(r)
 	if why.Class != "" {
 		l.unfit = append(l.unfit, unfit{len(l.places), why})
@@ -196,24 +206,25 @@ func (l *Lane) fits(r *kgo.Record, gate *route.Gate) bool {
 	return !why.Over
 }
 
-// place takes a record's place on its task partition. Where there is none, or the rate is used up, wait says when to look
-// again.
-func (l *Lane) place(r *kgo.Record, rules *rules, rate float64) (p int32, wait time.Duration) {
+// place takes the places that records want on their task partitions, in order. Where there are too few, or the rate is used
+// up, it is fewer, and wait says when to look again.
+func (l *Lane) place(wants []int32, rate float64) (n int, wait time.Duration) {
+	n = len(wants)
 	if rate > 0 {
-		if wait := l.quota.take(rate); wait > 0 {
-			return 0, wait
+		for n = 0; n < len(wants) && wait == 0; {
+			if wait = l.quota.take(rate); wait == 0 {
+				n++
+			}
 		}
 	}
-	want := int32(-1)
-	if r.Key != nil && !rules.anywhere {
-		want = route.Partition(r.Key, l.agent.Partitions)
+	free := l.room.Reserve(wants[:n])
+	if free == n {
+		return n, wait
 	}
-	p, ok := l.room.Reserve(want)
-	if !ok {
-		l.quota.giveBack()
-		return 0, lookInterval
+	if rate > 0 {
+		l.quota.giveBack(n - free)
 	}
-	return p, 0
+	return free, lookInterval
 }
 
 // spread puts what became of those that pass at their places among all.

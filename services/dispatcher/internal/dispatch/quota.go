@@ -40,12 +40,10 @@ func (q *quota) take(rate float64) (wait time.Duration) {
 	return 0
 }
 
-// giveBack undoes the last take.
-func (q *quota) giveBack() {
-	if q.taken > 0 {
-		q.left++
-		q.taken--
-	}
+// giveBack undoes the last n takes.
+func (q *quota) giveBack(n int) {
+	q.left += float64(n)
+	q.taken -= float64(n)
 }
 
 // ended says whether the events that took places were routed.

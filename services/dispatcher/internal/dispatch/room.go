@@ -46,15 +46,29 @@ func (r *Room) Wake() <-chan struct{} { return r.wake }
 // maxStreak is how many records that may go anywhere go to one partition before the next has its turn.
 const maxStreak = 64
 
-// Reserve takes a place on the partition that want names; without one (negative) on any that has room. These are taken
-// in turn, a transaction or maxStreak records each: every further partition makes a transaction dearer for the broker,
-// and wakes its readers once more.
-func (r *Room) Reserve(want int32) (p int32, ok bool) {
+// Reserve takes places on the partitions that are wanted, in order, until one has none, and says how many these are. Where
+// it is all the same (negative), any that has room will do, and takes the want's place. These are taken in turn, a
+// transaction or maxStreak records each: every further partition makes a transaction dearer for the broker, and wakes its
+// readers once more.
+func (r *Room) Reserve(wants []int32) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if want >= 0 {
-		return want, r.take(int(want))
+	for i, want := range wants {
+		ok := false
+		if want >= 0 {
+			ok = r.take(int(want))
+		} else {
+			wants[i], ok = r.any()
+		}
+		if !ok {
+			return i
+		}
 	}
+	return len(wants)
+}
+
+// any takes a place on whichever partition has its turn.
+func (r *Room) any() (p int32, ok bool) {
 	for range r.routed {
 		if r.streak < maxStreak && r.take(r.next) {
 			r.streak++
