@@ -59,6 +59,14 @@ func waiting(topic string, a *spec.Agent, n int, headers ...kgo.RecordHeader) *k
 		kgo.RecordHeader{Key: task.HeaderAttempt, Value: []byte("3")}, kgo.RecordHeader{Key: task.HeaderEvent, Value: fmt.Appendf(nil, "17 e%d", n)})}
 }
 
+// gone is an agent that was deleted with all that it left.
+func (w *world) gone() *spec.Agent {
+	a := agent("orders", "gone")
+	a.Phase, a.CleanUp, a.Cleaned = spec.Terminated, true, true
+	w.desire(a)
+	return a
+}
+
 // A task may end without a worker, in whatever way: who asked hears of it.
 func TestATaskThatADispatcherSettlesTellsWhoAsked(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -97,8 +105,9 @@ func TestATaskThatADispatcherSettlesTellsWhoAsked(t *testing.T) {
 			w.ask(command.Cancel, a, "orders/0/5", 0)
 		}, "cancelled", "cancelled by ann: why not", ""},
 		"discarded between attempts": {func(w *world, a *spec.Agent) {
+			gone := w.gone()
 			w.start()
-			w.produce(waiting(w.names.Retry(w.cfg.Kafka.RetryTiers[0]), agent("orders", "gone"), 5, asking(5, "answers")...))
+			w.produce(waiting(w.names.Retry(w.cfg.Kafka.RetryTiers[0]), gone, 5, asking(5, "answers")...))
 		}, "discarded", "the agent orders/gone was deleted", ""},
 		"discarded by a deletion": {func(w *world, a *spec.Agent) {
 			w.create(kafka.TasksTopic(w.names, a, kafka.DefaultMaxBytes))
@@ -204,7 +213,7 @@ func TestAReplyThatADispatcherCantWriteIsInNobodysWay(t *testing.T) {
 			tier := w.names.Retry(w.cfg.Kafka.RetryTiers[0])
 			w.create(kafka.WebhooksTopic(w.names), kafka.OutcomesTopic(w.names), kafka.Topic{Name: "answers", Partitions: 1}, kafka.Topic{Name: "others", Partitions: 1})
 			c.prepare(w)
-			gone := agent("orders", "gone")
+			gone := w.gone()
 			w.start()
 			outcomes := w.read(w.names.Outcomes())
 			ends := func(n int, replyTo string, bad bool) { // the first of them may cost a transaction its time
@@ -232,8 +241,9 @@ func TestAReplyTopicIsMadeWhereThatIsAllowed(t *testing.T) {
 	w, _ := withCommands(t)
 	tier := w.names.Retry(w.cfg.Kafka.RetryTiers[0])
 	w.create(kafka.WebhooksTopic(w.names))
+	gone := w.gone()
 	w.start(func(c *Config) { c.CreateTopics = true })
-	w.produce(waiting(tier, agent("orders", "gone"), 1, asking(1, "answers")...))
+	w.produce(waiting(tier, gone, 1, asking(1, "answers")...))
 	if got := readReply(t, w.read("answers").next(1)[0]); got.Correlation != "c1" {
 		t.Errorf("%+v", got)
 	}
