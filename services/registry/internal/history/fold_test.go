@@ -74,6 +74,76 @@ func TestATaskCountsOnceByItsLatestFinal(t *testing.T) {
 	}
 }
 
+func TestNoCounterThatIsExportedEverFalls(t *testing.T) {
+	statuses := []int16{retrying, completed, failed, deadLettered, rejected, cancelled, discarded}
+	rapid.Check(t, func(t *rapid.T) {
+		versions := map[string]*delta{"1": {}, "2": {}}
+		of := func(version []byte) *delta { return versions[string(version)] }
+		before := map[string]Counters{}
+		var p prior
+		var finals int64
+		for range rapid.IntRange(1, 12).Draw(t, "attempts") {
+			a := &attempt{version: []byte(rapid.SampledFrom([]string{"1", "2"}).Draw(t, "version")), status: rapid.SampledFrom(statuses).Draw(t, "status")}
+			p = p.fold(a, of)
+			if a.final() {
+				finals++
+			}
+			var all int64
+			for version, d := range versions {
+				was, is := before[version], d.Ever()
+				if is.Received < was.Received || is.Retried < was.Retried || is.Completed < was.Completed || is.Failed < was.Failed || is.DeadLettered < was.DeadLettered ||
+					is.Rejected < was.Rejected || is.Cancelled < was.Cancelled || is.Discarded < was.Discarded {
+					t.Fatalf("version %s fell from %+v to %+v", version, was, is)
+				}
+				before[version], all = is, all+is.Finished()
+			}
+			if all != finals {
+				t.Fatalf("%d rounds are finished, and %d count", finals, all)
+			}
+		}
+	})
+}
+
+func TestARedrivenRoundsLatencyCountsFromItsRedrive(t *testing.T) {
+	const redriven = 100_000
+	for name, c := range map[string]struct {
+		attempts []attempt
+		want     []int64 // milliseconds, of the finals that count
+	}{
+		"at once": {[]attempt{
+			{number: 1, status: deadLettered, published: 1000, dispatched: 1001, started: 1002, settled: 1010},
+			{number: 1, redrives: 1, status: completed, published: 1000, dispatched: redriven, started: redriven + 5, settled: redriven + 30}}, []int64{10, 30}},
+		"after a retry": {[]attempt{
+			{number: 1, redrives: 1, status: retrying, published: 1000, dispatched: redriven, started: redriven + 5, settled: redriven + 10},
+			{number: 2, redrives: 1, status: completed, published: 1000, dispatched: redriven + 500, started: redriven + 505, settled: redriven + 540}}, []int64{540}},
+		"its first attempt is not known": {[]attempt{
+			{number: 2, redrives: 1, status: completed, published: 1000, dispatched: redriven + 500, started: redriven + 505, settled: redriven + 540}}, nil},
+		"it never ran": {[]attempt{
+			{number: 0, redrives: 1, status: cancelled, published: 1000, dispatched: redriven + 500, settled: redriven + 500}}, nil},
+		"a redrive of a redrive": {[]attempt{
+			{number: 1, redrives: 1, status: deadLettered, published: 1000, dispatched: redriven, started: redriven + 5, settled: redriven + 10},
+			{number: 1, redrives: 2, status: completed, published: 1000, dispatched: 2 * redriven, started: 2*redriven + 5, settled: 2*redriven + 20}}, []int64{10, 20}},
+		"without a redrive the waits between attempts count": {[]attempt{
+			{number: 1, status: retrying, published: 1000, dispatched: 1001, started: 1002, settled: 1010},
+			{number: 2, status: completed, published: 1000, dispatched: 2001, started: 2002, settled: 2010}}, []int64{1010}},
+	} {
+		var got, want delta
+		var p prior
+		for i := range c.attempts {
+			p = p.fold(&c.attempts[i], func([]byte) *delta { return &got })
+		}
+		for _, ms := range c.want {
+			want.LatencyMS += ms
+			want.LatencyMax = max(want.LatencyMax, ms)
+			want.latency.Add(ms)
+		}
+		if got.LatencyMS != want.LatencyMS || got.LatencyMax != want.LatencyMax || !slices.Equal(got.latency, want.latency) {
+			t.Errorf("%s: %d ms in %d finals, at most %d; want %d in %d, at most %d", name, got.LatencyMS, got.latency.Count(), got.LatencyMax,
+				want.LatencyMS, want.latency.Count(), want.LatencyMax)
+		}
+	}
+}
+
 func TestHistogramIsAtMostFivePercentOff(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(rapid.Int64Range(0, 1<<40), 1, 200).Draw(t, "values")

@@ -229,9 +229,11 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 	if err != nil {
 		return nil, err
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", a.status, a.version, a.id < $4
+	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", a.status, a.version, a.id < $4, a.redrives,
+			CASE WHEN a.redrives > 0 THEN coalesce((SELECT f.dispatched_ms FROM attempts f WHERE f.source_id = k.source_id AND f.partition = k.partition
+				AND f."offset" = k."offset" AND f.redrives = a.redrives AND f.attempt = 1 AND f.started_ms > 0 ORDER BY f.id LIMIT 1), 0) ELSE 0 END
 		FROM unnest($1::int[], $2::int[], $3::bigint[]) AS k (source_id, partition, "offset")
-		CROSS JOIN LATERAL (SELECT id, status, version FROM attempts a
+		CROSS JOIN LATERAL (SELECT id, status, version, redrives FROM attempts a
 			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" ORDER BY id DESC LIMIT 1) a`,
 		pq.Array(sources), pq.Array(partitions), pq.Array(offsets), below)
 	if err != nil {
@@ -242,14 +244,14 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 		var key taskKey
 		was := prior{seen: true}
 		var gone bool
-		if err := rows.Scan(&key.source, &key.partition, &key.offset, &was.final, &was.version, &gone); err != nil {
+		if err := rows.Scan(&key.source, &key.partition, &key.offset, &was.final, &was.version, &gone, &was.redrives, &was.began); err != nil {
 			return nil, fmt.Errorf("look up earlier attempts: %w", err)
 		}
 		if was.final == retrying {
 			was.final = 0
 		}
 		if gone {
-			was = prior{cleared: was.final != 0}
+			was = prior{cleared: was.final != 0, redrives: was.redrives, began: was.began}
 		}
 		known[key] = was
 	}
@@ -277,29 +279,6 @@ func (p *Projector) lookIntoPacks(ctx context.Context, tx *sqlx.Tx, known map[ta
 				continue
 			}
 			known[key] = prior{seen: true, final: completed, version: []byte(was.Version)}
-		}
-	}
-	return nil
-}
-
-// addCounters adds a batch's figures, a statement a row: there are as many as agents in the batch.
-func addCounters(ctx context.Context, tx *sqlx.Tx, deltas map[counterKey]*delta) error {
-	for key, d := range deltas {
-		topic, name, _ := strings.Cut(clean(key.agent), "/")
-		_, err := tx.ExecContext(ctx, `INSERT INTO counters AS c (topic, name, version, received, completed, failed, retried, dead_lettered, rejected,
-				cancelled, discarded, run_ms, latency_ms, latency_max, latency, completed_ms)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-			ON CONFLICT (topic, name, version) DO UPDATE SET received = c.received + excluded.received, completed = c.completed + excluded.completed,
-				failed = c.failed + excluded.failed, retried = c.retried + excluded.retried, dead_lettered = c.dead_lettered + excluded.dead_lettered,
-				rejected = c.rejected + excluded.rejected, cancelled = c.cancelled + excluded.cancelled, discarded = c.discarded + excluded.discarded,
-				run_ms = c.run_ms + excluded.run_ms, completed_ms = c.completed_ms + excluded.completed_ms, latency_ms = c.latency_ms + excluded.latency_ms,
-				latency_max = greatest(c.latency_max, excluded.latency_max),
-				latency = (SELECT coalesce(array_agg(coalesce(x, 0) + coalesce(y, 0) ORDER BY i), '{}')
-					FROM unnest(c.latency, excluded.latency) WITH ORDINALITY AS u (x, y, i))`,
-			topic, name, clean(key.version), d.Received, d.Completed, d.Failed, d.Retried, d.DeadLettered, d.Rejected,
-			d.Cancelled, d.Discarded, d.RunMS, d.LatencyMS, d.LatencyMax, pq.Array(append([]int64{}, d.latency...)), d.CompletedMS) // a nil array would be NULL
-		if err != nil {
-			return fmt.Errorf("add to the counters of %s: %w", key.agent, err)
 		}
 	}
 	return nil

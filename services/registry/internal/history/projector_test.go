@@ -147,6 +147,38 @@ func TestCountersAreExactOverRestartsAndRounds(t *testing.T) {
 	}
 }
 
+func TestARedriveLowersNothingThatIsExported(t *testing.T) {
+	b := newBench(t)
+	const hour = int64(3_600_000)
+	now := time.Now().UnixMilli()
+	at := func(dispatched int64) string {
+		return fmt.Sprintf("%d %d %d %d", now-hour, dispatched, dispatched, dispatched)
+	}
+	b.produce(1, 1, "failed", "dlq", 0, at(now-hour))
+	b.produce(2, 1, "rejected", "failed", 0, at(now-hour))
+	b.produce(3, 1, "failed", "failed", 0, at(now-hour))
+	b.project(b.projection())
+	before := b.counters()
+	for task := 1; task <= 3; task++ { // a round in two batches, so that its beginning is looked up
+		b.produce(task, 1, "failed", "retry", 1, at(now))
+	}
+	b.project(b.projection())
+	if c, ever := b.counters(), b.counters(); c.DeadLettered+c.Rejected+c.Failed != 0 || ever.Ever().DeadLettered != 1 || ever.Ever().Rejected != 1 || ever.Ever().Failed != 1 {
+		t.Fatalf("under way: %+v", c)
+	}
+	for task := 1; task <= 3; task++ {
+		b.produce(task, 2, "completed", "done", 1, at(now+1))
+	}
+	b.project(b.projection())
+	c := b.counters()
+	if ever := c.Ever(); c.Completed != 3 || c.Finished() != 3 || ever.Completed != 3 || ever.Finished() != 6 {
+		t.Errorf("redriven: %+v", c)
+	}
+	if took := (c.LatencyMS - before.LatencyMS) / 3; took > hour/2 {
+		t.Errorf("a redriven round counts %d ms: what it waited for its redrive too", took)
+	}
+}
+
 // open is how many of the agent's tasks were dispatched and aren't finished, as the counters have it.
 func (b *bench) open() int64 {
 	b.Helper()

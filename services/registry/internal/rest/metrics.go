@@ -173,8 +173,9 @@ func (s *Server) omniMetrics(c *gin.Context) (map[string]map[string]omniCounters
 	return out, nil
 }
 
-// Collector gives the counters to Prometheus. Every counter is of outcomes, so that none falls, except to nothing when the
-// counters are cleared: received counts a task from its first outcome on.
+// Collector gives the counters to Prometheus. Every counter is of outcomes that have ever been, so that none falls, except to
+// nothing when the counters are cleared: received counts a task from its first outcome on, and one that is redriven counts
+// once for each of its rounds that are finished, where REST has it by the latest only.
 type Collector struct {
 	History *history.Store
 	Reports fleet.Store
@@ -201,8 +202,9 @@ func (k Collector) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(prometheus.NewDesc("reeve_database_up", "Whether the registry's database answers.", nil, nil), prometheus.GaugeValue, up)
 	labels := []string{"topic", "agent", "version"}
 	for _, v := range versions {
-		for i, n := range []int64{v.Received, v.Completed, v.Failed, v.Retried, v.DeadLettered, v.Rejected, v.Cancelled, v.Discarded} {
-			d := prometheus.NewDesc("reeve_tasks_"+counterNames[i]+"_total", "Tasks "+strings.ReplaceAll(counterNames[i], "_", "-")+" (retried: settlements).", labels, nil)
+		ever := v.Ever()
+		for i, n := range []int64{ever.Received, ever.Completed, ever.Failed, ever.Retried, ever.DeadLettered, ever.Rejected, ever.Cancelled, ever.Discarded} {
+			d := prometheus.NewDesc("reeve_tasks_"+counterNames[i]+"_total", "Tasks "+strings.ReplaceAll(counterNames[i], "_", "-")+" (retried: settlements; one that is redriven counts in each round).", labels, nil)
 			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), v.Topic, v.Name, v.Version)
 		}
 	}
