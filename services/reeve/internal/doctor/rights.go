@@ -18,9 +18,9 @@ import (
 
 // rights names the rights that the services need and this client doesn't have.
 func (e *Examination) rights(ctx context.Context, cl *kgo.Client) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(ctx, askLimit+coordinatorLimit)
 	defer cancel()
-	p := prober{ctx: ctx, cl: cl, adm: kadm.NewClient(cl), installation: e.Installation, node: e.Config.Node}
+	p := prober{ctx: ctx, cl: cl, adm: kadm.NewClient(cl), installation: e.Installation, node: e.Config.Node, patience: &patience{left: coordinatorLimit}}
 	for _, service := range e.Services {
 		needed := e.Installation.Rights(kafka.Grant{Services: []string{service}})
 		lacking := 0
@@ -62,7 +62,7 @@ func (e *Examination) right(p prober, r kafka.Right) int {
 	for _, resource := range p.resources(r) {
 		a := p.ask(r.Resource, resource)
 		if a.err != nil {
-			e.fail(name, "", "ask what it may do with %s %s: %v", r.Resource, resource, a.err)
+			e.fail(name, remedy(r.Resource, a.err), "ask what it may do with %s %s: %v", r.Resource, resource, a.err)
 			n++
 			continue
 		}
@@ -127,6 +127,7 @@ type prober struct {
 	adm          *kadm.Client
 	installation kafka.Installation
 	node         string
+	patience     *patience // shared by all questions
 }
 
 // resources are the ones by which a right is tried: those that there are or will be, of its pattern.
@@ -200,10 +201,13 @@ func (p prober) askTopic(name string) answer {
 }
 
 func (p prober) askGroup(name string) answer {
-	described, err := p.adm.DescribeGroups(p.ctx, name)
-	if err == nil {
-		err = described[name].Err
-	}
+	var described kadm.DescribedGroups
+	err := p.patience.ask(p.ctx, func(ctx context.Context) (err error) {
+		if described, err = p.adm.DescribeGroups(ctx, name); err != nil {
+			return err
+		}
+		return described[name].Err
+	})
 	switch {
 	case security.Denied(err):
 		return answer{}
@@ -238,10 +242,13 @@ func (p prober) askCluster() answer {
 func (p prober) askTransactionalID(id string) answer {
 	req := kmsg.NewPtrEndTxnRequest()
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch = id, -1, -1
-	resp, err := req.RequestWith(p.ctx, p.cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
+	err := p.patience.ask(p.ctx, func(ctx context.Context) error {
+		resp, err := req.RequestWith(ctx, p.cl)
+		if err != nil {
+			return err
+		}
+		return kerr.ErrorForCode(resp.ErrorCode)
+	})
 	switch {
 	case security.Denied(err):
 		return answer{}
