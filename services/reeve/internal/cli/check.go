@@ -24,7 +24,7 @@ func (c *command) agentCheck() *cobra.Command {
 		Use:   "check DIR",
 		Short: "Test an agent alone: start it, ping it, end it",
 		Long: `Start the agent of a directory as a supervisor does, without Kafka and registry, wait until it answers a ping, and end
-it. A callback that isn't there, a library that is missing, a program that ends at once are told with what to do.`,
+it. Which one that is says its agents.yaml, unless --callback or --command does. A callback that isn't there, a library that is missing, a program that ends at once are told with what to do.`,
 		Example: "  reeve agent check my-agent",
 		Args:    exactly(1, "the agent's directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,7 +32,7 @@ it. A callback that isn't there, a library that is missing, a program that ends 
 			if err != nil {
 				return err
 			}
-			lone, err := c.startAlone(cmd.Context(), args[0], flags)
+			lone, err := c.startAlone(cmd.Context(), args[0], agent)
 			if err != nil {
 				return err
 			}

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -41,21 +44,27 @@ func (c *command) run() *cobra.Command {
 		Short: "Run one event through an agent, without Kafka and registry",
 		Long: `Start an agent as a supervisor does, have it run one event, print its result and end it.
 
-What the agent writes goes to standard error. The exit code is 0 if the attempt completed, else 1.`,
-		Example: "  reeve run --dir my-agent --callback callback:handle --content '{\"name\": \"Ada\"}'",
+Which agent that is says the directory's agents.yaml, unless --callback or --command does; without any of them it is the
+function in its file callback. What the agent writes goes to standard error. The exit code is 0 if the attempt completed,
+else 1.`,
+		Example: "  reeve run --content @event.json\n  reeve run --dir my-agent --callback callback:handle --content '{\"name\": \"Ada\"}'",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("content") {
 				return usage("say what the event holds: by --content JSON or @FILE")
 			}
-			if flags.timeout <= 0 {
+			if flags.timeout < 0 || flags.timeout == 0 && cmd.Flags().Changed("timeout") {
 				return usage("--timeout %s: give more than 0", flags.timeout)
 			}
 			body, err := c.content(content)
 			if err != nil {
 				return err
 			}
-			lone, err := c.startAlone(cmd.Context(), dir, flags)
+			agent, err := flags.agent(dir)
+			if err != nil {
+				return err
+			}
+			lone, err := c.startAlone(cmd.Context(), dir, agent)
 			if err != nil {
 				return err
 			}
@@ -65,25 +74,52 @@ What the agent writes goes to standard error. The exit code is 0 if the attempt 
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "the agent's directory")
 	cmd.Flags().StringVar(&content, "content", "", "the event's content: JSON, @FILE, or @- for standard input")
-	cmd.Flags().DurationVar(&flags.timeout, "timeout", spec.NewProcess().RequestTimeout.Duration(), "how long the attempt may take, request_timeout in agents.yaml")
+	cmd.Flags().DurationVar(&flags.timeout, "timeout", 0, fmt.Sprintf("how long the attempt may take (default: request_timeout in agents.yaml, else %s)", spec.NewProcess().RequestTimeout.Duration()))
 	flags.add(cmd)
 	return alone(c.outputFlag(cmd))
 }
 
 // startAlone starts the agent of a directory.
-func (c *command) startAlone(ctx context.Context, dir string, flags aloneFlags) (*supervisor.Alone, error) {
-	agent, err := flags.agent(dir)
-	if err != nil {
-		return nil, err
-	}
+func (c *command) startAlone(ctx context.Context, dir string, agent *spec.Agent) (*supervisor.Alone, error) {
 	lone, err := supervisor.StartAlone(ctx, supervisor.AloneConfig{Agent: agent, AgentsDir: dir, Environ: c.Environ, Log: func(line string) { c.say("%s", line) }})
 	return lone, didNotRun(err)
 }
 
-// agent is the spec that a directory and the flags make.
+// agent is the spec that a directory and the flags make: without a callback and a command that of its own agents.yaml, if
+// it has one.
 func (a aloneFlags) agent(dir string) (*spec.Agent, error) {
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 		return nil, usage("%s is no directory that can be read: name the agent's", dir)
+	}
+	agent, err := a.named(dir)
+	if err != nil {
+		return nil, err
+	}
+	env := make(map[string]string, len(agent.Env)+len(a.env))
+	maps.Copy(env, agent.Env)
+	for _, e := range a.env {
+		name, value, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			return nil, usage("--env %s: write NAME=VALUE", e)
+		}
+		env[name] = value
+	}
+	agent.Env = env
+	p := &agent.Process
+	p.GracefulTimeoutSec, p.SigtermTimeoutSec = 2, 2 // somebody waits for the command
+	if a.timeout > 0 {
+		p.RequestTimeout = spec.Seconds(a.timeout.Seconds())
+	}
+	return agent, nil
+}
+
+// named is the agent that the flags name, else the directory's file, else the file with its code.
+func (a aloneFlags) named(dir string) (*spec.Agent, error) {
+	if a.callback == "" && a.command == "" {
+		agent, err := ofFile(dir)
+		if agent != nil || err != nil {
+			return agent, err
+		}
 	}
 	words := strings.Fields(a.command)
 	if strings.HasPrefix(strings.TrimSpace(a.command), "[") {
@@ -96,20 +132,34 @@ func (a aloneFlags) agent(dir string) (*spec.Agent, error) {
 	if err != nil {
 		return nil, usage("%w", err)
 	}
-	agent.Env = make(map[string]string, len(a.env))
-	for _, e := range a.env {
-		name, value, ok := strings.Cut(e, "=")
-		if !ok || name == "" {
-			return nil, usage("--env %s: write NAME=VALUE", e)
-		}
-		agent.Env[name] = value
-	}
-	p := &agent.Process
-	p.GracefulTimeoutSec, p.SigtermTimeoutSec = 2, 2 // somebody waits for the command
-	if a.timeout > 0 {
-		p.RequestTimeout = spec.Seconds(a.timeout.Seconds())
-	}
 	return agent, nil
+}
+
+// ofFile is the one agent of a directory's agents.yaml whose directory that is; nil where there is no file, or none of its
+// agents is there.
+func ofFile(dir string) (*spec.Agent, error) {
+	path := filepath.Join(dir, "agents.yaml")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	listed, err := agentsfile.Read(path, agentsfile.Options{AgentsDir: dir})
+	if err != nil {
+		return nil, failure(Failed, "%w\n  correct it, or say what to run by --callback or --command", err)
+	}
+	var here []*spec.Agent
+	var names []string
+	for _, l := range listed {
+		if filepath.Clean(l.Agent.Dir) == "." {
+			here, names = append(here, l.Agent), append(names, l.Agent.Ref())
+		}
+	}
+	switch len(here) {
+	case 0:
+		return nil, nil
+	case 1:
+		return here[0], nil
+	}
+	return nil, usage("%s lists more than one agent of this directory (%s): say what to run by --callback or --command", path, strings.Join(names, ", "))
 }
 
 // remediesAlone are what a person can do who sees the agent's log on the terminal.

@@ -195,3 +195,30 @@ func TestCheckSaysThatAnAgentIsUp(t *testing.T) {
 		t.Errorf("%+v: %+v, %v", got, c, err)
 	}
 }
+
+// What a template makes runs as its README and init say, by its own agents.yaml.
+func TestTheAgentOfAFileRunsByHand(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "greeter")
+	if got := byHand(t.Context(), "", "init", dir, "--lang", "command"); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if got := byHand(t.Context(), "", "run", "--dir", dir, "--content", "@"+filepath.Join(dir, "event.json")); got.code != 0 || got.out == "" {
+		t.Errorf("run: %+v", got)
+	}
+	if got := byHand(t.Context(), "", "agent", "check", dir); got.code != 0 || !strings.HasPrefix(got.out, "ok: command ./agent.sh was up") {
+		t.Errorf("check: %+v", got)
+	}
+	file := filepath.Join(dir, "agents.yaml")
+	for content, says := range map[string]string{
+		"agents:\n  - {topic: t, name: a, command: ./x}\n  - {topic: t, name: b, command: ./y}\n": "more than one agent of this directory (t/a, t/b)",
+		"agents:\n  - {topic: t, name: a, comand: ./x}\n":                                         "agents.yaml:2",
+		"agents:\n  - {topic: t, name: a, dir: other, command: ./x}\n":                            "the module callback isn't in",
+	} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := byHand(t.Context(), "", "agent", "check", dir); got.code == 0 || !strings.Contains(got.err, says) {
+			t.Errorf("%s: %+v", content, got)
+		}
+	}
+}

@@ -49,7 +49,6 @@ func Steps(reeve string, o Options) []Step {
 	case "go":
 		return []Step{{Command: "go test ."}, {Command: "go build -o agent ."}, dev, publish}
 	case "command":
-		run.Command = fmt.Sprintf("%s run --command ./agent.sh --content @%s", reeve, sample)
 		return []Step{{Command: "sh test.sh"}, run, dev, publish}
 	}
 	return []Step{{Command: "python3 -m unittest"}, run, dev, publish}
