@@ -56,6 +56,9 @@ func (c *command) busStreams() *cobra.Command {
 		Use: "streams", Short: "List the topics of users, with how long they are", Args: exactly(0, "no arguments"),
 		Example: "  reeve bus streams",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkRange(limit, 10_000); err != nil {
+				return err
+			}
 			cl, err := c.client()
 			if err != nil {
 				return err
@@ -82,6 +85,9 @@ func (c *command) busInspect() *cobra.Command {
 		Use: "inspect TOPIC", Short: "Show the latest events of a topic, the latest first",
 		Example: "  reeve bus inspect orders\n  reeve bus inspect orders --limit 1 -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkRange(limit, 1000); err != nil {
+				return err
+			}
 			cl, err := c.client()
 			if err != nil {
 				return err
@@ -177,6 +183,9 @@ func (c *command) busDLQ() *cobra.Command {
 		Use: "dlq --topic TOPIC", Short: "List the dead letters of all agents of a topic, those of deleted agents too",
 		Example: "  reeve bus dlq --topic orders",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkBounds(limit, ""); err != nil {
+				return err
+			}
 			cl, err := c.client()
 			if err != nil {
 				return err

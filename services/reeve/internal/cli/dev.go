@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/spf13/cobra"
 )
 
@@ -21,6 +24,14 @@ agent; a change of the agents file applies it again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.ListenGiven, o.KafkaListenGiven = cmd.Flags().Changed("listen"), cmd.Flags().Changed("kafka-listen")
 			o.FileGiven, o.AgentsDirGiven = cmd.Flags().Changed("file"), cmd.Flags().Changed("agents-dir")
+			for _, name := range []string{"brokers", "database-url", "data"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && strings.Trim(f.Value.String(), "[],\"' ") == "" {
+					return usage("--%s is empty: leave it out, or say what to use", name)
+				}
+			}
+			if slices.Contains(o.Brokers, "") {
+				return usage("--brokers %s names an empty one: give host:port,…", strings.Join(o.Brokers, ","))
+			}
 			if len(o.Brokers) > 0 && o.KafkaListenGiven {
 				return usage("--kafka-listen is the embedded broker's, and --brokers names another: keep one")
 			}

@@ -22,18 +22,24 @@ func (c *command) dlqList() *cobra.Command {
 		Use: "list [TOPIC/NAME]", Short: "List an agent's open dead letters; without an agent, how many each has",
 		Example: "  reeve dlq list\n  reeve dlq list orders/hello -o wide\n  reeve dlq list orders/hello --error-class network --since 1h",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkBounds(limit, p.Since); err != nil {
+				return err
+			}
 			cl, err := c.client()
 			if err != nil {
 				return err
 			}
 			if len(args) == 0 && r.name == "" {
-				if p != (client.ListDeadLettersParams{}) {
-					return usage("--fingerprint, --error-class and --since are of one agent's list: name the agent, TOPIC/NAME")
+				if p != (client.ListDeadLettersParams{}) || cmd.Flags().Changed("limit") {
+					return usage("--fingerprint, --error-class, --since and --limit are of one agent's list: name the agent, TOPIC/NAME")
 				}
 				return c.queues(cmd.Context(), cl, r.topic)
 			}
 			r, err := r.resolve(cmd, args)
 			if err != nil {
+				return err
+			}
+			if p.Fingerprint, err = wholeFingerprint(cmd.Context(), cl, r, p.Fingerprint); err != nil {
 				return err
 			}
 			list, err := deadLetters(cmd.Context(), cl, r, p, limit)
@@ -45,7 +51,7 @@ func (c *command) dlqList() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&limit, "limit", 100, "at most so many, 0 for all")
-	f.StringVar(&p.Fingerprint, "fingerprint", "", "only those of this failure; `reeve dlq count` lists failures")
+	f.StringVar(&p.Fingerprint, "fingerprint", "", "only those of this failure, by its fingerprint or how that begins; `reeve dlq count` lists failures")
 	f.StringVar(&p.ErrorClass, "error-class", "", "only those that failed last with this class")
 	f.StringVar(&p.Since, "since", "", "only those that failed last since a time (RFC 3339) or a duration back from now (15m)")
 	return c.outputFlag(c.watchFlag(c.refFlags(cmd, &r)))

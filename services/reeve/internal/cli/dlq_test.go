@@ -5,11 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/reeve-run/reeve/pkg/client"
 	"github.com/reeve-run/reeve/services/registry/api"
 )
 
 func (f *fake) CountDeadLetters(context.Context, api.CountDeadLettersRequestObject) (api.CountDeadLettersResponseObject, error) {
-	return api.CountDeadLetters200JSONResponse{Total: 3, Complete: true, Items: []api.DeadLetterGroup{{Fingerprint: "7d0c41", ErrorClass: "network", ErrorMessage: "no route", Count: 3, Guarded: 1}}}, nil
+	return api.CountDeadLetters200JSONResponse{Total: 4, Complete: true, Items: []api.DeadLetterGroup{
+		{Fingerprint: "7d0c41aabbccddee", ErrorClass: "network", ErrorMessage: "no route", Count: 3, Guarded: 1}, {Fingerprint: "7d0f00aabbccddee", ErrorClass: "internal", ErrorMessage: "x", Count: 1}}}, nil
 }
 
 func (f *fake) GetDeadLetter(_ context.Context, r api.GetDeadLetterRequestObject) (api.GetDeadLetterResponseObject, error) {
@@ -87,7 +89,7 @@ func TestARedriveSaysHowItGoesOnAndHowItEnds(t *testing.T) {
 	if got = f.reeve(t, "", "dlq", "redrive", "--topic", "orders", "--name", "hello", "--all", "--dry-run"); got.code != Done || !strings.HasPrefix(got.out, "30 dead letters would be redriven") || f.asked != 0 {
 		t.Errorf("%+v", got)
 	}
-	want := []api.RedriveRequest{{All: true}, {Fingerprint: "7d0c41", Force: true}, {Origin: "orders/0/17"}, {All: true, DryRun: true}}
+	want := []api.RedriveRequest{{All: true}, {Fingerprint: "7d0c41aabbccddee", Force: true}, {Origin: "orders/0/17"}, {All: true, DryRun: true}}
 	if len(f.redrives) != len(want) {
 		t.Fatalf("%+v", f.redrives)
 	}
@@ -133,6 +135,31 @@ func TestAnOrderIsTakenBack(t *testing.T) {
 	f.ends = "cancelled"
 	if got := f.reeve(t, "", "dlq", "redrive", "orders/hello", "--all", "--wait"); got.code != Failed {
 		t.Errorf("a redrive that somebody takes back: %+v", got)
+	}
+}
+
+func TestAFailureIsNamedByTheBeginningOfItsFingerprint(t *testing.T) {
+	f := newFake()
+	f.ends = "done"
+	for _, verb := range []string{"redrive", "purge", "list"} {
+		if got := f.reeve(t, "", "dlq", verb, "orders/hello", "--fingerprint", "nonsense"); got.code != NotFound || !strings.Contains(got.err, "`reeve dlq count orders/hello` lists its failures") {
+			t.Errorf("%s: %+v", verb, got)
+		}
+		if got := f.reeve(t, "", "dlq", verb, "orders/hello", "--fingerprint", "7d0"); got.code != Usage || !strings.Contains(got.err, "7d0c41aabbccddee, 7d0f00aabbccddee") {
+			t.Errorf("%s: %+v", verb, got)
+		}
+	}
+	if len(f.redrives)+f.purges > 0 {
+		t.Error("something was done all the same")
+	}
+	s := selected{ref: ref{"orders", "hello"}, fingerprint: "0123456789abcdef"}
+	if err := s.found(nil, &client.DLQOrder{State: "dry_run"}); exitCode(err) != NotFound {
+		t.Errorf("a failure that isn't there: %v", err)
+	}
+	for _, o := range []*client.DLQOrder{nil, {State: "accepted"}, {State: "done", Guarded: 1}, {State: "done", Matched: 1}} {
+		if err := s.found(nil, o); err != nil {
+			t.Errorf("%+v: %v", o, err)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reeve-run/reeve/pkg/client"
+	"github.com/reeve-run/reeve/pkg/task"
 )
 
 const (
@@ -40,14 +41,35 @@ func (s *selected) read(cmd *cobra.Command, args []string) error {
 		return usage("--dry-run does nothing that --wait could wait for: give one of them")
 	}
 	r, err := s.resolve(cmd, args)
+	if err != nil {
+		return err
+	}
 	s.ref = r
-	return err
+	if s.origin == "" {
+		return nil
+	}
+	o, err := task.ParseOrigin(s.origin)
+	switch {
+	case err != nil:
+		return usage("--origin: %w", err)
+	case o.Topic != s.topic:
+		return usage("--origin %s is no event of %s, which %s listens to", s.origin, s.topic, s.ref)
+	}
+	return nil
+}
+
+// found makes an error of an order that found no dead letter of the failure that was named. o is nil for one that goes on.
+func (s selected) found(err error, o *client.DLQOrder) error {
+	if err != nil || s.fingerprint == "" || o == nil || o.Matched+o.Guarded > 0 || !ended(*o) {
+		return err
+	}
+	return noSuchFailure(s.ref, s.fingerprint)
 }
 
 func (c *command) selectionFlags(cmd *cobra.Command, s *selected) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&s.origin, "origin", "", "that of one event, TOPIC/PARTITION/OFFSET")
-	f.StringVar(&s.fingerprint, "fingerprint", "", "those of one failure; `reeve dlq count` lists failures")
+	f.StringVar(&s.fingerprint, "fingerprint", "", "those of one failure, by its fingerprint or how that begins; `reeve dlq count` lists failures")
 	f.BoolVar(&s.all, "all", false, "all that are there now")
 	f.BoolVar(&s.dryRun, "dry-run", false, "only say how many that are")
 	f.BoolVar(&s.wait, "wait", false, "wait until it has ended, however long that takes")
@@ -74,12 +96,15 @@ and accepted types as these are now: what it takes no more is rejected, not run.
 			if err != nil {
 				return err
 			}
+			if s.fingerprint, err = wholeFingerprint(cmd.Context(), cl, s.ref, s.fingerprint); err != nil {
+				return err
+			}
 			answer, err := cl.RedriveDeadLettersWithResponse(cmd.Context(), s.topic, s.name,
 				client.RedriveRequest{Origin: s.origin, Fingerprint: s.fingerprint, All: s.all, Force: force, DryRun: s.dryRun})
 			if err != nil {
 				return err
 			}
-			return c.followOrder(cmd.Context(), s.order(cl), s.wait, answer.Body)
+			return s.found(c.followOrder(cmd.Context(), s.order(cl), s.wait, answer.Body), answer.JSON200)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "also what came back dead five times")
@@ -100,6 +125,9 @@ func (c *command) dlqPurge() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if s.fingerprint, err = wholeFingerprint(cmd.Context(), cl, s.ref, s.fingerprint); err != nil {
+				return err
+			}
 			ask := client.PurgeRequest{Origin: s.origin, Fingerprint: s.fingerprint, All: s.all, DryRun: true}
 			if !s.dryRun && !yes {
 				counted, err := cl.PurgeDeadLettersWithResponse(cmd.Context(), s.topic, s.name, ask)
@@ -118,7 +146,7 @@ func (c *command) dlqPurge() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.followOrder(cmd.Context(), s.order(cl), s.wait, answer.Body)
+			return s.found(c.followOrder(cmd.Context(), s.order(cl), s.wait, answer.Body), answer.JSON200)
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")

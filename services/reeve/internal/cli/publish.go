@@ -64,6 +64,8 @@ go on by --from-line.`,
 				return usage("--timeout %s: give more than 0", timeout)
 			case e.webhook != "" && spec.CheckWebhook(e.webhook) != nil:
 				return usage("%w", spec.CheckWebhook(e.webhook))
+			case e.replyTo != "" && spec.CheckTopic(e.replyTo) != nil:
+				return usage("--reply-to: %w", spec.CheckTopic(e.replyTo))
 			case file && e.id != "":
 				return usage("--id is one event's: leave it out with --ndjson")
 			}

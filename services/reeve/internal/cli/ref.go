@@ -33,15 +33,28 @@ func (r ref) resolve(cmd *cobra.Command, args []string) (ref, error) {
 	case len(args) == 1 && (r.topic != "" || r.name != ""):
 		return ref{}, usage("name the agent once: as %s, or by --topic and --name", args[0])
 	case len(args) == 1:
-		topic, name, ok := strings.Cut(args[0], "/")
-		if !ok || topic == "" || name == "" || strings.Contains(name, "/") {
-			return ref{}, usage("%q is no agent: write TOPIC/NAME", args[0])
-		}
-		return ref{topic, name}, nil
+		return parseRef(args[0])
 	case r.topic == "" || r.name == "":
 		return ref{}, usage("name the agent: %s TOPIC/NAME, or --topic and --name", cmd.CommandPath())
 	}
 	return r, nil
+}
+
+// checkAgent refuses the value of --agent that names none; "" is none given.
+func checkAgent(agent string) error {
+	if agent == "" {
+		return nil
+	}
+	_, err := parseRef(agent)
+	return err
+}
+
+func parseRef(written string) (ref, error) {
+	topic, name, ok := strings.Cut(written, "/")
+	if !ok || topic == "" || name == "" || strings.Contains(name, "/") {
+		return ref{}, usage("%q is no agent: write TOPIC/NAME", written)
+	}
+	return ref{topic, name}, nil
 }
 
 // confirm asks before data is destroyed.

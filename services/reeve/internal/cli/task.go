@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -26,6 +27,9 @@ func (c *command) taskList() *cobra.Command {
 		Use: "list", Short: "List tasks by their latest attempt, newest first", Args: exactly(0, "no arguments"),
 		Example: "  reeve task list --agent orders/hello --status dead_lettered\n  reeve task list --since 15m -o jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(checkBounds(limit, p.Since), checkWord("status", status, statuses()), checkWord("error-class", p.ErrorClass, errorClasses()), checkAgent(p.Agent)); err != nil {
+				return err
+			}
 			cl, err := c.client()
 			if err != nil {
 				return err
@@ -54,14 +58,18 @@ func (c *command) taskList() *cobra.Command {
 	f.IntVar(&limit, "limit", 100, "at most so many, 0 for all")
 	completeFlag(cmd, "agent", c.completeAgents())
 	completeFlag(cmd, "status", words(statuses()...))
-	completeFlag(cmd, "error-class", words("network", "timeout", "rate_limited", "resource", "dependency", "crash", "internal", "invalid_input", "incompatible_task",
-		"permanent", "result_too_large"))
+	completeFlag(cmd, "error-class", words(errorClasses()...))
 	return c.outputFlag(c.watchFlag(cmd))
 }
 
 // statuses are those that a task can be in.
 func statuses() []string {
 	return []string{"queued", "running", "retrying", "completed", "failed", "dead_lettered", "cancelled", "rejected", "discarded"}
+}
+
+// errorClasses are those that an attempt can fail with.
+func errorClasses() []string {
+	return []string{"network", "timeout", "rate_limited", "resource", "dependency", "crash", "internal", "invalid_input", "incompatible_task", "permanent", "result_too_large"}
 }
 
 func (c *command) taskListing() listing[client.Task] {
