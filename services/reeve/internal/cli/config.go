@@ -129,6 +129,9 @@ history and in no list of processes.`,
 				if err := kept.Check(); err != nil {
 					return "", usage("profile %s: %w", name, err)
 				}
+				if err := c.checkFiles(p); err != nil {
+					return "", err
+				}
 				if file.Profiles == nil {
 					file.Profiles = map[string]profile.Profile{}
 				}
@@ -198,6 +201,22 @@ func (c *command) givenSettings(cmd *cobra.Command, p *profile.Profile) ([]func(
 		}
 	}
 	return given, nil
+}
+
+// checkFiles refuses files that are given and can't be used.
+func (c *command) checkFiles(given profile.Profile) error {
+	if given.APIKeyFile != "" {
+		if _, err := (profile.Profile{APIKeyFile: given.APIKeyFile}).Key(c.variable); err != nil {
+			return usage("--api-key-file: %w", err)
+		}
+	}
+	if given.CA == "" {
+		return nil
+	}
+	if _, err := roots(given.CA); err != nil {
+		return usage("--ca: %w", err)
+	}
+	return nil
 }
 
 // changeProfiles reads the file, changes it and writes it, and says what was done.

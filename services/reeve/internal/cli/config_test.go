@@ -96,6 +96,12 @@ func TestTheKeyOfAProfileIsSentToItsRegistryAlone(t *testing.T) {
 }
 
 func TestProfilesAreMadeChangedAndDeleted(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"ca.pem": caPEM(t), "none.pem": "x\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	path, environ := home(t, profile.File{})
 	for _, step := range []struct {
 		args, input string
@@ -106,7 +112,10 @@ func TestProfilesAreMadeChangedAndDeleted(t *testing.T) {
 		{"config set prod", "", 2, "it has no url"},
 		{"config set -x --url http://x", "", 2, "unknown shorthand flag"},
 		{"config set a/b --url http://x", "", 2, "is no name for a profile"},
-		{"config set prod --url x", "", 2, "its url is none"},
+		{"config set prod --url x", "", 2, "its url is no URL"},
+		{"config set prod --url https://x --ca nowhere.pem", "", 2, "--ca: read the CA: open /"},
+		{"config set prod --url https://x --ca none.pem", "", 2, "none.pem holds no certificate"},
+		{"config set prod --url https://x --api-key-file nowhere", "", 2, "--api-key-file: read the key: open /"},
 		{"config set prod --url https://x --api-key a --api-key-env B", "", 2, "keep one of"},
 		{"config set prod --url https://x --api-key - --ca ca.pem", "two\nlines\n", 2, "one line with a key"},
 		{"config set prod --url https://x --api-key - --ca ca.pem", "s3cret\n", 0, "profile prod is made: use it by --profile prod"},
@@ -222,6 +231,13 @@ func (a *authority) issue(t *testing.T, isCA bool, notAfter time.Time) tls.Certi
 		a.key = key
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// caPEM is the file of a CA.
+func caPEM(t *testing.T) string {
+	t.Helper()
+	cert := new(authority).issue(t, true, time.Now().Add(time.Hour))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}))
 }
 
 func TestAnExpiredCertificateIsToldWithItsDates(t *testing.T) {

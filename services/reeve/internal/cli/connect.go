@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -157,16 +158,25 @@ func (conn connection) transport() (*http.Transport, error) {
 	if conn.CA == "" {
 		return t, nil
 	}
-	pem, err := os.ReadFile(conn.CA)
+	pool, err := roots(conn.CA)
 	if err != nil {
-		return nil, failure(Failed, "profile %s: read the CA: %w", conn.Profile, err)
+		return nil, failure(Failed, "profile %s: %w", conn.Profile, err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, failure(Failed, "profile %s: %s holds no certificate: give a CA's as PEM", conn.Profile, conn.CA)
-	}
-	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	return t, nil
+}
+
+// roots are the certificates in a CA's file.
+func roots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate: give a CA's as PEM", path)
+	}
+	return pool, nil
 }
 
 // listener hears which version the registry says that it is.

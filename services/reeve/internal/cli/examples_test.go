@@ -44,7 +44,7 @@ func TestEveryExampleRuns(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, text := range map[string]string{
 		"agents.yaml": "agents:\n- {topic: orders, name: hello, callback: 'hello:handle'}\n", "hello.py": "", "order.json": `{"id":17}`,
-		"orders.ndjson": "{\"id\":1}\n{\"id\":2}\n", "ca.pem": "", "key.txt": "k\n",
+		"orders.ndjson": "{\"id\":1}\n{\"id\":2}\n", "ca.pem": caPEM(t), "key.txt": "k\n",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

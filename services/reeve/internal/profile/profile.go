@@ -143,7 +143,7 @@ func (p Profile) Check() error {
 	case p.URL == "":
 		return errors.New("it has no url: give the registry's, as http://127.0.0.1:8765")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("its url is none: give it as http://127.0.0.1:8765 or https://reeve.example.org")
+		return errors.New("its url is no URL of http or https: give it as http://127.0.0.1:8765 or https://reeve.example.org")
 	case u.User != nil:
 		return errors.New("its url holds credentials: give the key by api_key, api_key_file or api_key_env")
 	case p.CA != "" && u.Scheme != "https":

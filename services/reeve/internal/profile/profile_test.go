@@ -92,7 +92,7 @@ func TestAFileWithAFaultIsRefusedWithoutShowingAKey(t *testing.T) {
 		"profiles: {a: {url: 'http://x', api_key: SECRET, kye: 1}}":         "kye",
 		"profiles: {a: {url: 'http://x', api_key: SECRET, api_key_env: E}}": "more than one of api_key",
 		"profiles: {a: {api_key: SECRET}}":                                  "it has no url",
-		"profiles: {a: {url: 'ftp://x', api_key: SECRET}}":                  "its url is none",
+		"profiles: {a: {url: 'ftp://x', api_key: SECRET}}":                  "its url is no URL",
 		"profiles: {a: {url: 'http://u:SECRET@x'}}":                         "holds credentials",
 		"profiles: {a: {url: 'http://x', ca: /c, api_key: SECRET}}":         "a CA vouches for https only",
 		"profiles: {a: {url: 'http://x', api_key: SECRET}, a: {url: 'y'}}":  "config.yaml",
