@@ -185,16 +185,19 @@ func oneOf(tiers []time.Duration) string {
 	return " of " + tierList(tiers)
 }
 
+// MaxSeconds is the longest time that a process may be given, but for infinity where there may be no limit.
+const MaxSeconds = 365 * 24 * 60 * 60
+
 func (p Process) check(add adder) {
 	for field, s := range map[string]Seconds{"request_timeout": p.RequestTimeout, "heartbeat_interval_seconds": p.HeartbeatIntervalSeconds} {
-		if !(s > 0) {
-			add("process."+field, "must be more than 0 seconds")
+		if !(s > 0) || s > MaxSeconds && !s.Infinite() {
+			add("process."+field, "%s is out of range: give more than 0 seconds, up to %d (a year), or infinity", s, MaxSeconds)
 		}
 	}
 	for field, s := range map[string]Seconds{"drain_timeout": p.DrainTimeout, "graceful_timeout_sec": p.GracefulTimeoutSec,
 		"sigterm_timeout_sec": p.SigtermTimeoutSec, "restart_backoff_seconds": p.RestartBackoffSeconds, "restart_backoff_max_seconds": p.RestartBackoffMaxSeconds} {
-		if !(s >= 0) || s.Infinite() {
-			add("process."+field, "must be a finite number of seconds, at least 0")
+		if !(s >= 0) || s > MaxSeconds {
+			add("process."+field, "%s is out of range: give 0 to %d seconds (a year)", s, MaxSeconds)
 		}
 	}
 	if !slices.Contains([]string{RestartImmediate, RestartDelayed, RestartManual, RestartNever}, p.RestartPolicy) {

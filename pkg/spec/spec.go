@@ -180,6 +180,17 @@ func (s Seconds) Duration() time.Duration {
 	return math.MaxInt64
 }
 
+// String writes a number, or infinity.
+func (s Seconds) String() string {
+	if s.Infinite() {
+		return "infinity"
+	}
+	if s >= 1e15 {
+		return strconv.FormatFloat(float64(s), 'g', -1, 64)
+	}
+	return strconv.FormatFloat(float64(s), 'f', -1, 64)
+}
+
 // Infinite reports whether there is no limit.
 func (s Seconds) Infinite() bool { return math.IsInf(float64(s), 1) }
 

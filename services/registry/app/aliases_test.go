@@ -86,7 +86,7 @@ func TestAPublishedTaskKeepsWhatItsCallerSaid(t *testing.T) {
 	for body, want := range map[string]int{
 		``: 400, `{`: 400, `{"payload":{"content":1}}`: 422, `{"topic":"orders"}`: 422, `{"topic":"","payload":{"content":1}}`: 422, `{"topic":"orders","payload":{}}`: 422,
 		`{"topic":"reeve.dlq.orders.a","payload":{"content":1}}`: 422, `{"topic":"a:dlq","payload":{"content":1}}`: 422,
-		`{"topic":"orders","payload":{"content":1},"delivery_attempts":0}`: 422, `{"topic":"orders","payload":{"content":1},"tenant":"x"}`: 400,
+		`{"topic":"orders","payload":{"content":1},"delivery_attempts":0}`: 422, `{"topic":"orders","payload":{"content":1},"delivery_attempts":2147483648}`: 422, `{"topic":"orders","payload":{"content":1},"tenant":"x"}`: 400,
 		`{"topic":"orders","payload":{"content":1},"created_at":"now"}`: 400,
 	} {
 		if status, p := r.do("POST", "/publish-tasks", body); status != want {

@@ -34,7 +34,7 @@ type entry struct {
 }
 
 func newEntry() *entry {
-	return &entry{where: map[string]*token.Token{}, config: func(*spec.Config) {}, process: func(*spec.Process) {}}
+	return &entry{agent: spec.Agent{Partitions: spec.DefaultPartitions}, where: map[string]*token.Token{}, config: func(*spec.Config) {}, process: func(*spec.Process) {}}
 }
 
 func (e *entry) has(key string) bool { return e.where[key] != nil }

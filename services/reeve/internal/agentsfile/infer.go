@@ -58,9 +58,6 @@ func (d *decoder) infer(e *entry) {
 	if a.Tags == nil {
 		a.Tags = []string{}
 	}
-	if !e.has("partitions") {
-		a.Partitions = spec.DefaultPartitions
-	}
 	inferPool(e)
 	if e.has("runtime") && !d.knownRuntime(e) {
 		e.broken = true

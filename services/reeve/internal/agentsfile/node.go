@@ -1,6 +1,7 @@
 package agentsfile
 
 import (
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -135,6 +136,10 @@ func (d *decoder) integer(what string, n ast.Node) (int64, bool) {
 	case nil:
 		return 0, false
 	default:
+		if v, ok := unread(n); ok && v == math.Trunc(v) {
+			d.faults.at(n.GetToken(), "%s is out of range: %s", what, n.GetToken().Value)
+			return 0, false
+		}
 		d.faults.at(n.GetToken(), "%s must be a whole number, it is %s", what, kind(n))
 		return 0, false
 	}
@@ -150,6 +155,9 @@ func (d *decoder) number(what string, n ast.Node) (float64, bool) {
 	case nil:
 		return 0, false
 	default:
+		if v, ok := unread(n); ok {
+			return v, true
+		}
 		d.faults.at(n.GetToken(), "%s must be a number, it is %s", what, kind(n))
 		return 0, false
 	}
@@ -173,6 +181,9 @@ func (d *decoder) seconds(what string, n ast.Node) (spec.Seconds, bool) {
 		if n.Value == "infinity" {
 			return spec.Seconds(math.Inf(1)), true
 		}
+		if v, ok := unread(n); ok && !math.IsInf(v, 0) {
+			return spec.Seconds(v), true
+		}
 		d.faults.at(n.GetToken(), "%s must be a number of seconds, as 30 or 0.5, or infinity, it is %q", what, n.Value)
 		return 0, false
 	case nil:
@@ -181,6 +192,17 @@ func (d *decoder) seconds(what string, n ast.Node) (spec.Seconds, bool) {
 		d.faults.at(n.GetToken(), "%s must be a number of seconds, it is %s", what, kind(n))
 		return 0, false
 	}
+}
+
+// unread is the number that the parser took for a text: it knows neither integers of more than 64 bits nor an exponent
+// without a point.
+func unread(n ast.Node) (float64, bool) {
+	s, ok := n.(*ast.StringNode)
+	if !ok || s.Token.Type != token.StringType || strings.Trim(s.Value, "+-0123456789.eE") != "" {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(s.Value, 64)
+	return v, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
 // kind names a node as a person would.

@@ -116,6 +116,9 @@ func invalidEvent(faults []api.FieldError) error {
 		remedy: "correct the fields in errors; nothing was published", faults: faults}
 }
 
+// maxAttempts is far above what an event can have been tried, and far below what a count of attempts can hold.
+const maxAttempts = 1_000_000
+
 // eventOf checks an event and fills in what it leaves out.
 func (s *Server) eventOf(e api.Event, prefix string) (bus.Event, []api.FieldError) {
 	var faults []api.FieldError
@@ -157,8 +160,8 @@ func (s *Server) eventOf(e api.Event, prefix string) (bus.Event, []api.FieldErro
 		out.CreatedAt = *e.CreatedAt
 	}
 	if e.DeliveryAttempts != nil {
-		if out.DeliveryAttempts = *e.DeliveryAttempts; out.DeliveryAttempts < 1 {
-			add("delivery_attempts", "is below 1: give at least 1, or leave it out")
+		if out.DeliveryAttempts = *e.DeliveryAttempts; out.DeliveryAttempts < 1 || out.DeliveryAttempts > maxAttempts {
+			add("delivery_attempts", fmt.Sprintf("%d is out of range: give 1 to %d, or leave it out", out.DeliveryAttempts, maxAttempts))
 		}
 	}
 	return out, faults
