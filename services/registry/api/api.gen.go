@@ -992,7 +992,7 @@ type Cleared string
 
 // Component defines model for Component.
 type Component struct {
-	// Behind Records that a projection has still to read.
+	// Behind Records that a projection has still to read, or changes of agents that are not on the control topic yet.
 	Behind int64           `json:"behind,omitempty,omitzero"`
 	Detail string          `json:"detail,omitempty,omitzero"`
 	Nodes  int             `json:"nodes,omitempty,omitzero"`

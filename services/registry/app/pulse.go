@@ -16,6 +16,7 @@ import (
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
 	"github.com/reeve-run/reeve/services/registry/internal/health"
 	"github.com/reeve-run/reeve/services/registry/internal/projection"
+	"github.com/reeve-run/reeve/services/registry/internal/relay"
 )
 
 const (
@@ -32,6 +33,7 @@ type pulse struct {
 	kafka, postgres error
 	agents          []*spec.Agent
 	tasks, reports  progress
+	outbox          relay.Backlog
 }
 
 // progress is how a projection comes along.
@@ -53,7 +55,7 @@ func (p *progress) stalled(what string, now time.Time) string {
 	if p.behind == 0 || now.Sub(p.moved) <= stalled {
 		return ""
 	}
-	return fmt.Sprintf("the history of %s is %d records behind and does not catch up", what, p.behind)
+	return fmt.Sprintf("the history of %s is %d records behind and does not catch up: the log of the registry that leads says why", what, p.behind)
 }
 
 func newPulse(p *parts) *pulse {
@@ -87,10 +89,13 @@ func (p *pulse) look(ctx context.Context) {
 		behind, at int64
 		err        error
 	}
+	var outbox relay.Backlog
+	var outboxErr error
 	if kafkaErr == nil && postgresErr == nil {
 		for i, projected := range []*projection.Projection{p.parts.outcomes, p.parts.reports} {
 			both.Go(func() { asked[i].behind, asked[i].at, asked[i].err = projected.Progress(ctx) })
 		}
+		both.Go(func() { outbox, outboxErr = p.parts.relay.Backlog(ctx) })
 		both.Wait()
 	}
 	p.mu.Lock()
@@ -99,8 +104,12 @@ func (p *pulse) look(ctx context.Context) {
 	if postgresErr == nil {
 		p.agents = registered
 	}
-	if kafkaErr != nil || postgresErr != nil {
+	if kafkaErr != nil || postgresErr != nil { // nobody comes along, and all have their time once both are back
+		p.tasks.moved, p.reports.moved = time.Now(), time.Now()
 		return
+	}
+	if outboxErr == nil {
+		p.outbox = outbox
 	}
 	for i, projected := range []*progress{&p.tasks, &p.reports} {
 		if asked[i].err == nil {
@@ -140,7 +149,7 @@ func (p *pulse) askPostgres(ctx context.Context) ([]*spec.Agent, error) {
 func (p *pulse) health(ctx context.Context) (health.Inputs, health.Report) {
 	p.mu.Lock()
 	now := time.Now()
-	in := health.Inputs{Now: now, Kafka: p.kafka, Postgres: p.postgres, Agents: p.agents, Behind: p.tasks.behind,
+	in := health.Inputs{Now: now, Kafka: p.kafka, Postgres: p.postgres, Agents: p.agents, Behind: p.tasks.behind, Outbox: p.outbox,
 		Stalled: cmp.Or(p.tasks.stalled("tasks", now), p.reports.stalled("reports (alerts, nodes, processes)", now))}
 	p.mu.Unlock()
 	in.Fleet = p.parts.fleet.View(in.Now)

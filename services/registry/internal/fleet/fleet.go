@@ -29,6 +29,7 @@ type Fleet struct {
 	nodes map[string]*node // by service/node
 	// progress is what running tasks have told, as long as there is room.
 	progress map[progressKey]status.Progress
+	ear      ear
 }
 
 type node struct {
@@ -141,13 +142,15 @@ type vote struct {
 type View struct {
 	Nodes  []Node            // by service and node
 	Agents map[string]*Agent // by topic/name; nil for one that no live node speaks of
+	// Unheard is when reports could not be read lately: who is silent then may well be alive. Nil where they can.
+	Unheard *Gap
 }
 
 // View sums up what is known at a time.
 func (f *Fleet) View(now time.Time) View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v := View{Agents: map[string]*Agent{}}
+	v := View{Agents: map[string]*Agent{}, Unheard: f.ear.gap(now)}
 	for _, n := range f.nodes {
 		alive := !n.beat.Leaving && now.Sub(n.seen) < Dead
 		v.Nodes = append(v.Nodes, Node{Service: n.beat.Service, Node: n.beat.Node, Host: n.beat.Host, PID: n.beat.PID,

@@ -22,7 +22,7 @@ func (f *Fleet) Follow(ctx context.Context, client *kgo.Client, opts []kgo.Opt, 
 		return err
 	}
 	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())...)
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(fetchWait), kgo.WithHooks(listener{f}))...)
 	if err != nil {
 		return fmt.Errorf("configure the reader of %s: %w", topic, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+	"github.com/reeve-run/reeve/services/registry/internal/relay"
 )
 
 // Status of the system.
@@ -26,6 +27,10 @@ const (
 // Good reports whether nothing needs a person.
 func (s Status) Good() bool { return s == Running || s == Ready }
 
+// late is how old the oldest change of an agent gets on its way to the control topic before that counts as behind: usually it
+// is there within milliseconds.
+const late = 15 * time.Second
+
 // Inputs are what health is computed from.
 type Inputs struct {
 	Now      time.Time
@@ -34,14 +39,43 @@ type Inputs struct {
 	Behind   int64 // records that the history of tasks has still to read
 	// Stalled says which projection makes no progress though there is something to read; "": none.
 	Stalled string
-	Fleet   fleet.View
-	Agents  []*spec.Agent // not deleted; as last read where the database is away
-	Alerts  []fleet.Alert // open ones
+	// Outbox is what is still to be published to the control topic.
+	Outbox relay.Backlog
+	Fleet  fleet.View
+	Agents []*spec.Agent // not deleted; as last read where the database is away
+	Alerts []fleet.Alert // open ones
 
 	Instances []fleet.Instance // of agents; none where the database is away
 	// Unread says what could not be read of the database though it answers, and why: it is missing above.
 	Unread []string
 }
+
+// ControlBehind says that dispatchers and workers don't hear of changes of agents, and what to do; "" says that they do.
+func (in *Inputs) ControlBehind() string {
+	if in.Outbox.Age <= late {
+		return ""
+	}
+	return fmt.Sprintf("%d changes of agents are not on the control topic, the oldest for %s, so that dispatchers and workers go on as they were: "+
+		"the log of the registry that leads says why its relay can't publish", in.Outbox.Changes, in.Outbox.Age.Round(time.Second))
+}
+
+// unheard says that nobody can know what lives, and why; "" says that it is known.
+func (in *Inputs) unheard() string {
+	gap := in.Fleet.Unheard
+	switch {
+	case gap == nil:
+		return ""
+	case in.Kafka != nil:
+		return fmt.Sprintf("; nothing was read of it since %s, and what lives is not known", clock(gap.From))
+	case gap.Until.IsZero():
+		return fmt.Sprintf("the registry could read no reports from Kafka since %s, though a broker answers: what lives is not known; "+
+			"look whether the broker that leads the status topic answers", clock(gap.From))
+	}
+	return fmt.Sprintf("the registry could read no reports from Kafka from %s to %s: what lives is known again at %s at the latest",
+		clock(gap.From), clock(gap.Until), clock(gap.Until.Add(fleet.Dead)))
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05Z") }
 
 // Report is the answer.
 type Report struct {
@@ -94,7 +128,7 @@ func Compute(in Inputs) Report {
 	r.Uptime = in.Now.Sub(oldest)
 	active := 0
 	for _, a := range in.Agents {
-		one := judge(a, in.Fleet.Agents[a.Ref()])
+		one := judge(a, in.Fleet.Agents[a.Ref()], in.Fleet.Unheard != nil)
 		r.Agents[a.Ref()] = one
 		if a.Phase == spec.Active {
 			active++
@@ -110,15 +144,19 @@ func Compute(in Inputs) Report {
 func judgeAll(in Inputs, r Report, workers, active int) (Status, string) {
 	switch {
 	case in.Kafka != nil:
-		return Down, fmt.Sprintf("Kafka does not answer: %v", in.Kafka)
+		return Down, fmt.Sprintf("Kafka does not answer: %v%s", in.Kafka, in.unheard())
 	case in.Postgres != nil:
 		return Degraded, fmt.Sprintf("Postgres does not answer: %v; events keep flowing, the history catches up", in.Postgres)
 	case in.Stalled != "":
 		return Degraded, in.Stalled
+	case in.ControlBehind() != "":
+		return Degraded, in.ControlBehind()
 	case len(in.Unread) > 0:
 		return Degraded, "this answer is not whole: " + strings.Join(in.Unread, "; ") + "; ask again, and see what keeps Postgres busy where it lasts"
 	case r.Registered == 0:
 		return Ready, ""
+	case in.Fleet.Unheard != nil && (workers == 0 || r.Live["dispatcher"] == 0 || active > 0 && r.Consumers == 0):
+		return Degraded, in.unheard()
 	case workers == 0:
 		return Stopped, "no supervisor and no program of the Go SDK is alive: start one"
 	case r.Live["dispatcher"] == 0:
@@ -142,7 +180,7 @@ func unserved(r Report) []string {
 	return out
 }
 
-func judge(a *spec.Agent, live *fleet.Agent) Agent {
+func judge(a *spec.Agent, live *fleet.Agent, unheard bool) Agent {
 	out := Agent{Phase: a.Phase, Healthy: true}
 	if live != nil {
 		out.Workers, out.Instances = live.Workers, live.Instances
@@ -155,6 +193,8 @@ func judge(a *spec.Agent, live *fleet.Agent) Agent {
 		}
 	case a.Phase == spec.Active && live != nil && live.TopicMissing:
 		out.Detail = "the topic " + a.Topic + " does not exist"
+	case a.Phase == spec.Active && out.Workers == 0 && unheard:
+		out.Healthy, out.Detail = false, "whether a worker serves it is not known: its reports could not be read from Kafka"
 	case a.Phase == spec.Active && out.Workers == 0:
 		out.Healthy, out.Detail = false, "no live worker serves it"
 	}
@@ -169,7 +209,7 @@ func judge(a *spec.Agent, live *fleet.Agent) Agent {
 	switch {
 	case out.Healthy:
 		out.Condition = Healthy
-	case out.Workers > 0 && live.Outages == len(live.Problems):
+	case unheard && out.Workers == 0 && a.Phase == spec.Active, out.Workers > 0 && live.Outages == len(live.Problems):
 		out.Condition = Impaired
 	default:
 		out.Condition = Unhealthy

@@ -3,12 +3,14 @@ package health
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/services/registry/internal/fleet"
+	"github.com/reeve-run/reeve/services/registry/internal/relay"
 )
 
 var now = time.Unix(1_000_000, 0).UTC()
@@ -25,6 +27,12 @@ func view(t *testing.T, nodes ...status.Node) fleet.View {
 		f.Apply(value, now)
 	}
 	return f.View(now)
+}
+
+// deafened is a view of a registry that could read no reports until a moment ago.
+func deafened(v fleet.View) fleet.View {
+	v.Unheard = &fleet.Gap{From: now.Add(-time.Minute), Until: now.Add(-time.Second)}
+	return v
 }
 
 func TestStatus(t *testing.T) {
@@ -49,6 +57,11 @@ func TestStatus(t *testing.T) {
 		"Kafka away":                    {Inputs{Kafka: errors.New("x"), Postgres: errors.New("y"), Agents: active, Fleet: view(t, serving, dispatcher)}, Down, 1},
 		"Postgres away":                 {Inputs{Postgres: errors.New("y"), Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
 		"the history behind":            {Inputs{Behind: 9, Stalled: "9 behind", Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
+		"the control topic behind":      {Inputs{Outbox: relay.Backlog{Changes: 2, Age: late + time.Second}, Agents: active, Fleet: view(t, serving, dispatcher)}, Degraded, 1},
+		"the control topic on its way":  {Inputs{Outbox: relay.Backlog{Changes: 2, Age: late}, Agents: active, Fleet: view(t, serving, dispatcher)}, Running, 1},
+		"nobody heard, as nobody could": {Inputs{Agents: active, Fleet: deafened(view(t))}, Degraded, 0},
+		"one heard, the other not yet":  {Inputs{Agents: active, Fleet: deafened(view(t, dispatcher))}, Degraded, 0},
+		"all heard again":               {Inputs{Agents: active, Fleet: deafened(view(t, serving, dispatcher))}, Running, 1},
 		"the history busy":              {Inputs{Behind: 9, Agents: active, Fleet: view(t, serving, dispatcher)}, Running, 1},
 	} {
 		c.in.Now = now
@@ -96,5 +109,31 @@ func TestAnAgentInAnOutageIsDegraded(t *testing.T) {
 	waits := view(t, report(status.ReportServing, o)).Agents["t/n"]
 	if _, failed := waits.Failed(0); failed || waits.Failing() {
 		t.Error("the agent is moved to error for an outage, or may be")
+	}
+}
+
+func TestTheDetailSaysWhatIsAndWhatToDo(t *testing.T) {
+	active := []*spec.Agent{{Topic: "t", Name: "n", Phase: spec.Active}}
+	lasting := deafened(view(t))
+	lasting.Unheard.Until = time.Time{}
+	for _, c := range []struct {
+		in   Inputs
+		want []string
+	}{
+		{Inputs{Outbox: relay.Backlog{Changes: 2, Age: 40 * time.Second}, Agents: active}, []string{"2 changes of agents", "control topic", "40s", "log of the registry that leads"}},
+		{Inputs{Agents: active, Fleet: deafened(view(t))}, []string{"from 13:45:40Z to 13:46:39Z", "what lives is known again at 13:46:49Z"}},
+		{Inputs{Agents: active, Fleet: lasting}, []string{"since 13:45:40Z", "what lives is not known", "the broker that leads the status topic"}},
+		{Inputs{Kafka: errors.New("no answer"), Agents: active, Fleet: lasting}, []string{"Kafka does not answer: no answer", "since 13:45:40Z", "what lives is not known"}},
+	} {
+		c.in.Now = now
+		r := Compute(c.in)
+		for _, part := range c.want {
+			if !strings.Contains(r.Detail, part) || strings.Contains(r.Detail, "start one") {
+				t.Errorf("got %q, want %q in it", r.Detail, part)
+			}
+		}
+		if a := r.Agents["t/n"]; c.in.Fleet.Unheard != nil && (a.Condition != Impaired || !strings.Contains(a.Detail, "not known")) {
+			t.Errorf("the agent: %+v", a)
+		}
 	}
 }

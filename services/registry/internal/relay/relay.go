@@ -210,6 +210,25 @@ func (r *Relay) drain(ctx context.Context, cl *kgo.Client) error {
 	}
 }
 
+// Backlog is what the relay has still to publish.
+type Backlog struct {
+	Changes int64         // of agents
+	Age     time.Duration // of the oldest; 0 where there is none
+}
+
+// Backlog reads what the relay has still to publish, whichever registry's it is.
+func (r *Relay) Backlog(ctx context.Context) (Backlog, error) {
+	var row struct {
+		Changes int64
+		Seconds float64
+	}
+	err := r.DB.GetContext(ctx, &row, `SELECT count(*) AS changes, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) AS seconds FROM outbox`)
+	if err != nil {
+		return Backlog{}, fmt.Errorf("look how far the outbox is behind: %w", err)
+	}
+	return Backlog{row.Changes, time.Duration(row.Seconds * float64(time.Second))}, nil
+}
+
 // drop removes published rows.
 func (r *Relay) drop(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {

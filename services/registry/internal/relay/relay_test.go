@@ -217,3 +217,22 @@ func TestARelayEndsAlsoWhenKafkaNeverAnswers(t *testing.T) {
 		t.Fatal("it waits for ever")
 	}
 }
+
+func TestTheBacklogIsAsOldAsItsOldestChange(t *testing.T) {
+	b := newBench(t)
+	backlog := func() Backlog {
+		t.Helper()
+		got, err := b.relay().Backlog(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := backlog(); got != (Backlog{}) {
+		t.Errorf("of nothing: %v", got)
+	}
+	b.exec(`INSERT INTO outbox (key, value, created_at) VALUES ('agent/t/a', '{}', now() - interval '40 s'), ('agent/t/b', '{}', now())`)
+	if got := backlog(); got.Changes != 2 || got.Age < 40*time.Second || got.Age > time.Minute {
+		t.Errorf("%v", got)
+	}
+}

@@ -93,12 +93,20 @@ func componentsOf(in health.Inputs, r health.Report) map[string]api.Component {
 		projections.Status, projections.Detail = api.ComponentStatusBehind, in.Stalled
 	}
 	out["projections"] = projections
+	control := api.Component{Status: api.ComponentStatusUp, Behind: in.Outbox.Changes}
+	if control.Detail = in.ControlBehind(); control.Detail != "" {
+		control.Status = api.ComponentStatusBehind
+	}
+	out["control"] = control
 	for _, service := range []string{"dispatcher", "supervisor"} {
 		c := api.Component{Status: api.ComponentStatusUp, Nodes: r.Live[service]}
 		if c.Nodes == 0 {
 			c.Status, c.Detail = api.ComponentStatusAbsent, "no "+service+" is alive"
-			if in.Kafka != nil {
+			switch {
+			case in.Kafka != nil:
 				c.Detail = "unknown while Kafka does not answer"
+			case in.Fleet.Unheard != nil:
+				c.Detail = "unknown: its reports could not be read from Kafka"
 			}
 		}
 		out[service] = c
