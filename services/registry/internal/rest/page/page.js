@@ -43,6 +43,10 @@ const tag = (s) => el("span", { className: `tag ${mood[s] || "muted"}` }, words(
 
 const finished = (m) => m.completed + m.failed + m.dead_lettered + m.rejected + m.cancelled + m.discarded;
 
+// otherwise are the ends that have no column of their own, in words: most agents have none of them.
+const otherwise = (m) => ["failed", "rejected", "cancelled", "discarded"].filter((k) => m[k]).map((k) => `${number(m[k])} ${k}`);
+const others = (m) => m.failed + m.rejected + m.cancelled + m.discarded;
+
 // rates keeps a minute of samples of an agent and gives its outcomes per second: now, and one by one.
 function rates(ref, at, done) {
   const samples = history.get(ref) || [];
@@ -83,7 +87,8 @@ function troubles(a, h) {
   const lines = [], cause = (c) => c.remediation ? `${c.message}: ${c.remediation}` : c.message;
   if (a.cause) lines.push(["bad", cause(a.cause)]);
   if (a.topic_missing) lines.push(["warn", "its topic does not exist"]);
-  if (a.phase === "active" && !a.workers) lines.push(["bad", "no live worker"]);
+  const health = h.agents[refOf(a)];
+  if (a.phase === "active" && !a.workers) lines.push(health?.condition === "degraded" ? ["warn", health.detail] : ["bad", "no live worker"]);
   for (const p of a.problems || []) lines.push([p.state === "outage" ? "warn" : "bad", `${words(p.state)} on ${p.node}${p.error ? `: ${cause(p.error)}` : ""}`]);
   for (const x of h.alerts || []) {
     if (refOf(x) !== refOf(a) || (a.problems || []).some((p) => p.state === x.kind) || a.cause && x.message.includes(a.cause.message)) continue; // told above
@@ -92,14 +97,16 @@ function troubles(a, h) {
   return lines.map(([className, text]) => el("small", { className }, text));
 }
 
-function agentRow(a, h, at) {
+function agentRow(a, h, at, wide) {
   const m = a.metrics, r = rates(refOf(a), at, finished(m));
   const wrong = troubles(a, h), condition = h.agents[refOf(a)]?.condition;
   const row = el("tr", {},
     el("th", { scope: "row", rowSpan: wrong.length ? 2 : 1 }, a.name, el("small", {}, `${a.topic} · ${a.version}`)),
     el("td", {}, tag(a.phase), ...(a.phase === "active" && condition && condition !== "healthy" ? [" ", tag(condition)] : [])),
     cell(a.workers), el("td", { className: m.received ? "n" : "n zero" }, number(m.received), m.filtered ? el("small", {}, `${number(m.filtered)} filtered`) : null),
-    cell(m.completed), cell(m.retried), cell(m.dead_lettered), cell(m.waiting), cell(m.lag),
+    cell(m.completed), cell(m.retried), cell(m.dead_lettered),
+    wide ? el("td", { className: others(m) ? "n" : "n zero" }, number(others(m)), ...otherwise(m).map((t) => el("small", {}, t))) : null,
+    cell(m.waiting), cell(m.lag),
     el("td", { className: "n" }, took(m.timings.p50_ms)), el("td", { className: "n" }, took(m.timings.p99_ms)),
     el("td", { className: r.now >= 0.05 ? "n" : "n zero" }, rate(r.now)), el("td", {}, spark(r.each)));
   const rows = wrong.length ? [row, el("tr", { className: "wrong" }, el("td", { colSpan: row.cells.length - 1 }, ...wrong))] : [row];
@@ -119,7 +126,14 @@ function redraw(node, children, home) {
   if (at) ([...node.querySelectorAll("a, button")].find((n) => mark(n) === at) || home)?.focus();
 }
 
+// fill draws the rows of a table, each cell with its column's name, which a narrow screen shows beside it.
 function fill(id, rows) {
+  const heads = [...$(id).closest("table").querySelectorAll("thead tr > :not([hidden])")];
+  for (const row of rows) {
+    row.role = "row"; // said, since a table that isn't drawn as one is none to a screen reader
+    for (const c of row.cells) c.role = c.tagName === "TH" ? "rowheader" : "cell";
+    if (row.cells.length === heads.length) [...row.cells].forEach((c, i) => { c.dataset.label = heads[i].textContent; });
+  }
   redraw($(id), rows);
   const empty = $(`${id}-empty`);
   empty.hidden = rows.length > 0;
@@ -128,22 +142,35 @@ function fill(id, rows) {
 
 function setText(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
 
+// standing is the system's status, and how many agents aren't healthy though it runs: [mood, words].
+function standing(h) {
+  const n = { unhealthy: 0, degraded: 0 };
+  for (const a of Object.values(h.agents)) if (a.condition in n) n[a.condition]++;
+  const worse = Object.entries(n).filter(([, count]) => count).map(([condition, count]) => `${count} agent${count > 1 ? "s" : ""} ${condition}`);
+  return h.status === "running" && worse.length ? ["warn", [h.status, ...worse].join(", ")] : [mood[h.status], h.status];
+}
+
 function draw(o) {
-  const at = Date.parse(o.at), h = o.health;
-  $("status").className = `status ${mood[h.status]}`;
-  setText("status-text", h.status); // announced only when it changes
+  const at = Date.parse(o.at), h = o.health, [how, said] = standing(h);
+  $("status").className = `status ${how}`;
+  setText("status-text", said); // announced only when it changes
   setText("detail", h.detail || `${h.registered_agents} agents, ${h.active_consumers} served${h.uptime_seconds ? `, up ${uptime(h.uptime_seconds)}` : ""}`);
   setText("updated", `updated ${new Date(at).toLocaleTimeString()}`);
-  document.title = `Reeve · ${h.status}`;
+  document.title = `Reeve · ${said}`;
 
-  const sum = { running: 0, waiting: 0, lag: 0, completed: 0, retried: 0, dead: 0, rate: 0 };
+  const sum = { running: 0, waiting: 0, lag: 0, completed: 0, retried: 0, dead: 0, rate: 0, other: 0, filtered: 0 };
+  const ends = { failed: 0, rejected: 0, cancelled: 0, discarded: 0 };
+  for (const a of o.agents) for (const k in ends) ends[k] += a.metrics[k];
+  $("other-head").hidden = !others(ends);
   const rows = o.agents.flatMap((a) => {
-    const { rows, now } = agentRow(a, h, at), m = a.metrics;
-    sum.running += m.running; sum.waiting += m.waiting; sum.lag += m.lag || 0; sum.completed += m.completed; sum.retried += m.retried; sum.dead += m.dead_lettered; sum.rate += now;
+    const { rows, now } = agentRow(a, h, at, others(ends) > 0), m = a.metrics;
+    sum.running += m.running; sum.waiting += m.waiting; sum.lag += m.lag || 0; sum.completed += m.completed; sum.retried += m.retried; sum.dead += m.dead_lettered; sum.rate += now; sum.other += others(m); sum.filtered += m.filtered;
     return rows;
   });
   fill("agents", rows);
   for (const [name, n] of Object.entries(sum)) setText(`t-${name}`, name === "rate" ? rate(n) : number(n));
+  setText("t-other-parts", otherwise(ends).join(", "));
+  for (const name of ["other", "filtered"]) $(`tile-${name}`).hidden = !sum[name];
 
   fill("tasks", o.tasks.map((t) => el("tr", {}, el("td", {}, taskLink(t)), el("td", {}, t.name),
     el("td", { className: t.error_message ? "wrap" : "" }, tag(t.status), t.error_message ? el("small", {}, t.error_message) : null),
@@ -152,7 +179,7 @@ function draw(o) {
     el("td", { className: "wrap" }, words(t.error_class || "error"), el("small", {}, t.error_message || "")), el("td", { className: "n" }, ago(t.settled_at, at)))));
 
   $("parts").replaceChildren(...Object.entries(h.components).sort().map(([name, c]) => el("li", {}, name, " ", tag(c.status),
-    c.detail || c.behind ? el("small", {}, c.detail || `${number(c.behind)} records to read`) : c.nodes ? el("small", {}, c.nodes === 1 ? "1 node" : `${c.nodes} nodes`) : null)));
+    c.detail || c.behind ? el("small", {}, c.detail || `${number(c.behind)} ${name === "control" ? "changes to publish" : "records to read"}`) : c.nodes ? el("small", {}, c.nodes === 1 ? "1 node" : `${c.nodes} nodes`) : null)));
   const rowed = new Set(o.agents.map(refOf)); // theirs stand with them
   $("alerts").replaceChildren(...(h.alerts || []).filter((a) => !rowed.has(refOf(a))).map((a) => el("li", {}, tag(a.severity === "critical" ? "error" : "degraded"), ` ${a.name ? refOf(a) : a.subject}: ${a.message}`)));
 }
