@@ -166,7 +166,7 @@ func (s *Server) redriveTask(ctx context.Context, t *api.TaskDetail, reason stri
 			out.Message = "its dead letter is redriven"
 			return out, nil
 		case o.Ended() && o.State != status.OrderDone:
-			return out, &bad{status: http.StatusConflict, code: "task_refused", detail: o.Reason, remedy: "see GET /v1/dlq/{topic}/{name}/orders/" + o.ID}
+			return out, &bad{status: http.StatusConflict, code: "task_refused", detail: o.Reason, remedy: "see GET /v1/dlq/" + t.Topic + "/" + t.Name + "/orders/" + o.ID}
 		}
 		select {
 		case <-tick.C:
@@ -195,9 +195,14 @@ func (s *Server) wished(ctx context.Context, a asked) (*api.TaskDetail, time.Dur
 	return t, wait, err
 }
 
+// at is where a task is shown.
+func at(t *api.TaskDetail) string {
+	return fmt.Sprintf("GET /v1/tasks/%s/%s/%d/%d", t.Topic, t.Name, t.Partition, t.Offset)
+}
+
 func finishedAlready(t *api.TaskDetail) error {
 	return &bad{status: http.StatusConflict, code: "task_finished", detail: fmt.Sprintf("the task %s is %s already", t.Id, t.Status),
-		remedy: "see its outcome at GET /v1/tasks/{topic}/{name}/{partition}/{offset}; publish the event again where it should run once more"}
+		remedy: "see its outcome at " + at(t) + "; publish the event again where it should run once more"}
 }
 
 // taskNow is the task as it stands.
@@ -284,7 +289,7 @@ func (s *Server) issue(ctx context.Context, a asked, c command.Command, wait tim
 	case status.CommandDone:
 		out.State, out.ExpiresAt = api.TaskControlStateDone, nil
 	case status.CommandRefused:
-		return out, &bad{status: http.StatusConflict, code: "task_refused", detail: result.Message, remedy: "see the task at GET /v1/tasks/{topic}/{name}/{partition}/{offset}"}
+		return out, &bad{status: http.StatusConflict, code: "task_refused", detail: result.Message, remedy: fmt.Sprintf("see the task at GET /v1/tasks/%s/%s/%d/%d", a.topic, a.name, a.partition, a.offset)}
 	default:
 		out.State = api.TaskControlStateAccepted
 	}

@@ -158,7 +158,7 @@ func (s *Server) GetDeadLetter(ctx context.Context, r api.GetDeadLetterRequestOb
 
 func (s *Server) noDeadLetter(topic, name, id string) error {
 	return notFound(fmt.Sprintf("%s/%s has no open dead letter of the event %s", topic, name, id),
-		"see GET /v1/dlq/{topic}/{name} for those there are; one that was redriven or purged is open no more")
+		"see GET /v1/dlq/"+topic+"/"+name+" for those there are; one that was redriven or purged is open no more")
 }
 
 func letterDetail(rec *kgo.Record, topic, name string) api.DeadLetterDetail {

@@ -233,7 +233,7 @@ func (s *Server) GetDLQOrder(ctx context.Context, r api.GetDLQOrderRequestObject
 func (s *Server) knownOrder(ctx context.Context, topic, name, id string) (orders.Order, error) {
 	o, err := s.Orders.Get(ctx, topic, name, id)
 	if errors.Is(err, orders.ErrNotFound) {
-		err = notFound(fmt.Sprintf("there is no order %s about dead letters of %s/%s", id, topic, name), "see GET /v1/dlq/{topic}/{name}/orders; an order is kept for 30 days")
+		err = notFound(fmt.Sprintf("there is no order %s about dead letters of %s/%s", id, topic, name), "see GET /v1/dlq/"+topic+"/"+name+"/orders; an order is kept for 30 days")
 	}
 	return o, err
 }
@@ -260,7 +260,7 @@ func (s *Server) CancelDLQOrder(ctx context.Context, r api.CancelDLQOrderRequest
 			return api.CancelDLQOrder200JSONResponse(dlqOrder(o)), nil
 		}
 		return nil, &bad{status: http.StatusConflict, code: "order_ended", detail: fmt.Sprintf("the %s %s has ended: it is %s", o.Verb, o.ID, o.State),
-			remedy: "what it has moved stays moved; see GET /v1/dlq/{topic}/{name}/orders/{id}"}
+			remedy: "what it has moved stays moved; see GET /v1/dlq/" + r.Topic + "/" + r.Name + "/orders/" + o.ID}
 	}
 	if _, _, err := s.Commands.Issue(ctx, c, command.MaxLife, 0); err != nil {
 		return nil, &Unreached{err} // it is issued again, as all that hasn't ended

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"reflect"
+	"regexp"
 
 	"github.com/gin-gonic/gin"
 
@@ -133,11 +135,51 @@ func unreadable(err error) error {
 		return badRequest("invalid_json", "send one JSON object", "the body is no JSON: %v at byte %d", syntax, syntax.Offset)
 	case errors.As(err, &kind):
 		e := &bad{status: http.StatusBadRequest, code: "invalid_request", remedy: "correct the fields in errors"}
-		e.detail = fmt.Sprintf("%s is a JSON %s: give %s", kind.Field, kind.Value, kind.Type)
-		e.faults = []api.FieldError{{Field: kind.Field, Message: fmt.Sprintf("is a JSON %s: give %s", kind.Value, kind.Type)}}
+		wrong := fmt.Sprintf("is a JSON %s: give %s", kind.Value, inJSON(kind.Type))
+		e.detail = kind.Field + ": " + wrong
+		e.faults = []api.FieldError{{Field: kind.Field, Message: wrong}}
 		return e
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return badRequest("invalid_json", "send one JSON object", "the body is empty or cut off")
 	}
+	if m := badParameter.FindStringSubmatch(err.Error()); m != nil {
+		return wrongParameter(m[1], m[2], m[3], m[4])
+	}
 	return badRequest("invalid_request", "see /openapi.yaml for what the request takes", "%v", err)
+}
+
+var badParameter = regexp.MustCompile(`^Invalid format for parameter (\w+): .*strconv\.Parse(\w+): parsing ("(?:[^"\\]|\\.)*"): (.*)$`)
+
+// wrongParameter says in words what strconv says of a parameter's text.
+func wrongParameter(name, kind, text, why string) error {
+	if why == "value out of range" {
+		return badRequest("invalid_request", "give a smaller number", "%s %s is out of range", name, text)
+	}
+	want := "a whole number"
+	switch kind {
+	case "Bool":
+		want = "true or false"
+	case "Float":
+		want = "a number"
+	}
+	return badRequest("invalid_request", "give "+want, "%s is %s, which is not %s", name, text, want)
+}
+
+// inJSON names a type as JSON's readers do.
+func inJSON(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.String:
+		return "a text in quotes"
+	case reflect.Map, reflect.Struct:
+		return "an object of keys and values"
+	}
+	return "another kind of value"
 }

@@ -109,7 +109,7 @@ func noResult(id string, retrying bool) error {
 			remedy: "ask again later; GET /v1/tasks shows its attempts"}
 	}
 	return notFound("there is no result of an event "+id,
-		"it may not be settled yet, or its result is kept no longer; GET /v1/tasks has the history, GET /v1/tasks/{topic}/{name}/{partition}/{offset} the state of one task")
+		"it may not be settled yet, or its result is kept no longer; GET /v1/tasks has the history")
 }
 
 // kept gives the tasks of an event, named by its id or by its origin, whose results are kept, by agent and then the
