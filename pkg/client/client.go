@@ -142,7 +142,9 @@ func (e *ProblemError) Error() string {
 		b.WriteString(e.Title)
 	}
 	for _, f := range e.Errors {
-		fmt.Fprintf(&b, "\n  %s: %s", f.Field, f.Message)
+		if said := f.Field + ": " + f.Message; said != e.Detail { // of one fault the detail is all there is to say
+			b.WriteString("\n  " + said)
+		}
 	}
 	if e.Remediation != "" {
 		b.WriteString("\n" + e.Remediation)

@@ -42,7 +42,7 @@ func (d *decoder) agent(n ast.Node) (*Listed, *token.Token) {
 	if e.agent.Topic == "" {
 		return nil, e.start
 	}
-	return &Listed{&e.agent, e.terms}, e.start
+	return &Listed{Agent: &e.agent, Terms: e.terms}, e.start
 }
 
 // infer fills in what the entry leaves out. In an entry where something couldn't be read, what follows from it

@@ -33,6 +33,8 @@ type Options struct {
 type Listed struct {
 	Agent *spec.Agent
 	Terms admission.Terms
+	// Place is where the entry begins, as FILE:LINE.
+	Place string
 }
 
 // Read reads and checks a file. An error is a Faults unless the file can't be read.
@@ -139,6 +141,7 @@ func (d *decoder) file(root ast.Node) []Listed {
 			continue
 		}
 		seen[ref] = at
+		a.Place = fmt.Sprintf("%s:%d", d.faults.file, at.Position.Line)
 		agents = append(agents, *a)
 	}
 	return agents

@@ -97,7 +97,7 @@ func TestWhatTheFileLeavesOutIsInferred(t *testing.T) {
 			if want.Runtime == "command" {
 				want.Callback = ""
 			}
-			if diff := cmp.Diff([]Listed{{Agent: want}}, agents); diff != "" {
+			if diff := cmp.Diff([]Listed{{Agent: want, Place: "agents.yaml:2"}}, agents); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -118,7 +118,7 @@ func TestAFullEntryIsReadKeyByKey(t *testing.T) {
 		Pool: spec.Pool{Min: 3, Max: 3}, Partitions: 12,
 		Routing: spec.Routing{Filter: `data.action == "opened"`, Rate: 0.5, Accepts: []string{"issue.*", "triage"}, Capabilities: []string{"triage"},
 			OnIncompatible: "skip", Start: "2026-01-31T08:00:00Z"}}
-	if diff := cmp.Diff([]Listed{{Agent: want}}, agents); diff != "" {
+	if diff := cmp.Diff([]Listed{{Agent: want, Place: "testdata/full.yaml:2"}}, agents); diff != "" {
 		t.Error(diff)
 	}
 }

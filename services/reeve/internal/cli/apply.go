@@ -99,7 +99,7 @@ func Apply(ctx context.Context, cl *client.ClientWithResponses, s Selection, pru
 	}
 	answer, err := cl.ApplyAgentsWithResponse(ctx, &client.ApplyAgentsParams{DryRun: dryRun}, body)
 	if err != nil {
-		return nil, err
+		return nil, renamed(err, s.placeOf)
 	}
 	if answer.JSON200.Changes == nil {
 		return []client.AgentChange{}, nil

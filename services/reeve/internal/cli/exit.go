@@ -81,6 +81,10 @@ func problemCode(p *client.ProblemError) int {
 		return Failed // it isn't what was asked for that is missing, but whom to ask
 	}
 	switch p.Status {
+	case http.StatusBadRequest:
+		if p.Code == "invalid_request" {
+			return Usage
+		}
 	case http.StatusNotFound:
 		return NotFound
 	case http.StatusConflict, http.StatusPreconditionFailed:

@@ -60,7 +60,7 @@ func problem(status int, code string) api.Problem {
 func (f *fake) ListAgents(_ context.Context, r api.ListAgentsRequestObject) (api.ListAgentsResponseObject, error) {
 	list := api.AgentList{Items: []api.Agent{}}
 	for _, a := range f.agents {
-		if r.Params.Topic == "" || a.Topic == r.Params.Topic {
+		if (r.Params.Topic == "" || a.Topic == r.Params.Topic) && (r.Params.Phase == "" || a.Phase == r.Params.Phase) {
 			list.Items = append(list.Items, a)
 		}
 	}

@@ -151,6 +151,7 @@ func (c *command) publishOne(ctx context.Context, cl *client.ClientWithResponses
 		return err
 	}
 	answer, err := cl.PublishEventWithResponse(ctx, &client.PublishEventParams{}, e.event(topic, content))
+	err = renamed(err, flagOf)
 	if ctx.Err() != nil {
 		return failure(Failed, "interrupted before the registry answered: the event may be published or not")
 	}
@@ -176,13 +177,30 @@ func (c *command) awaitOutcome(ctx context.Context, cl *client.ClientWithRespons
 		return err
 	}
 	if len(answer.JSON200.Items) == 0 {
-		return failure(Failed, "no active agent listens to %s, so there is no outcome to wait for", o.Topic)
+		return c.nobodyToWaitFor(ctx, cl, o.Topic)
 	}
 	var names []string
 	for _, a := range answer.JSON200.Items {
 		names = append(names, a.Name)
 	}
 	return c.awaitOutcomes(ctx, cl, o, names, timeout)
+}
+
+// nobodyToWaitFor says why there is no outcome to wait for: no agent is active, though there may be one that isn't.
+func (c *command) nobodyToWaitFor(ctx context.Context, cl *client.ClientWithResponses, topic string) error {
+	answer, err := cl.ListAgentsWithResponse(ctx, &client.ListAgentsParams{Topic: topic})
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("no active agent listens to %s, so there is no outcome to wait for", topic)
+	for _, a := range answer.JSON200.Items {
+		verb := map[spec.Phase]string{spec.Paused: "resume", spec.Error: "resume", spec.Created: "initialize", spec.Initialized: "start"}[a.Phase]
+		if verb == "" {
+			continue
+		}
+		text += fmt.Sprintf("\n  %s/%s is %s: `reeve agent %s %s/%s`", a.Topic, a.Name, phase(a), verb, a.Topic, a.Name)
+	}
+	return failure(Failed, "%s", text)
 }
 
 // awaitOutcomes waits for the tasks of an event for these agents, and writes them.

@@ -25,7 +25,7 @@ func (c *command) report(ctx context.Context, err error) {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
-	c.say("error: %s", err)
+	c.say("error: %s", inCommands(err.Error()))
 	for _, remedy := range c.remedies(context.WithoutCancel(ctx), err) {
 		c.say("%s", remedy)
 	}
@@ -119,20 +119,21 @@ func (c *command) whyUnreachable(err *client.UnreachableError) []string {
 
 // nearestAgent finds what may have been meant by the agent in the path of a problem, in bounded time.
 func (c *command) nearestAgent(ctx context.Context, path string) []string {
+	anyway := []string{"see `reeve agent list`"}
 	parts := strings.Split(path, "/")
 	if len(parts) < 5 || parts[1] != "v1" {
-		return nil
+		return anyway
 	}
 	wanted := parts[3] + "/" + parts[4]
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	cl, err := c.client()
 	if err != nil {
-		return nil
+		return anyway
 	}
 	refs, err := c.refs(ctx, cl)
 	if err != nil {
-		return nil
+		return anyway
 	}
 	if near := nearestRef(wanted, refs); near != "" {
 		return []string{"did you mean " + near + "?"}
@@ -143,18 +144,18 @@ func (c *command) nearestAgent(ctx context.Context, path string) []string {
 	if len(refs) == 0 {
 		return []string{"no agent is registered: register some by `reeve apply -f agents.yaml`"}
 	}
-	return []string{"see `reeve agent list`"}
+	return anyway
 }
 
-// nearestRef is the agent that most likely was meant: the nearest of those whose topic and name are both near, else the
-// one with just this name on another topic.
+// nearestRef is the agent that most likely was meant: the nearest of those of which the topic or the name is the one that
+// was written and the other is near, else the one with just this name on another topic.
 func nearestRef(wanted string, refs []string) string {
 	topic, name, _ := strings.Cut(wanted, "/")
 	near := func(a, b string) bool { return a == b || spec.Nearest(a, []string{b}) != "" }
 	var alike, same []string
 	for _, r := range refs {
 		t, n, _ := strings.Cut(r, "/")
-		if near(topic, t) && near(name, n) {
+		if t == topic && near(name, n) || n == name && near(topic, t) {
 			alike = append(alike, r)
 		}
 		if n == name {

@@ -23,6 +23,7 @@ func TestAnAgentThatIsNotThereHasANearestOne(t *testing.T) {
 	for wanted, says := range map[string]string{
 		"orders/triaeg": "did you mean orders/triage?",
 		"order/audit":   "did you mean orders/audit?",
+		"order/triaeg":  "see `reeve agent list`\n",
 		"refunds/check": "did you mean payments/check?",
 		"payments/xxxx": "see `reeve agent list --topic payments`",
 		"zzzzzz/zzzzzz": "see `reeve agent list`\n",

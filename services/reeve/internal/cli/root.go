@@ -161,7 +161,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable.`,
 		return checkOffline(cmd)
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%w: see `%s --help`", err, cmd.CommandPath())
+		return usage("%s: see `%s --help`", inWords(err.Error()), cmd.CommandPath())
 	})
 	completeFlag(root, "profile", c.completeProfiles)
 	completeFlag(root, "url", nothing)

@@ -14,6 +14,7 @@ import (
 // Selection is a file's agents, parted by whether they are registered here and now.
 type Selection struct {
 	Agents  []*spec.Agent
+	places  []string       // of Agents, file:line
 	Skipped []Unregistered // their when doesn't hold
 	Failed  []Unregistered // what they require doesn't answer
 }
@@ -38,7 +39,7 @@ func Select(ctx context.Context, listed []agentsfile.Listed, environ []string) S
 		out := Unregistered{"skip", a.Topic, a.Name, r.Reason}
 		switch r.Verdict {
 		case admission.Admitted:
-			s.Agents = append(s.Agents, a)
+			s.Agents, s.places = append(s.Agents, a), append(s.places, listed[n].Place)
 		case admission.Skipped:
 			s.Skipped = append(s.Skipped, out)
 		case admission.Failed:
