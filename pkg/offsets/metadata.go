@@ -41,7 +41,8 @@ type Metadata struct {
 }
 
 // Count is how many records were passed on since a time. It rides with the commits that pass them on, so it is exact, and
-// each owner of the partition goes on where the last one stopped. The zero value counts nothing.
+// each owner of the partition goes on where the last one stopped. The zero value counts nothing. On a dead-letter topic it is
+// how many an order has moved, and Since is the order's; see Ledger.Count.
 type Count struct {
 	Since int64 // Unix milliseconds; tells a count from one that begins anew because the commits before were lost
 	N     int64

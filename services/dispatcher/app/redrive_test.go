@@ -589,8 +589,8 @@ func TestARestartGoesOnWithARedrive(t *testing.T) {
 	w.start()
 	m.report("1", status.OrderRunning)
 	close(m.gate)
-	if o := m.report("1", status.OrderDone); int(o.Moved) != left {
-		t.Errorf("%+v of %d that were left", o, left)
+	if o := m.report("1", status.OrderDone); o.Moved != letters {
+		t.Errorf("%+v of %d, of which %d were left", o, letters, left)
 	}
 	w.until("all are run", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.runs) == letters })
 	if got := m.open(); len(got) != 0 {

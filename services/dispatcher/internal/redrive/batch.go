@@ -101,7 +101,7 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 		return r.refused(ctx, fitting, b.records, err)
 	}
 	maps.Copy(r.ledgers, after)
-	r.moved += int64(len(fitting))
+	r.count()
 	r.unwanted += int64(b.unwanted)
 	if r.order.Verb == command.Redrive {
 		r.to.moved(len(fitting))
@@ -112,6 +112,7 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 
 // settled gives as much of a batch as a commit can say, and the ledgers that say it.
 func (r *run) settled(batch []*letter) ([]*letter, map[int32]offsets.Ledger) {
+	mark := r.mark()
 	for n := len(batch); n > 0; n /= 2 {
 		after, fits := map[int32]offsets.Ledger{}, true
 		for _, l := range batch[:n] {
@@ -120,7 +121,7 @@ func (r *run) settled(batch []*letter) ([]*letter, map[int32]offsets.Ledger) {
 			if !ok {
 				before = r.ledgers[p]
 			}
-			after[p] = before.Settle(l.from, l.record.Offset+1)
+			after[p] = before.Settle(l.from, l.record.Offset+1).Count(mark, 1)
 		}
 		for _, l := range after {
 			_, ok := positionOf(l, r.cfg.Node, [16]byte{}, false, maxStamp)

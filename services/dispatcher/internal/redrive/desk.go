@@ -321,7 +321,7 @@ func (d *desk) commit(ctx context.Context, records []*kgo.Record, after map[int3
 // positionOf is the commit that says a ledger; fits is false where Kafka wouldn't take it. Nobody starts anything by a
 // dead-letter group, so what is reserved is free to be a stamp.
 func positionOf(l offsets.Ledger, node string, topicID [16]byte, clean bool, stamp int64) (p hop.Position, fits bool) {
-	m := offsets.Metadata{Clean: clean, TopicID: topicID, Node: node, Far: l.Settled, Reserved: l.Low + stamp}
+	m := offsets.Metadata{Clean: clean, TopicID: topicID, Node: node, Passed: l.Counted, Far: l.Settled, Reserved: l.Low + stamp}
 	p = hop.Position{Offset: l.Low, Metadata: m.Encode(l.Low)}
 	return p, offsets.Fits(p.Metadata)
 }
