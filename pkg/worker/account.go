@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -105,6 +106,14 @@ func (a *account) giveBack(o *outage) {
 	a.burntAt = kept
 }
 
+// first is when the failures began that count against the task, the one included that came at a time.
+func (a *account) first(at time.Time) time.Time {
+	if len(a.burntAt) > 0 {
+		return time.UnixMilli(a.burntAt[0])
+	}
+	return at
+}
+
 // settle adds the attempt that the account is settled with, which ended at a time.
 func (a *account) settle(v Verdict, spared bool, ended int64) {
 	if v.Class == task.ClassTimeout && !spared {
@@ -128,8 +137,13 @@ func (e *Engine) judge(s *slot) Verdict {
 	from, to := millis(s.attempt.started), millis(s.ended)
 	since, spared := e.outage.spares(from, to)
 	spared = spared && f.kind != 0 && from > 0 && a.spare(since)
-	v := Judge(e.policy, Tries{Number: s.attempt.Number, Burnt: a.burnt, Timeouts: a.timeouts, Outage: spared}, s.result)
-	a.settle(v, spared, to)
+	tries := Tries{Number: s.attempt.Number, Burnt: a.burnt, Timeouts: a.timeouts, Outage: spared}
+	v := Judge(e.policy, tries, s.result)
 	s.account = &a
+	if !spared && v.final() && f.kind != 0 && e.outage.reprieve.covers(s.final()) && e.outage.reprieve.spare(&a) {
+		spared, tries.Outage = true, true
+		v = Judge(e.policy, tries, s.result)
+	}
+	a.settle(v, spared, to)
 	return v
 }

@@ -39,5 +39,6 @@
 //
 // When nearly all of the last distinct tasks have failed alike, it isn't them: see outage.go. The worker starts only probes
 // then, and what failed since the outage began costs no retry. Tasks carry when their retries were burnt, and commits the
-// times of the agent's latest outages, so that whoever runs a task next gives back what an outage took.
+// times of the agent's latest outages, so that whoever runs a task next gives back what an outage took. What would be a task's
+// last failure isn't settled while nothing speaks against the task and others fail as well, however few there are: see doubt.go.
 package worker

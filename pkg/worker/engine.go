@@ -119,9 +119,10 @@ type Engine struct {
 	cancels   byTask[*Cancellation] // tasks that are to end
 	hastens   byTask[*Hastening]    // tasks whose next attempt is to start at once
 	outage    outage
-	held      []*slot // final failures that wait for the outage rule, in the order in which they ended
-	heldBy    outlook // the rule's, when they were judged
-	sought    []*slot // probes that were picked out of their turn
+	held      []*slot   // final failures that wait for the outage rule, in the order in which they ended
+	heldBy    outlook   // the rule's, when they were judged
+	heldUntil time.Time // when the time of the first of them is over; zero: it's for the rule to say
+	sought    []*slot   // probes that were picked out of their turn
 }
 
 // New makes an engine. Start starts it.

@@ -25,7 +25,7 @@ func holding(t *testing.T, n int) *Engine {
 		e.finished = append(e.finished, s)
 	}
 	for i := range telling {
-		e.outage.observe(time.Now(), uint64(i), failureOf(e.finished[0].result), false)
+		e.outage.observe(time.Now(), result{failure: failureOf(e.finished[0].result), task: uint64(i), began: time.Now(), first: time.Now()})
 	}
 	if tx := e.prepare(groupCommit); tx != nil || len(e.held) != n || len(e.finished) != 0 {
 		t.Fatalf("%d of %d wait", len(e.held), n)
@@ -44,34 +44,47 @@ func TestWhatWaitsForTheOutageRuleCostsACommitNothing(t *testing.T) {
 
 // They go on as soon as the rule sees things otherwise, or when their time is over, in their order.
 func TestWhatWaitsForTheOutageRuleIsJudgedInTime(t *testing.T) {
-	for name, happens := range map[string]func(e *Engine) (settled int){
-		"others succeed": func(e *Engine) int {
-			e.outage.observe(time.Now(), 99, failure{}, false)
-			return 5
-		},
-		"another failure": func(e *Engine) int {
-			e.outage.observe(time.Now(), 99, failure{kind: 1, class: task.ClassNetwork}, false)
-			return 5
-		},
-		"the time of some is over": func(e *Engine) int {
-			for _, s := range e.held[:2] {
-				s.ended = s.ended.Add(-patience)
+	for name, c := range map[string]struct {
+		happens func(e *Engine)
+		on      int
+		settled task.Settled
+	}{
+		"others succeed": {func(e *Engine) {
+			e.outage.observe(time.Now(), result{task: 99, began: time.Now()})
+		}, 5, task.SettledRetry},
+		"others have succeeded, who had begun before": {func(e *Engine) {
+			e.outage.observe(time.Now(), result{task: 99, began: time.Now().Add(-time.Minute)})
+		}, 0, ""},
+		"another failure": {func(e *Engine) {
+			e.outage.observe(time.Now(), result{failure: failure{kind: 1, class: task.ClassNetwork}, task: 99, began: time.Now(), first: time.Now()})
+		}, 0, ""},
+		"nothing is heard": {func(e *Engine) {
+			e.outage.last = time.Now().Add(-patience)
+		}, 5, task.SettledRetry},
+		"nothing is heard, but something runs": {func(e *Engine) {
+			e.outage.last, e.running = time.Now().Add(-patience), 1
+		}, 0, ""},
+		"for long": {func(e *Engine) {
+			e.held[0].ended, e.running = time.Now().Add(-longest), 1
+		}, 5, task.SettledRetry},
+		"it is checked": {func(e *Engine) {
+			e.outage.check(time.Now())
+		}, 0, ""},
+		"they have been tried again twice": {func(e *Engine) {
+			for _, s := range e.held {
+				s.header.remember().spared = []byte("2 1700000000000")
 			}
-			return 2
-		},
-		"it is checked": func(e *Engine) int {
-			e.outage.stage = checking
-			return 0
-		},
+			e.outage.observe(time.Now(), result{task: 99, began: time.Now()})
+		}, 5, task.SettledDLQ},
 	} {
 		e := holding(t, 5)
-		want := happens(e)
+		c.happens(e)
 		batch, _, _ := e.takeFinished(groupCommit)
-		if len(batch) != want || len(e.held) != 5-want || e.outage.held != len(e.held) {
-			t.Errorf("%s: %d settled, %d wait, want %d settled", name, len(batch), len(e.held), want)
+		if len(batch) != c.on || len(e.held) != 5-c.on || e.outage.held != len(e.held) {
+			t.Errorf("%s: %d go on, %d wait, want %d to go on", name, len(batch), len(e.held), c.on)
 		}
 		for i, s := range batch {
-			if s.offset() != int64(i) || s.verdict.Settled != task.SettledDLQ {
+			if s.offset() != int64(i) || s.verdict.Settled != c.settled || s.verdict.Burns {
 				t.Errorf("%s: number %d is task %d: %+v", name, i, s.offset(), s.verdict)
 			}
 		}

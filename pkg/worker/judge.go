@@ -95,6 +95,9 @@ func Judge(p Policy, t Tries, r Result) Verdict {
 	return v
 }
 
+// final reports whether the task has failed for good.
+func (v Verdict) final() bool { return v.Settled == task.SettledDLQ || v.Settled == task.SettledFailed }
+
 func (v Verdict) dead(p Policy) Verdict {
 	v.Settled = task.SettledFailed
 	if p.DLQ {

@@ -21,7 +21,8 @@ import (
 //
 // While it isn't calm only probes start: one at a time, and while it recovers twice as many after each success. checking
 // takes milliseconds as a rule; if it ends in calm nothing has happened. Once the outage is believed, a failure says
-// nothing of its task: it burns no retry, and those that were burnt since the outage began are given back.
+// nothing of its task: it burns no retry, and those that were burnt since the outage began are given back. What would be a
+// task's last failure may lead to checking too, or wait for it: see doubt.go.
 const (
 	// sampleSize is how many distinct tasks the rule looks at, and sampleAlike how many of them must have failed alike, for
 	// sampleSpell at least: by then the first retries have had their say.
@@ -41,8 +42,6 @@ const (
 	probeMax   = 30 * time.Second
 	// quiet is how long nothing must have been there to try until a recovery is content with what it has seen.
 	quiet = time.Second
-	// patience is how long a task's final failure waits for more to be known.
-	patience = sampleSpell + probeMin
 	// maxSpared is in how many outages a task is spared: one that fails whenever others do mustn't go round for ever.
 	maxSpared = 10
 )
@@ -92,8 +91,18 @@ func failureOf(r Result) failure {
 // sample is the last result of one of the last distinct tasks.
 type sample struct {
 	failure
-	task uint64
-	at   time.Time
+	task  uint64
+	first time.Time // when the failures began that count against the task
+	at    time.Time
+}
+
+// result is what the rule is told of an attempt.
+type result struct {
+	failure
+	task  uint64
+	began time.Time // the attempt
+	first time.Time // as a sample's, where it failed
+	probe bool      // the attempt began after the outage did: what an older one says is old
 }
 
 // covers reports whether some of [from, to] lies in an outage.
@@ -116,6 +125,10 @@ type outage struct {
 	next     time.Time        // when the next probe may start
 	pace     time.Time        // since when probes have been getting rarer
 	last     time.Time        // when something was last learnt
+	able     time.Time        // when the latest attempt began that has succeeded, as far as it matters
+	since    time.Time        // when the first failure came after which nothing has
+	regained time.Time        // the same, while it isn't calm
+	reprieve reprieve         // which final failures get another attempt
 	held     int              // final failures that wait
 	informed bool             // something is known of how the agent does
 	spells   []offsets.Outage // those that were believed, ascending, the present one last
@@ -142,19 +155,29 @@ func (o *outage) started(now time.Time) {
 	o.last = now
 }
 
-// observe takes the result of a task. probe says that the attempt began after the outage did: what an older one says is
-// old.
-func (o *outage) observe(now time.Time, id uint64, f failure, probe bool) {
+// observe takes a result. A failure says nothing of others if the task had begun to fail before a later attempt succeeded.
+func (o *outage) observe(now time.Time, r result) {
+	switch {
+	case o.stage == calm && r.kind == 0:
+		o.proven(now, r.began)
+	case o.stage == calm:
+		if !r.first.After(o.able) {
+			return
+		}
+		o.unexplained(r.first)
+	case !r.probe:
+		return
+	}
+	o.sample(sample{r.failure, r.task, r.first, now})
 	switch {
 	case o.stage == calm:
-		if o.sample(sample{f, id, now}); o.alike(now) {
-			o.stage, o.misses, o.probes, o.next, o.last = checking, 0, 0, now, now
+		if o.last = now; o.alike(now) {
+			o.check(now)
 		}
-	case !probe:
-	case f.kind == 0:
-		o.succeeded(now)
+	case r.kind == 0:
+		o.succeeded(now, r.began)
 	default:
-		o.failed(now, f)
+		o.failed(now, r.failure)
 	}
 }
 
@@ -165,8 +188,12 @@ func (o *outage) sample(s sample) {
 	}
 	kept, failed := o.samples[:0], s.kind != 0
 	for _, old := range o.samples {
-		if old.task != s.task {
+		switch {
+		case s.at.Sub(old.at) > memory:
+		case old.task != s.task:
 			kept = append(kept, old)
+		case s.kind != 0 && o.unproven(old):
+			s.first = earlier(s.first, old.first)
 		}
 	}
 	kept = append(kept, s)
@@ -178,6 +205,19 @@ func (o *outage) sample(s sample) {
 		kept = nil
 	}
 	o.samples = kept
+}
+
+// check begins to try whether there is an outage.
+func (o *outage) check(now time.Time) {
+	o.stage, o.misses, o.probes, o.next, o.last = checking, 0, 0, now, now
+	if o.start = earlier(o.start, o.since); o.start.IsZero() {
+		o.start = now
+	}
+	for _, s := range o.samples {
+		if o.unproven(s) {
+			o.cause = s.failure
+		}
+	}
 }
 
 // alike reports whether nearly all have failed as the last one has, for long enough.
@@ -278,7 +318,7 @@ func (o *outage) inherit(now time.Time, known []offsets.Outage) {
 		}
 		o.remember(x)
 		if lasted && !o.informed && o.stage == calm {
-			o.stage, o.misses, o.probes, o.next, o.last = checking, 0, 0, now, now
+			o.check(now)
 			o.start, o.cause = time.UnixMilli(x.Since), failure{}
 		}
 	}
@@ -289,19 +329,29 @@ func (o *outage) pause(now time.Time) time.Duration {
 	return min(max(now.Sub(o.pace)/probeShare, probeMin), probeMax)
 }
 
-// succeeded takes a probe that succeeded.
-func (o *outage) succeeded(now time.Time) {
+// succeeded takes a probe that succeeded. Most of the last distinct tasks may do so long before eight have, where few come;
+// those that fail are then the same ones over and over.
+func (o *outage) succeeded(now, began time.Time) {
 	o.last = now
+	if began.After(o.regained) {
+		o.regained = began
+	}
 	if o.stage != recovering {
 		o.stage, o.good, o.bad = recovering, 0, 0
 	}
-	if o.good++; o.good >= assurance {
+	good := 0
+	for _, s := range o.samples {
+		if s.kind == 0 {
+			good++
+		}
+	}
+	if o.good++; o.good >= assurance || 2*good > len(o.samples) {
 		o.end(now)
 	}
 }
 
-// look decides what doesn't come of a result: where nothing is left to try, the rule is content with what it has seen. What
-// is being checked may go on to be, for retries that are on their way, unless a final failure waits for it.
+// look decides what doesn't come of a result: where nothing is left to try, the rule is content with what it has seen, and
+// while it checks, final failures that wait for it get another attempt.
 func (o *outage) look(now time.Time) {
 	idle := now.Sub(o.last)
 	switch {
@@ -311,16 +361,19 @@ func (o *outage) look(now time.Time) {
 	case o.stage == recovering && idle >= quiet:
 		o.relapse()
 	case o.stage == checking && idle >= patience && o.held > 0:
-		o.end(now)
+		o.again(now)
 	}
 }
 
-// end is calm again.
+// end is calm again. What failed meanwhile is tried once more, believed or not.
 func (o *outage) end(now time.Time) {
 	if o.believed {
 		o.spells[len(o.spells)-1].Until = now.UnixMilli()
+	} else {
+		o.again(now)
 	}
-	o.stage, o.believed, o.samples, o.start = calm, false, nil, time.Time{}
+	o.able, o.regained = o.regained, time.Time{}
+	o.stage, o.believed, o.samples, o.start, o.since = calm, false, nil, time.Time{}, time.Time{}
 }
 
 // hurry makes the next probe due: somebody has changed something.
@@ -328,39 +381,6 @@ func (o *outage) hurry(now time.Time) {
 	if o.stage == out {
 		o.next, o.pace = now, now
 	}
-}
-
-// outlook is what the rule makes of a failure whose reason isn't known yet. While it is the same, only time changes that.
-type outlook struct {
-	believed, calm bool
-	row            int    // of the last results, that are failures and alike; at most telling
-	kind           uint64 // of those
-}
-
-// telling is how many failures in a row, all alike, may be the beginning of an outage, whatever their class.
-const telling = 3
-
-// outlook is the present one.
-func (o *outage) outlook() outlook {
-	l := outlook{believed: o.believed, calm: o.stage == calm}
-	if l.calm {
-		row, of := o.row()
-		l.row, l.kind = min(row, telling), of.kind
-	}
-	return l
-}
-
-// forming reports whether it may turn out soon that a failure that came at a time was an outage's.
-func (l outlook) forming(f failure, at, now time.Time) bool {
-	switch {
-	case l.believed:
-		return false
-	case !l.calm:
-		return true
-	case now.Sub(at) > patience || l.kind != f.kind:
-		return false
-	}
-	return l.row >= telling || l.row > 0 && f.class == task.ClassDependency && now.Sub(at) < quiet
 }
 
 // spares reports whether an attempt that ran from one time to another, in Unix milliseconds, says nothing of its task, and

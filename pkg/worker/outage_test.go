@@ -13,7 +13,7 @@ import (
 
 // script drives the rule: each letter is a result, 10 ms after the one before. d, n, i: a failed dependency, network, an
 // internal error; j: another internal error; s: the same task's dependency fails again; a dot: a success. Capitals are those
-// of a probe, ! one that succeeds. A space passes a second, _ lets the rule look.
+// of a probe, ! one that succeeds. A space passes a second, m an hour, _ lets the rule look.
 func script(o *outage, text string) (now time.Time) {
 	now = time.UnixMilli(1_700_000_000_000)
 	id := uint64(0)
@@ -36,6 +36,9 @@ func script(o *outage, text string) (now time.Time) {
 		case ' ':
 			now = now.Add(time.Second)
 			continue
+		case 'm':
+			now = now.Add(time.Hour)
+			continue
 		case 'h': // a final failure waits
 			o.held++
 			continue
@@ -48,7 +51,7 @@ func script(o *outage, text string) (now time.Time) {
 			o.started(now)
 			o.probing--
 		}
-		o.observe(now, id, f, probe)
+		o.observe(now, result{failure: f, task: id, began: now, first: now, probe: probe})
 	}
 	return now
 }
@@ -66,7 +69,7 @@ func TestTheOutageRule(t *testing.T) {
 		{"five in a row are checked at once", "....ddddd", checking, false, 0},
 		{"one task over and over is that task", "dsssssssssssssss", calm, false, 0},
 		{"others succeed in between", "dd.dd.dd.dd.dd.dd.dd.dd.dd.dd.dd", calm, false, 0},
-		{"another class takes more", "nnnnnnnnnnnnnnnnnnn", calm, false, 0},
+		{"another class takes more", "iiiiiiiiiiiiiiiiiii", calm, false, 0},
 		{"and longer than a moment", nineteen + "iiiiiiiiiii", calm, false, 0},
 		{"nineteen of twenty, for two seconds", "." + nineteen + "  i", checking, false, 0},
 		{"eighteen of twenty are not enough", "i.i." + "iiiiiiiiiiiiiiii" + "  ", calm, false, 0},
@@ -88,7 +91,7 @@ func TestTheOutageRule(t *testing.T) {
 		{"nothing is left to try, and as many failed", "dddddDDD!D _", out, true, 1},
 		{"nothing is there to try yet", "ddddd   _", checking, false, 0},
 		{"nothing is there to try, and a final failure waits", "dddddh _", checking, false, 0},
-		{"it has waited for long enough", "dddddh   _", calm, false, 0},
+		{"it is tried again", "dddddh   _", checking, false, 0},
 		{"nothing is there to try in an outage", "dddddDDD _", out, true, 1},
 		{"the next outage", "dddddDDD!!!!!!!!dddddDDD", out, true, 2},
 		{"a probe that fails otherwise fails", "dddddDIN", out, true, 1},
@@ -120,7 +123,7 @@ func TestAnOutageBeginsWithItsFirstFailure(t *testing.T) {
 	for range 8 {
 		o.started(now)
 		o.probing--
-		o.observe(now, 99, failure{}, true)
+		o.observe(now, result{task: 99, began: now, probe: true})
 	}
 	after := now.Add(time.Minute).UnixMilli()
 	if _, spared := o.spares(after, after); spared {
@@ -146,7 +149,7 @@ func TestProbesGetRarer(t *testing.T) {
 			t.Fatal("two probes at a time")
 		}
 		o.probing--
-		o.observe(now, uint64(now.UnixNano()), failure{1, task.ClassDependency, "d"}, true)
+		o.observe(now, result{failure: failure{1, task.ClassDependency, "d"}, task: uint64(now.UnixNano()), began: now, first: now, probe: true})
 		if o.stage == out {
 			if now.Before(o.next) && o.allow(16, o.next.Add(-1)) != 0 {
 				t.Fatal("a probe before its time")
@@ -199,7 +202,7 @@ func TestTheOutageRuleHolds(t *testing.T) {
 			if probe {
 				o.probing--
 			}
-			o.observe(now, uint64(rapid.IntRange(0, 60).Draw(t, "task")), f, probe)
+			o.observe(now, result{failure: f, task: uint64(rapid.IntRange(0, 60).Draw(t, "task")), began: now, first: now, probe: probe})
 		}
 		start := func() bool {
 			if o.allow(1, now) == 0 {
@@ -318,7 +321,7 @@ func TestOutagesAreInherited(t *testing.T) {
 			if r == '!' {
 				f = failure{}
 			}
-			o.observe(now, uint64(i), f, true)
+			o.observe(now, result{failure: f, task: uint64(i), began: now, first: now, probe: true})
 		}
 		if o.stage != c.stage || !slices.Equal(o.spells, c.want) {
 			t.Errorf("%s: stage %d, %v; want %d, %v", c.name, o.stage, o.spells, c.stage, c.want)

@@ -28,7 +28,8 @@ func (o *outage) figures() *Outage {
 const (
 	// alertLimit bounds an error's message in an alert and in reports, in bytes.
 	alertLimit = 500
-	// heldLimit is how many final failures wait at most until it is known whether they were an outage's.
+	// heldLimit is how many final failures wait until it is checked, at once, whether they were an outage's: but for what runs
+	// by then no more come.
 	heldLimit = 1000
 )
 
@@ -44,8 +45,14 @@ func (e *Engine) weigh(s *slot, r Result) {
 	if f.kind == 0 && e.outage.stage == calm && len(e.outage.samples) == 0 {
 		return // as nearly always
 	}
-	before := e.outage.believed
-	e.outage.observe(time.Now(), maphash.Bytes(seed, s.origin()), f, probe)
+	now, before := time.Now(), e.outage.believed
+	o := result{failure: f, task: maphash.Bytes(seed, s.origin()), began: s.attempt.started, probe: probe}
+	if f.kind != 0 {
+		a := s.header.account()
+		a.giveBack(&e.outage)
+		o.first = a.first(now)
+	}
+	e.outage.observe(now, o)
 	e.outageChanged(before)
 }
 
@@ -132,40 +139,66 @@ func (e *Engine) pickSought(n int, now time.Time, batch *[]*Attempt) {
 	}
 }
 
+// final is the failure of a task that was judged, as the outage rule sees it.
+func (s *slot) final() final {
+	return final{failure: failureOf(s.result), first: s.account.first(s.ended), at: s.ended}
+}
+
 // holdBack keeps a final failure aside that waits until it is known whether it was an outage's; it reports whether it does.
 // At a hand-over such a task is unfinished, and so the next owner's: to it the attempt has begun, and nothing more.
 func (e *Engine) holdBack(s *slot, now time.Time) bool {
-	if v := s.verdict; v.Settled != task.SettledDLQ && v.Settled != task.SettledFailed || len(e.held) >= heldLimit {
+	if !s.verdict.final() {
 		return false
 	}
-	look, f := e.outage.outlook(), failureOf(s.result)
-	if f.kind == 0 || !look.forming(f, s.ended, now) {
+	look := e.outage.outlook()
+	waits, until := look.waits(s.final(), now)
+	if !waits {
 		return false
 	}
 	s.verdict, s.keeps = Verdict{}, nil
 	e.uncount(s)
-	e.heldBy = look
+	e.heldBy, e.heldUntil = look, earlier(e.heldUntil, until)
 	e.setHeld(append(e.held, s))
+	if len(e.held) >= heldLimit && e.outage.stage == calm {
+		e.outage.check(now)
+	}
 	return true
 }
 
-// reconsider lets final failures go on that waited for the outage rule: all of them when its outlook is another one, else
-// those whose time is over. They are judged anew then, and only then, however often one commits meanwhile.
+// reconsider lets final failures go on that waited for the outage rule, if its outlook is another one, or the time of some
+// is over. They are judged anew then, and only then, however often one commits meanwhile.
 func (e *Engine) reconsider(now time.Time) {
 	if len(e.held) == 0 {
 		return
 	}
-	look, n := e.outage.outlook(), 0
-	if look != e.heldBy {
-		n = len(e.held)
+	e.outage.lapse(now, e.held[0].ended, e.running)
+	look := e.outage.outlook()
+	if look == e.heldBy && (e.heldUntil.IsZero() || now.Before(e.heldUntil)) {
+		return
 	}
-	for n < len(e.held) && !look.forming(failureOf(e.held[n].result), e.held[n].ended, now) {
-		n++
+	e.heldBy, e.heldUntil = look, time.Time{}
+	var on []*slot
+	held := e.held[:0]
+	for _, s := range e.held {
+		waits, until := look.waits(s.final(), now)
+		if !waits {
+			on = append(on, s)
+			continue
+		}
+		e.heldUntil = earlier(e.heldUntil, until)
+		held = append(held, s)
 	}
-	if n > 0 {
-		e.finished = slices.Concat(e.held[:n], e.finished)
-		e.setHeld(slices.Delete(e.held, 0, n))
+	clear(e.held[len(held):])
+	e.finished = slices.Concat(on, e.finished)
+	e.setHeld(held)
+}
+
+// earlier is the earlier one of two times; zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
+	return a
 }
 
 func (e *Engine) setHeld(held []*slot) { e.held, e.outage.held = held, len(held) }

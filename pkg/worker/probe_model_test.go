@@ -28,6 +28,7 @@ func failing(w *world, ordering string, tasks int) {
 		w.log, w.tasks[int64(i)] = append(w.log, r), f
 	}
 	w.own()
+	w.e.outage.able = time.Time{} // nobody else succeeds
 	w.poll(tasks)
 }
 
