@@ -83,7 +83,7 @@ func (e *Engine) tellOutage() {
 	a := Alert{Kind: "outage", Severity: "critical", Resolved: true, Message: "the agent does its work again"}
 	if o := e.outage.figures(); o != nil {
 		a.Resolved, a.Since = false, o.Since
-		a.Message = fmt.Sprintf("nearly all of its last tasks failed alike (%s: %s): the agent is paused here and tries one task at a time; its events wait, none is dead-lettered for it and no retry is used up; it goes on by itself once a task succeeds",
+		a.Message = fmt.Sprintf("its last tasks failed alike and none succeeded (%s: %s): the agent is paused here and tries one task at a time; its events wait, none is dead-lettered for it, and what is tried meanwhile counts as retried but uses up none of max_retries; it goes on by itself once most of what it tries succeeds",
 			o.Class, o.Message)
 	}
 	e.cfg.Alert(a)

@@ -165,6 +165,8 @@ func (s *simulation) commit(why purpose) {
 		case strings.Contains(r.Topic, "retry"):
 			again := *r
 			s.in(owners[i].verdict.Delay, func() { s.admit(&again) })
+		case owners[i].verdict.Settled == task.SettledFailed:
+			s.dead[id] = time.Since(s.began)
 		case owners[i].verdict.Settled == task.SettledDone:
 			s.done[id]++
 		}
@@ -191,6 +193,7 @@ type simulated struct {
 	name        string
 	concurrency int
 	retries     int
+	noDLQ       bool
 	class       task.Class
 	takes       time.Duration // an attempt that succeeds
 	fails       time.Duration // one that fails
@@ -209,6 +212,7 @@ type simulated struct {
 
 func (c simulated) run(m *hop.Member) *simulation {
 	s := newSimulation(m, c.concurrency, c.retries)
+	s.e.policy.DLQ = !c.noDLQ
 	s.attempt = func(id int, at time.Duration) (Result, time.Duration) {
 		for _, o := range c.out {
 			if o.at(at) {
@@ -263,6 +267,7 @@ func TestOutagesAndPoisonAreToldApart(t *testing.T) {
 		{name: "as fast as it goes, internal, no retry", concurrency: 64, class: task.ClassInternal, takes: 2 * ms, fails: 2 * ms, events: 8000, out: []away{{100 * ms, 60 * s}}, lasts: 10 * min, told: -1},
 		{name: "a burst, no retry", concurrency: 64, class: task.ClassNetwork, takes: 2 * ms, fails: 2 * ms, events: 900, out: []away{{0, 500 * ms}}, lasts: 5 * min, told: 1},
 		{name: "a burst, internal, no retry", concurrency: 64, class: task.ClassInternal, takes: 2 * ms, fails: 2 * ms, events: 900, out: []away{{0, 500 * ms}}, lasts: 5 * min, told: 1},
+		{name: "a burst, no retry, and no DLQ", concurrency: 64, noDLQ: true, class: task.ClassInternal, takes: 2 * ms, fails: 2 * ms, events: 60, out: []away{{0, 500 * ms}}, lasts: 5 * min},
 		{name: "a burst in a stream, no retry", concurrency: 64, class: task.ClassNetwork, takes: 2 * ms, fails: 2 * ms, pace: ms, events: 5000, out: []away{{s, 1900 * ms}}, lasts: 5 * min, told: 1},
 		{name: "it comes and goes, no retry", concurrency: 16, class: task.ClassNetwork, takes: 5 * ms, fails: 2 * ms, pace: 10 * ms, events: 6000,
 			out: []away{{5 * s, 8 * s}, {10 * s, 13 * s}, {15 * s, 16 * s}, {17 * s, 30 * s}, {40 * s, 55 * s}}, lasts: 10 * min, told: -1},
@@ -275,6 +280,8 @@ func TestOutagesAndPoisonAreToldApart(t *testing.T) {
 		{name: "one alone, no retry", concurrency: 4, class: task.ClassInternal, fails: 5 * ms, events: 1, poison: only(0), lasts: h, late: 2 * s, tries: 1},
 		{name: "one an hour, all of them", concurrency: 4, retries: 3, class: task.ClassInternal, fails: 5 * ms, pace: h, events: 24, poison: func(int) bool { return true }, lasts: 25 * h, late: 75 * s, tries: 4},
 		{name: "ten at the end of a batch", concurrency: 8, retries: 3, class: task.ClassInternal, takes: 5 * ms, fails: 5 * ms, events: 400, poison: func(id int) bool { return id%40 == 20 }, lasts: 10 * min, late: 40 * s, tries: 4},
+		{name: "one per cent of a batch", concurrency: 16, retries: 3, class: task.ClassInternal, takes: 5 * ms, fails: 5 * ms, events: 3000, poison: func(id int) bool { return id%100 == 50 }, lasts: h, late: 40 * s, tries: 4},
+		{name: "half a per cent of a batch", concurrency: 64, retries: 2, class: task.ClassNetwork, takes: 10 * ms, fails: 2 * ms, events: 12000, poison: func(id int) bool { return id%200 == 50 }, lasts: h, late: 15 * s, tries: 3},
 		{name: "two in a row, then good ones", concurrency: 4, retries: 3, class: task.ClassNetwork, takes: 5 * ms, fails: 5 * ms, pace: min, events: 120, poison: only(10, 11), lasts: 3 * h, late: 15 * min, tries: 100, told: 2},
 		{name: "every fifth one", concurrency: 4, retries: 3, class: task.ClassDependency, takes: 5 * ms, fails: 5 * ms, pace: 200 * ms, events: 400, poison: func(id int) bool { return id%5 == 0 }, lasts: h, late: 45 * s, tries: 6},
 		{name: "every third one, slow work, no retry", concurrency: 16, class: task.ClassNetwork, takes: s, fails: 5 * ms, pace: 100 * ms, events: 400, poison: func(id int) bool { return id%3 == 0 }, lasts: h, late: 10 * s, tries: 3},
