@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,6 +67,28 @@ func KillMarked(match func(Mark) bool) (int, error) {
 			return len(killed), fmt.Errorf("kill marked processes: %d are still there after %d rounds", len(found), rounds)
 		}
 	}
+}
+
+// Young lists the processes whose mark matches, that started when something began or later, and that still run. It sees
+// moments of 10 ms, and rather lists one that started just before. One that Young may not look at isn't listed.
+func Young(match func(Mark) bool, began time.Time) ([]int, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return nil, fmt.Errorf("read the time since boot: %w", err)
+	}
+	since := max(time.Duration(ts.Nano())-time.Since(began), 0) / (time.Second / ticksPerSecond)
+	all, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	var young []int
+	for _, pid := range all {
+		s, err := Read(pid)
+		if err == nil && s.State != 'Z' && s.Start >= uint64(since) && marked(pid, match) {
+			young = append(young, pid)
+		}
+	}
+	return young, nil
 }
 
 func killOnce(match func(Mark) bool) ([]int, error) {

@@ -3,8 +3,10 @@ package proc_test
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/reeve-run/reeve/internal/proc"
 )
@@ -31,6 +33,51 @@ func TestKillMarkedFindsWhatGotAway(t *testing.T) {
 	}
 	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Fatalf("the process ended with %v", err)
+	}
+}
+
+func TestYoungFindsWhatStartedSince(t *testing.T) {
+	mine := proc.Mark{Host: "h", Node: "young", Life: "1.1", Instance: "i"}
+	begin := func() *exec.Cmd {
+		cmd := exec.Command("sleep", "300")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), mine.Env()}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_, _ = cmd.Process.Wait()
+		})
+		return cmd
+	}
+	before := time.Now()
+	old := begin()
+	<-time.After(50 * time.Millisecond)
+	between := time.Now()
+	young := begin()
+	for _, tt := range []struct {
+		since time.Time
+		want  []int
+	}{{before, []int{old.Process.Pid, young.Process.Pid}}, {between, []int{young.Process.Pid}}, {time.Now().Add(time.Second), nil}} {
+		got, err := proc.Young(proc.Of(mine), tt.since)
+		slices.Sort(got)
+		slices.Sort(tt.want)
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("got %v, %v, not %v", got, err, tt.want)
+		}
+	}
+	if err := young.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for state := byte(0); state != 'Z'; { // it isn't waited for yet
+		s, err := proc.Read(young.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state = s.State
+	}
+	if got, err := proc.Young(proc.Of(mine), between); len(got) != 0 || err != nil {
+		t.Errorf("after its end: %v, %v", got, err)
 	}
 }
 

@@ -153,7 +153,7 @@ const (
 type Process struct {
 	RequestTimeout           Seconds `json:"request_timeout"`             // of an attempt. Defaults to 120; "infinity" is allowed
 	DrainTimeout             Seconds `json:"drain_timeout"`               // how long a stop waits for running tasks. Defaults to 30
-	GracefulTimeoutSec       Seconds `json:"graceful_timeout_sec"`        // from the shutdown message to SIGTERM. Defaults to 5
+	GracefulTimeoutSec       Seconds `json:"graceful_timeout_sec"`        // from the shutdown message to SIGTERM; also for an attempt that was asked to end. Defaults to 5
 	SigtermTimeoutSec        Seconds `json:"sigterm_timeout_sec"`         // from SIGTERM to SIGKILL. Defaults to 5
 	RestartPolicy            string  `json:"restart_policy"`              // Defaults to delayed
 	MaxRestartAttempts       int     `json:"max_restart_attempts"`        // in a row, then the circuit opens. Defaults to 3

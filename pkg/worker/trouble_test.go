@@ -138,21 +138,23 @@ func TestUnwritableDestinationHoldsOnlyItsOwn(t *testing.T) {
 		if _, err := s.adm.DeleteTopics(t.Context(), s.names.Retry(tiers[0])); err != nil {
 			t.Fatal(err)
 		}
-		var alerts atomic.Int32
+		var told unwritable
 		s.publish(0, 100)
 		s.engine("a", runner(t, 4, func(ctx context.Context, a *worker.Attempt) worker.Result {
 			if string(a.Record.Value) == "0" {
 				return worker.Result{Outcome: task.Failed, Class: task.ClassNetwork, Message: "reset"}
 			}
 			return ok(ctx, a)
-		}), func(c *worker.Config) { c.Alert = func(worker.Alert) { alerts.Add(1) } })
+		}), func(c *worker.Config) { c.Alert = told.add })
 		for _, o := range s.outcomes(99) {
 			if o.settled != "done" {
 				t.Errorf("%+v", o)
 			}
 		}
+		told.await(t, false, s.names.Retry(tiers[0]))
 		s.create(s.names.Retry(tiers[0]), 1)
 		s.read(s.names.Retry(tiers[0]), func(rs []*kgo.Record) bool { return len(rs) == 1 })
+		told.await(t, true, "")
 		s.outcomes(100)
 	})
 }

@@ -3,8 +3,9 @@
 //     node adapter.mjs --dir DIRECTORY --module MODULE --function FUNCTION [--in FD] [--out FD]
 //
 // The function gets the task's payload, an object, and returns an object or a promise of one; nothing and other values
-// are wrapped. One that takes a second argument gets a Context in it: handle(message, ctx); when somebody cancels the task,
-// ctx.cancelled is true and ctx.signal, an AbortSignal, is aborted. The module may be ESM or CommonJS. The supervisor gives the protocol descriptors of its own (--in, --out)
+// are wrapped. One that takes a second argument gets a Context in it: handle(message, ctx); when the task takes longer than
+// its timeout, or somebody cancels it, ctx.cancelled is true and ctx.signal, an AbortSignal, is aborted. The module may be
+// ESM or CommonJS. The supervisor gives the protocol descriptors of its own (--in, --out)
 // and points 1 at 2, so that whatever the agent's code prints ends in its log.
 //
 // An error may carry error_class (say how to treat it) and retry_after (seconds).
@@ -125,7 +126,8 @@ class Context {
     this.log = { debug: line('DEBUG'), info: line('INFO'), warn: line('WARNING'), error: line('ERROR') }
   }
 
-  // cancelled is true once somebody has cancelled the task: end it soon, or its process is ended.
+  // cancelled is true once the task has taken longer than its timeout, or somebody has cancelled it: end it soon, or its
+  // process is ended.
   get cancelled() { return this.#abort.signal.aborted }
 
   // signal is aborted then: give it to fetch, timers and the like.

@@ -3,9 +3,12 @@
     python3 adapter.py --dir DIRECTORY --module MODULE --function FUNCTION [--concurrency N]
 
 The function gets the task's payload, a dict, and returns a dict; None and other values are wrapped. It may be async; one
-that isn't runs in a thread. One that takes a second argument gets a Context in it: handle(message, ctx). When somebody
-cancels the task, an async function is cancelled as asyncio does it, and ctx.cancelled is true for all. Whatever the agent's code prints goes to standard error: descriptor 1 is duplicated for the
-protocol and then pointed at descriptor 2, so that also a C library or a child process can't disturb it.
+that isn't runs in a thread. One that takes a second argument gets a Context in it: handle(message, ctx). When the task takes
+longer than its timeout, or somebody cancels it, an async function is cancelled as asyncio does it, and ctx.cancelled is
+true for all. An answer says that the work has ended, so a cancelled task is answered once the asyncio tasks that it
+began and what it gave to asyncio.to_thread have ended too. Whatever the agent's code prints goes to standard error:
+descriptor 1 is duplicated for the protocol and then pointed at descriptor 2, so that also a C library or a child process
+can't disturb it.
 
 An exception may carry error_class (say how to treat it) and retry_after (seconds).
 """
@@ -13,6 +16,7 @@ An exception may carry error_class (say how to treat it) and retry_after (second
 import argparse
 import asyncio
 import atexit
+import contextvars
 import errno
 import importlib
 import inspect
@@ -27,7 +31,7 @@ import threading
 import time
 import traceback
 import urllib.error
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 PROTOCOL = 1
 CAPABILITIES = ["cancel", "progress", "publish"]
@@ -193,7 +197,8 @@ class Context:
 
     @property
     def cancelled(self):
-        """True once somebody has cancelled the task: end it soon, or its process is ended."""
+        """True once the task has taken longer than its timeout, or somebody has cancelled it: end it soon, or its
+        process is ended."""
         return self._cancelled
 
     @property
@@ -223,12 +228,42 @@ class Context:
 class Running:
     """A task that runs."""
 
-    __slots__ = ("task", "context", "begun", "cancelled")
+    __slots__ = ("task", "context", "begun", "cancelled", "asynchronous", "work")
 
-    def __init__(self, context):
+    def __init__(self, context, asynchronous):
         self.task = None
         self.context = context
         self.begun = self.cancelled = False
+        self.asynchronous = asynchronous  # it can be cancelled where it waits
+        self.work = set()  # what it has begun beside itself: asyncio tasks, and futures of threads
+
+    def follow(self, future):
+        self.work.add(future)
+        future.add_done_callback(self.work.discard)
+
+
+# The task for which this code runs, also in the asyncio tasks and threads that it begins.
+CURRENT = contextvars.ContextVar("reeve_task", default=None)
+
+
+def make_task(loop, coroutine, **options):
+    """The loop's task factory: a task is followed by whose code began it."""
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    running = CURRENT.get()
+    if running is not None:
+        running.follow(task)
+    return task
+
+
+class Threads(ThreadPoolExecutor):
+    """The loop's own executor. To cancel who waits for a thread doesn't end the thread."""
+
+    def submit(self, function, /, *args, **kwargs):
+        future = super().submit(function, *args, **kwargs)
+        running = CURRENT.get()
+        if running is not None:
+            running.follow(future)
+        return future
 
 
 class Agent(asyncio.Protocol):
@@ -241,6 +276,8 @@ class Agent(asyncio.Protocol):
         self.out = out
         self.threads = None if self.asynchronous else ThreadPoolExecutor(concurrency, thread_name_prefix="task")
         self.loop = asyncio.get_running_loop()
+        self.loop.set_task_factory(make_task)
+        self.loop.set_default_executor(Threads(thread_name_prefix="asyncio"))
         self.done = self.loop.create_future()
         self.tasks = set()
         self.parts = []
@@ -279,7 +316,7 @@ class Agent(asyncio.Protocol):
         kind, message_id = message.get("type"), message.get("id")
         if kind == "task":
             payload = message.get("payload")
-            running = self.running[message_id] = Running(Context(self.send, message_id, payload) if self.contextual else None)
+            running = self.running[message_id] = Running(Context(self.send, message_id, payload) if self.contextual else None, self.asynchronous)
             task = running.task = self.loop.create_task(self.run(message_id, payload, running))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
@@ -303,12 +340,13 @@ class Agent(asyncio.Protocol):
         running.cancelled = True
         if running.context:
             running.context._cancelled = True
-        if self.asynchronous and running.begun:  # a thread can't be: it has to look at ctx.cancelled
+        if running.asynchronous and running.begun:  # a thread can't be: it has to look at ctx.cancelled
             running.task.cancel()
 
     async def run(self, message_id, payload, running):
         self.total += 1
         running.begun = True
+        CURRENT.set(running)
         arguments = (payload, running.context) if self.contextual else (payload,)
         try:
             if running.cancelled:
@@ -318,6 +356,9 @@ class Agent(asyncio.Protocol):
             else:
                 result = await self.loop.run_in_executor(self.threads, self.function, *arguments)
                 if inspect.isawaitable(result):
+                    running.asynchronous = True
+                    if running.cancelled:
+                        running.task.cancel()
                     result = await result
             answer = success(message_id, result)
         except BaseException as e:  # also SystemExit: one task must not end the others
@@ -325,8 +366,17 @@ class Agent(asyncio.Protocol):
                 raise
             self.failed += 1
             answer = failure(message_id, e)
+        running.asynchronous = False  # there is nothing left to cancel
+        if running.cancelled:
+            await self.rest(running)
         self.running.pop(message_id, None)
         self.answer(answer)
+
+    async def rest(self, running):
+        """Waits until what a cancelled task has begun beside itself has ended. What never does ends with the process."""
+        while work := list(running.work):
+            await asyncio.wait([asyncio.wrap_future(f) if isinstance(f, Future) else f for f in work])
+            await asyncio.sleep(0)  # so that they are taken out
 
     def pong(self):
         now, cpu = time.monotonic(), time.process_time()

@@ -151,3 +151,39 @@ func TestATaskIsCancelledBeforeItHasBegunAndInAThread(t *testing.T) {
 		})
 	}
 }
+
+// An answer says that the work has ended, so it must not come while a thread that can't be cancelled goes on.
+func TestACancelledPythonTaskIsAnsweredOnlyWhenWhatItBeganHasEnded(t *testing.T) {
+	l := languages(t)[0]
+	if l.name != "python" {
+		t.Skip("Python isn't installed")
+	}
+	d := begin(t, l.command("testdata", "agent", "behind"))
+	for _, id := range []string{"thread", "task"} {
+		d.say(do(id))
+		d.hear("the beginning", message(id, "progress"))
+		d.say(cancel(id))
+		if p := d.hear("the thread's end or the answer", func(a map[string]any) bool { return a["id"] == id }); p["message"] != "ended" {
+			t.Errorf("%s: heard %v before its thread had ended", id, p)
+		}
+		if a := d.hear("the answer", answer(id)); a["status"] != "error" {
+			t.Errorf("%s: answered %v", id, a)
+		}
+	}
+	d.end()
+}
+
+func TestAPythonFunctionThatReturnsWhatIsAwaitedIsCancelled(t *testing.T) {
+	l := languages(t)[0]
+	if l.name != "python" {
+		t.Skip("Python isn't installed")
+	}
+	d := begin(t, l.command("testdata", "agent", "deferred"))
+	d.say(do("wait"))
+	d.hear("progress", message("wait", "progress"))
+	d.say(cancel("wait"))
+	if a := d.hear("the end", answer("wait")); a["status"] != "error" {
+		t.Errorf("answered %v", a)
+	}
+	d.end()
+}

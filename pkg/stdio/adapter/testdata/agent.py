@@ -63,3 +63,24 @@ def thread(message, ctx):
         if ctx.cancelled:
             raise RuntimeError("stopped")
         time.sleep(0.02)
+
+
+async def behind(message, ctx):
+    """Waits for what goes on when its wait is cancelled."""
+    if message["do"] == "thread":
+        await asyncio.to_thread(linger, ctx)
+    else:
+        await asyncio.wait([asyncio.create_task(asyncio.to_thread(linger, ctx))])
+
+
+def linger(ctx):
+    ctx.progress(message="begun")
+    while not ctx.cancelled:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    ctx.progress(message="ended")
+
+
+def deferred(message, ctx):
+    """Isn't async by its looks, and returns what has to be awaited."""
+    return told(message, ctx)

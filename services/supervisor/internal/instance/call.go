@@ -2,9 +2,9 @@ package instance
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"time"
 
 	"github.com/reeve-run/reeve/pkg/event"
 	"github.com/reeve-run/reeve/pkg/stdio"
@@ -17,11 +17,13 @@ type call struct {
 	session  *session
 	attempt  *worker.Attempt
 	id       uint64
+	began    time.Time
 	deadline time.Time // zero: none
 
 	sent        bool // begun, as far as anybody can know
 	withdrawn   bool // not to be sent
-	timedOut    bool
+	timedOut    bool // its time is over; whatever it answers, that is its outcome
+	forced      bool // it timed out and won't end by itself
 	published   []*kgo.Record
 	size        int          // of published, in bytes
 	refused     error        // why something can't be published
@@ -55,6 +57,31 @@ func (c *call) Append(dst []byte) []byte {
 func (i *Instance) params() event.Params {
 	a := i.cfg.Agent
 	return event.Params{Topic: a.Topic, Agent: a.Name, Consumer: i.id}
+}
+
+// over reports whether a call's deadline has passed.
+func (c *call) over(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
+
+// expire decides what follows when a call that was sent is over: where its program can be asked to end it, ask says to do
+// so, and the call has the grace for it. stuck says why its process is stuck, once; "" that it isn't, or was before. The
+// session's lock is held.
+func (c *call) expire(now time.Time, able bool, grace time.Duration) (ask bool, stuck string) {
+	switch {
+	case c.interrupted:
+		if !c.cancelled {
+			stuck = wontBeEnded
+		}
+		c.cancelled = true
+	case !c.timedOut && able:
+		c.timedOut, ask = true, true
+		c.deadline = now.Add(min(grace, forever))
+	default:
+		if !c.forced {
+			stuck = tookTooLong
+		}
+		c.timedOut, c.forced = true, true
+	}
+	return ask, stuck
 }
 
 // answered is the result of an attempt whose answer has come.

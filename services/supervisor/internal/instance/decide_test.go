@@ -52,6 +52,40 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+func TestWhatFollowsWhenAnAttemptsTimeIsOver(t *testing.T) {
+	now := time.Unix(1000, 0)
+	const grace = 5 * time.Second
+	tests := []struct {
+		name  string
+		call  call
+		able  bool
+		ask   bool
+		stuck string
+		after call
+	}{
+		{"one that can be asked is", call{}, true, true, "", call{timedOut: true, deadline: now.Add(grace)}},
+		{"one that can't takes its process", call{}, false, false, tookTooLong, call{timedOut: true, forced: true}},
+		{"and so does one that goes on", call{timedOut: true}, true, false, tookTooLong, call{timedOut: true, forced: true}},
+		{"which is said once", call{timedOut: true, forced: true}, true, false, "", call{timedOut: true, forced: true}},
+		{"somebody has asked before", call{interrupted: true}, true, false, wontBeEnded, call{interrupted: true, cancelled: true}},
+		{"also while it had its grace", call{interrupted: true, timedOut: true}, true, false, wontBeEnded, call{interrupted: true, timedOut: true, cancelled: true}},
+		{"which is said once, too", call{interrupted: true, cancelled: true}, true, false, "", call{interrupted: true, cancelled: true}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := tt.call
+			ask, stuck := c.expire(now, tt.able, grace)
+			if ask != tt.ask || stuck != tt.stuck || c.timedOut != tt.after.timedOut || c.forced != tt.after.forced || c.cancelled != tt.after.cancelled || !c.deadline.Equal(tt.after.deadline) {
+				t.Errorf("ask %t, stuck %q, %+v", ask, stuck, c)
+			}
+		})
+	}
+	c := call{}
+	if c.expire(now, true, 1<<63-1); !c.deadline.Equal(now.Add(forever)) {
+		t.Errorf("an infinite grace ends at %s", c.deadline)
+	}
+}
+
 func TestBackoffHasACap(t *testing.T) {
 	p := spec.NewProcess()
 	for n := range 200 {

@@ -16,7 +16,11 @@
 //   - A slot is free before its attempt is finished, so that the engine finds it.
 //   - Attempts that were queued and not yet written to the process have not begun: they go back to the pool.
 //   - Nothing waits for an agent: not for it to read, to answer, to end, or to close its pipes.
-//   - The base protocol knows no cancel. An attempt that has to end takes its process with it: the instance takes
-//     nothing more, lets its other attempts finish for a bounded time, and is killed. The pool puts another in its
-//     place at once.
+//   - An attempt whose time is over, or whose task was cancelled, is asked to end where its program has announced that it
+//     takes cancel messages, and has graceful_timeout_sec for it. Its answer ends it, and its neighbours notice nothing. One
+//     that timed out is timed out whatever it answers, and its answer isn't believed while a process runs that was started
+//     since it began.
+//   - The base protocol knows no cancel. An attempt that has to end and can't be asked, or goes on all the same, takes its
+//     process with it: the instance takes nothing more, lets its other attempts finish for a bounded time, and is killed.
+//     The pool puts another in its place at once.
 package instance

@@ -189,9 +189,9 @@ func (l *life) check(now time.Time, pong []byte, latency time.Duration) {
 	l.i.cfg.Host.Checked(l.i, c)
 }
 
-// deadlines ends the instance when an attempt's time is over.
+// deadlines has attempts ended whose time is over, and ends the instance where that takes its process.
 func (l *life) deadlines(now time.Time) time.Time {
-	stuck, next := l.s.expire(now)
+	stuck, next := l.s.expire(now, l.p.GracefulTimeoutSec.Duration())
 	if stuck != "" {
 		l.i.retire(Order{Reason: stuck, Drain: l.p.DrainTimeout.Duration(), Kill: true})
 	}

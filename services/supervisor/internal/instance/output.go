@@ -27,8 +27,7 @@ func (s *session) readAnswers() {
 
 func (s *session) tooLong(head []byte, limit int) {
 	id, ok := stdio.ParseTruncated(head)
-	if c := s.take(id); ok && c != nil {
-		s.end(c, c.answered(stdio.Answer{}, true, limit))
+	if ok && s.answer(id, stdio.Answer{}, true, limit) {
 		return
 	}
 	s.instance.output(head, true)
@@ -53,18 +52,14 @@ func (s *session) line(line []byte) {
 	case a.Kind == stdio.KindProgress, a.Kind == stdio.KindPublish:
 		s.message(a)
 	case a.HasID:
-		if c := s.take(a.ID); c != nil {
-			s.end(c, c.answered(a, false, 0))
-		}
+		s.answer(a.ID, a, false, 0)
 	}
 }
 
 // broken handles a line that is no answer: the agent's output, or an answer that isn't JSON.
 func (s *session) broken(line []byte) {
 	if id, ok := stdio.ParseBroken(line); ok {
-		if c := s.take(id); c != nil {
-			s.end(c, c.answered(stdio.Answer{Message: "the agent's answer is no JSON: it is in its log"}, false, 0))
-		}
+		s.answer(id, stdio.Answer{Message: "the agent's answer is no JSON: it is in its log"}, false, 0)
 	}
 	s.instance.output(line, false)
 }

@@ -68,7 +68,7 @@ func (s *session) run(as []*worker.Attempt) bool {
 	sooner := false
 	for n, a := range as {
 		s.lastID++
-		c := &call{session: s, attempt: a, id: s.lastID}
+		c := &call{session: s, attempt: a, id: s.lastID, began: now}
 		if a.Timeout > 0 && a.Timeout < forever {
 			c.deadline = now.Add(a.Timeout)
 			if s.due.IsZero() || c.deadline.Before(s.due) {
@@ -95,6 +95,32 @@ func (s *session) take(id uint64) *call {
 	c := s.calls[id]
 	delete(s.calls, id)
 	return c
+}
+
+// answer ends the call whose answer has come, and reports whether there was one. A call that timed out and has left a
+// process that goes on isn't over: its retry must not start beside that.
+func (s *session) answer(id uint64, a stdio.Answer, tooLong bool, limit int) bool {
+	s.mu.Lock()
+	c := s.calls[id]
+	late := c != nil && c.timedOut
+	if !late {
+		delete(s.calls, id)
+	}
+	s.mu.Unlock()
+	if late && s.process.Left(c.began) {
+		s.mu.Lock()
+		c.forced = true
+		s.mu.Unlock()
+		s.instance.retire(Order{Reason: leftWork, Drain: s.instance.cfg.Agent.Process.DrainTimeout.Duration(), Kill: true})
+		return true
+	}
+	if late {
+		s.take(id)
+	}
+	if c != nil {
+		s.end(c, c.answered(a, tooLong, limit))
+	}
+	return c != nil
 }
 
 // end finishes a call that was taken. Its slot is free before.
@@ -156,43 +182,44 @@ func (s *session) giveBack(cs []*call) {
 // Why a process can't be used any more.
 const (
 	tookTooLong  = "a task took longer than its timeout"
+	leftWork     = "a task took longer than its timeout, and a process that it may have started goes on"
 	wontBeEnded  = "a task was cancelled and didn't end by itself"
 	wasCancelled = "a task was cancelled"
 )
 
-// expire marks the calls whose time is over and gives the next deadline, zero if there is none. A call that wasn't
-// even sent has not begun and goes back; it shows as much as one that timed out that the process is stuck. stuck says why
-// it is, "" that it isn't.
-func (s *session) expire(now time.Time) (stuck string, next time.Time) {
+// expire looks for calls whose time is over and gives the next deadline, zero if there is none. They are asked to end
+// where the program knows how, and have the grace for it; one that goes on then shows that the process is stuck, and so
+// does any where it can't be asked. A call that wasn't even sent has not begun and goes back; it shows as much as one that
+// doesn't end. stuck says why the process is stuck, "" that it isn't.
+func (s *session) expire(now time.Time, grace time.Duration) (stuck string, next time.Time) {
 	s.mu.Lock()
 	if s.due.IsZero() || now.Before(s.due) {
 		next = s.due
 		s.mu.Unlock()
 		return "", next
 	}
-	over := func(c *call) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
-	back := s.withdraw(over)
+	back := s.withdraw(func(c *call) bool { return c.over(now) })
 	if len(back) > 0 {
 		stuck = tookTooLong
 	}
+	var asks []stdio.Message
 	for _, c := range s.calls {
-		switch {
-		case over(c) && c.interrupted:
-			if !c.cancelled {
-				stuck = wontBeEnded
+		if c.over(now) {
+			ask, why := c.expire(now, s.abilities.Cancel, grace)
+			if ask {
+				asks = append(asks, stdio.Text(stdio.AppendCancel(nil, c.id)))
 			}
-			c.cancelled = true
-		case over(c):
-			if !c.timedOut {
-				stuck = tookTooLong
-			}
-			c.timedOut = true
-		case !c.deadline.IsZero() && (next.IsZero() || c.deadline.Before(next)):
-			next = c.deadline
+			stuck = cmp.Or(why, stuck)
+		}
+		if !c.deadline.IsZero() && !c.over(now) {
+			next = earliest(next, c.deadline)
 		}
 	}
 	s.due = next
 	s.mu.Unlock()
+	if len(asks) > 0 {
+		_ = s.writer.Send(asks...) // where they can't be queued, force does it
+	}
 	s.giveBack(back)
 	return stuck, next
 }
@@ -234,6 +261,7 @@ func (s *session) interrupt(a *worker.Attempt, grace time.Duration) (found bool)
 		s.end(c, worker.Result{CutShort: true})
 		return true
 	}
+	asks := s.abilities.Cancel && !c.timedOut // one that took too long has been asked
 	c.interrupted = true
 	if !s.abilities.Cancel {
 		grace = 0
@@ -245,7 +273,6 @@ func (s *session) interrupt(a *worker.Attempt, grace time.Duration) (found bool)
 	if s.due.IsZero() || c.deadline.Before(s.due) {
 		s.due = c.deadline
 	}
-	asks := s.abilities.Cancel
 	s.mu.Unlock()
 	if asks {
 		_ = s.writer.Send(stdio.Text(stdio.AppendCancel(nil, c.id))) // where it can't be queued, force does it

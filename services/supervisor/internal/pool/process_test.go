@@ -14,7 +14,6 @@ import (
 	"github.com/reeve-run/reeve/internal/proc"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
-	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/supervisor/internal/instance"
 )
 
@@ -51,58 +50,6 @@ func TestACrashOfSeveralBlamesNoneAndACrashAloneIsTheTasks(t *testing.T) {
 		t.Errorf("got %+v", res)
 	}
 	f.awaitSlots(16)
-}
-
-func TestATimedOutAttemptEndsOnlyWithItsProcess(t *testing.T) {
-	f := start(t, agent(nil), nil)
-	f.awaitSlots(16)
-	pid := f.pid()
-	stuck := attempt(`{"do":"block","seconds":60}`, 200*time.Millisecond, false)
-	stuck.Attempt = worker.NewAttempt(stuck.Record, 1, 200*time.Millisecond, false, func(r worker.Result) {
-		if alive(pid) {
-			t.Error("the attempt was finished while its process ran")
-		}
-		stuck.result <- r
-	})
-	neighbor := attempt(`{"do":"echo"}`, time.Minute, false)
-	f.run(stuck, neighbor)
-	if res := stuck.wait(t); res.Outcome != task.TimedOut || res.Class != task.ClassTimeout {
-		t.Errorf("got %+v", res)
-	}
-	if res := neighbor.wait(t); !res.CutShort {
-		t.Errorf("the neighbor ended as %+v", res)
-	}
-	f.awaitChange("n-1 STOPPED")
-	f.awaitChange("n-2 RUNNING")
-	if other := f.pid(); other == pid {
-		t.Error("the process wasn't replaced")
-	}
-}
-
-func TestNeighboursOfATimedOutAttemptMayFinish(t *testing.T) {
-	f := start(t, agent(func(a *spec.Agent) { a.Process.DrainTimeout = 10 }), nil)
-	f.awaitSlots(16)
-	stuck := attempt(`{"do":"sleep","seconds":60}`, 100*time.Millisecond, false)
-	neighbor := attempt(`{"do":"sleep","seconds":0.5}`, time.Minute, false)
-	f.run(stuck, neighbor)
-	value(t, neighbor.wait(t))
-	// The pool works on with another instance while the old one drains.
-	value(t, func() worker.Result { r := attempt(`{"do":"echo"}`, time.Minute, false); f.run(r); return r.wait(t) }())
-	f.pool.Close(0, "enough")
-	if res := stuck.wait(t); res.Outcome != task.TimedOut {
-		t.Errorf("got %+v", res)
-	}
-}
-
-func TestALateAnswerEndsATimedOutAttemptAtOnce(t *testing.T) {
-	f := start(t, agent(func(a *spec.Agent) { a.Process.DrainTimeout = 30 }), nil)
-	f.awaitSlots(16)
-	late := attempt(`{"do":"sleep","seconds":0.3}`, 100*time.Millisecond, false)
-	f.run(late)
-	if res := late.wait(t); res.Outcome != task.TimedOut {
-		t.Errorf("got %+v", res)
-	}
-	f.awaitChange("n-1 STOPPED")
 }
 
 func TestACancelledAttemptTakesItsProcessWithIt(t *testing.T) {

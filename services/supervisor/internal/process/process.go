@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,6 +56,12 @@ func (p *Process) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.status
+}
+
+// Left reports whether something that the process has started since a time still runs, or whether nobody can tell.
+func (p *Process) Left(since time.Time) bool {
+	young, err := proc.Young(proc.Of(p.mark), since)
+	return err != nil || slices.ContainsFunc(young, func(pid int) bool { return pid != p.pid })
 }
 
 // Terminate sends SIGTERM to the process's group.

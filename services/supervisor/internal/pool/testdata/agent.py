@@ -57,6 +57,7 @@ async def handle(message):
 
 
 def blocking(message):
+    time.sleep((message["content"] or {}).get("seconds", 0))
     return {"pid": os.getpid()}
 
 
@@ -74,5 +75,10 @@ async def steered(message, ctx):
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             pass
-    await asyncio.sleep(do.get("seconds", 0))
+    try:
+        await asyncio.sleep(do.get("seconds", 0))
+    except asyncio.CancelledError:
+        if "finishes" not in do:
+            raise
+        await asyncio.sleep(do["finishes"])
     return {"pid": os.getpid()}

@@ -21,6 +21,8 @@ for line in sys.stdin:
         if isinstance(content, dict) and content.get("touch"):
             open(content["touch"], "w").close()
             time.sleep(60)
+        if isinstance(content, dict) and content.get("sleep"):
+            time.sleep(content["sleep"])
         if isinstance(content, dict) and content.get("fail"):
             send({"id": id, "status": "error", "error": content["fail"]})
         else:
