@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -270,6 +272,53 @@ func timedOutAttemptIsEnded(t *testing.T, sys *harness.System) {
 	}
 	if count[1] < 10 || count[2] < 10 {
 		t.Errorf("the attempts did nothing that could be seen: %v", count)
+	}
+	stop(t, services...)
+}
+
+// An attempt that ends when it is asked to costs no process, and its retry has twice the time.
+func TestATimedOutAttemptThatEndsLeavesItsProcessAlone(t *testing.T) {
+	needsPython(t)
+	onEachKafka(t, timedOutAttemptLeavesItsProcess)
+}
+
+func timedOutAttemptLeavesItsProcess(t *testing.T, sys *harness.System) {
+	topic := sys.Prefix + "-in"
+	if err := harness.CreateTopic(t.Context(), sys.Brokers, topic, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	services := start(t, sys, "registry.r0", "dispatcher.d0", "supervisor.s0")
+	registerSteered(t, sys, topic, "a", func(_, config, process map[string]any) {
+		config["retry_delays"], process["request_timeout"] = []string{"1s"}, 4
+		process["graceful_timeout_sec"], process["drain_timeout"] = 20, 0.01
+	})
+	publishContent(t, sys, topic, map[string]any{}, "").await(t, sys, "a", "completed")
+	processes := func() (all []string) {
+		var list struct {
+			Items []struct {
+				Instance, State string
+				PID             int
+			}
+		}
+		call(t, sys, http.MethodGet, "/v1/instances", nil, &list)
+		for _, i := range list.Items {
+			all = append(all, fmt.Sprint(i.Instance, " ", i.PID, " ", i.State))
+		}
+		return all
+	}
+	var before []string
+	eventually(t, 20*time.Second, func() string {
+		if before = processes(); len(before) != 1 || !strings.HasSuffix(before[0], " RUNNING") {
+			return fmt.Sprint(before)
+		}
+		return ""
+	})
+	late := publishContent(t, sys, topic, map[string]any{"seconds": 6}, "")
+	if s := late.await(t, sys, "a", "completed"); s.Attempts != 2 || len(s.History) != 2 || s.History[0].Outcome != "timed_out" || s.History[1].Outcome != "completed" {
+		t.Errorf("%+v", s)
+	}
+	if after := processes(); !slices.Equal(after, before) {
+		t.Errorf("%v became %v", before, after)
 	}
 	stop(t, services...)
 }
