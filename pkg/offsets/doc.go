@@ -17,7 +17,8 @@
 //	node           uvarint length, then the writer's node name, at most MaxNode bytes
 //	reserved       uvarint: offsets below L + reserved may have been started
 //	suspects       uvarint: unsettled offsets below L + suspects may have begun under an owner that died
-//	passed         from version 2 on: uvarint since, Unix milliseconds, and uvarint count of the records passed on since then
+//	passed         from version 2 on: uvarint since, Unix milliseconds, and uvarint count of the records passed on since then; of a
+//	               dead-letter topic an order, and how many it has moved
 //	outages        version 3 only, with bit 3 of the flags: uvarint count, at most MaxOutages, then for each, in ascending order:
 //	                 uvarint since, Unix milliseconds; uvarint 0 while it lasts, else its length in milliseconds + 1
 //	passed over    version 5 only: uvarint count of the records passed over since then
