@@ -172,10 +172,10 @@ function draw(o) {
   setText("t-other-parts", otherwise(ends).join(", "));
   for (const name of ["other", "filtered"]) $(`tile-${name}`).hidden = !sum[name];
 
-  fill("tasks", o.tasks.map((t) => el("tr", {}, el("td", {}, taskLink(t)), el("td", {}, t.name),
+  fill("tasks", o.tasks.map((t) => el("tr", {}, el("td", {}, taskLink(t)), el("td", { className: "name" }, t.name),
     el("td", { className: t.error_message ? "wrap" : "" }, tag(t.status), t.error_message ? el("small", {}, t.error_message) : null),
     el("td", { className: "n" }, number(t.attempts)), el("td", { className: "n" }, took(t.duration_ms)), el("td", { className: "n" }, ago(t.settled_at, at)))));
-  fill("dead", o.dead_letters.map((t) => el("tr", {}, el("td", {}, taskLink(t), el("small", {}, t.name)),
+  fill("dead", o.dead_letters.map((t) => el("tr", {}, el("td", { className: "name" }, taskLink(t), el("small", {}, t.name)),
     el("td", { className: "wrap" }, words(t.error_class || "error"), el("small", {}, t.error_message || "")), el("td", { className: "n" }, ago(t.settled_at, at)))));
 
   $("parts").replaceChildren(...Object.entries(h.components).sort().map(([name, c]) => el("li", {}, name, " ", tag(c.status),
