@@ -26,9 +26,8 @@ func run() int {
 		flags.PrintDefaults()
 	}
 	ask := flags.Bool(healthcheck.Flag, false, healthcheck.Help)
-	if err := flags.Parse(os.Args[1:]); err != nil || flags.NArg() > 0 {
-		flags.Usage()
-		return lifecycle.Usage
+	if code, ok := lifecycle.Flags(flags, os.Args[1:]); !ok {
+		return code
 	}
 	if *ask {
 		return healthcheck.Run(context.Background(), config.Supervisor, os.Environ(), os.Stderr)
