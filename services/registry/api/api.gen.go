@@ -385,12 +385,15 @@ func (e DeadWebhookDetailHeadersEncoding) Valid() bool {
 // Defines values for DeletionStatus.
 const (
 	DeletionStatusDeleted DeletionStatus = "deleted"
+	DeletionStatusDryRun  DeletionStatus = "dry_run"
 )
 
 // Valid indicates whether the value is a known member of the DeletionStatus enum.
 func (e DeletionStatus) Valid() bool {
 	switch e {
 	case DeletionStatusDeleted:
+		return true
+	case DeletionStatusDryRun:
 		return true
 	default:
 		return false
@@ -1318,11 +1321,13 @@ type Deletion struct {
 		// Unread Events of the topic behind the position that goes with the group; they stay on the topic. 0 without delete_group.
 		Unread int64 `json:"unread,omitempty,omitzero"`
 	} `json:"cleanup"`
+
+	// Status dry_run: nothing was deleted.
 	Status DeletionStatus `json:"status"`
 	Topic  string         `json:"topic"`
 }
 
-// DeletionStatus defines model for Deletion.Status.
+// DeletionStatus dry_run: nothing was deleted.
 type DeletionStatus string
 
 // Event Reeve's envelope, and optionally the record's key.

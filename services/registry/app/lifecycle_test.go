@@ -215,13 +215,13 @@ func TestADeletionSaysBeforeWhatGoes(t *testing.T) {
 				t.Errorf("%s: %s is %v, not %v", query, field, got[field], value)
 			}
 		}
-		if d["changed"] != false {
+		if d["changed"] != false || d["status"] != "dry_run" {
 			t.Errorf("%s: %v", query, d)
 		}
 	}
 	r.want(200, "GET", "/v1/agents/orders/a", "")
 	r.want(412, "DELETE", "/v1/agents/orders/a?dry_run=true", "", "If-Match", `"2"`)
-	if d := r.want(200, "DELETE", "/v1/topics/orders/agents?dry_run=true&delete_dlq=true", ""); d["agents_deleted"] != 1.0 {
+	if d := r.want(200, "DELETE", "/v1/topics/orders/agents?dry_run=true&delete_dlq=true", ""); d["agents_deleted"] != 1.0 || d["items"].([]any)[0].(map[string]any)["status"] != "dry_run" {
 		t.Errorf("%v", d)
 	}
 	if d := r.want(200, "DELETE", "/v1/topics/orders/agents", ""); d["agents_deleted"] != 1.0 || d["items"].([]any)[0].(map[string]any)["changed"] != true {

@@ -45,7 +45,9 @@ func (s *Server) DeleteAgent(ctx context.Context, r api.DeleteAgentRequestObject
 	if err != nil {
 		return nil, err
 	}
-	if !r.Params.DryRun {
+	if r.Params.DryRun {
+		deletions[0].Status = api.DeletionStatusDryRun
+	} else {
 		if _, err := s.Agents.Delete(ctx, r.Topic, r.Name, o, m, by); err != nil {
 			return nil, err
 		}
@@ -69,7 +71,11 @@ func (s *Server) DeleteTopicAgents(ctx context.Context, r api.DeleteTopicAgentsR
 	if err != nil {
 		return nil, err
 	}
-	if !r.Params.DryRun {
+	if r.Params.DryRun {
+		for i := range deletions {
+			deletions[i].Status = api.DeletionStatusDryRun
+		}
+	} else {
 		gone, err := s.Agents.DeleteTopic(ctx, r.Topic, o, by)
 		if err != nil {
 			return nil, err
