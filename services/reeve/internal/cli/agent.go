@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +14,7 @@ import (
 
 func (c *command) agent() *cobra.Command {
 	return group(&cobra.Command{Use: "agent", Short: "Look at agents and steer them"},
-		c.agentList(), c.agentGet(), c.agentLogs(), c.agentInitialize(), c.agentStart(), c.agentStop(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentRestart(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
+		c.agentList(), c.agentGet(), c.agentHistory(), c.agentLogs(), c.agentInitialize(), c.agentStart(), c.agentStop(), c.agentUnsubscribe(), c.agentResume(), c.agentReset(), c.agentRestart(), c.agentDelete(), c.agentDeleteTopic(), c.agentCheck())
 }
 
 func (c *command) agentList() *cobra.Command {
@@ -130,6 +131,8 @@ func (c *command) describe(a client.Agent) {
 		"Removed by retention", orNone(a.Overtaken), "Attention", trouble,
 		"Retries", fmt.Sprintf("%d, after %s", a.Config.MaxRetries, strings.Join(a.Config.RetryDelays, ", ")),
 		"Ordering", a.Config.Ordering, "Concurrency", number(a.Config.Concurrency), "Partitions", number(a.Partitions),
+		"Filter", a.Filter, "Rate", rate(a.Rate), "Accepts", strings.Join(a.Accepts, ", "), "Capabilities", strings.Join(a.Capabilities, ", "),
+		"On incompatible", string(a.OnIncompatible), "Start", a.Start,
 		"Registered", moment(&a.RegisteredAt), "Generation", number(a.Generation), "Terminated", moment(a.TerminatedAt))
 	if c.wide() {
 		c.facts("Id", a.Id, "Type", a.Type, "Dead letters kept", yesNo(a.Config.DLQEnabled), "Request timeout", seconds(a.Process.RequestTimeout),
@@ -149,6 +152,14 @@ func (c *command) describe(a client.Agent) {
 		}
 		c.facts("On "+p.Node, line, "Remedy", remedy)
 	}
+}
+
+// rate is how many events a second are dispatched at most, "" for no limit.
+func rate(r float64) string {
+	if r == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(r, 'g', -1, 64) + " events a second"
 }
 
 // orNone is a number, or "" for 0.
@@ -229,6 +240,9 @@ func discarded(n int64) string {
 	if n == 0 {
 		return ""
 	}
+	if n == 1 {
+		return "; 1 task that isn't finished is discarded"
+	}
 	return fmt.Sprintf("; %d tasks that aren't finished are discarded", n)
 }
 
@@ -261,14 +275,14 @@ func (d destruction) loss(of ...client.Deletion) string {
 	}
 	var lost []string
 	if d.cleanup {
-		whose := "its position"
+		whose, who := "its place", "it hasn't"
 		if len(of) != 1 {
-			whose = "their positions"
+			whose, who = "their places", "they haven't"
 		}
-		lost = append(lost, fmt.Sprintf("%d waiting tasks, %s before %d unread events", waiting, whose, unread))
+		lost = append(lost, fmt.Sprintf("%s and %s in the topic (%s %s read yet)", count(waiting, "waiting task"), whose, count(unread, "event"), who))
 	}
 	if d.deleteDLQ {
-		lost = append(lost, fmt.Sprintf("%d dead letters", letters))
+		lost = append(lost, count(letters, "dead letter"))
 	}
 	return strings.Join(lost, " and ")
 }
@@ -295,10 +309,10 @@ func (c *command) agentDeleteTopic() *cobra.Command {
 				items := would.JSON200.Items
 				if d.dryRun {
 					return c.write(json.RawMessage(would.Body), func() {
-						_, _ = fmt.Fprintf(c.Out, "%d agents of %s would be deleted%s%s\n", len(items), topic, strings.ReplaceAll(d.stays(), "its", "their"), d.goes(items...))
+						_, _ = fmt.Fprintf(c.Out, "%s of %s would be deleted%s%s\n", count(len(items), "agent"), topic, strings.ReplaceAll(d.stays(), "its", "their"), d.goes(items...))
 					})
 				}
-				if err := c.confirm(false, "deleting %d agents of %s discards %s for ever", len(items), topic, d.loss(items...)); err != nil {
+				if err := c.confirm(false, "deleting %s of %s discards %s for ever", count(len(items), "agent"), topic, d.loss(items...)); err != nil {
 					return err
 				}
 			}
@@ -307,7 +321,7 @@ func (c *command) agentDeleteTopic() *cobra.Command {
 				return err
 			}
 			return c.write(json.RawMessage(answer.Body), func() {
-				_, _ = fmt.Fprintf(c.Out, "%d agents of %s are deleted%s\n", answer.JSON200.AgentsDeleted, topic, strings.ReplaceAll(d.stays(), "its", "their"))
+				_, _ = fmt.Fprintf(c.Out, "deleted %s of %s%s\n", count(answer.JSON200.AgentsDeleted, "agent"), topic, strings.ReplaceAll(d.stays(), "its", "their"))
 			})
 		},
 	}

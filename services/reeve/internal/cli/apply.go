@@ -65,7 +65,11 @@ func (c *command) applyAgents(ctx context.Context, cl *client.ClientWithResponse
 	if err != nil {
 		return err
 	}
-	if err := c.write(map[string]any{"items": s.among(changes), "dry_run": dryRun}, func() { c.changes(changes, s) }); err != nil {
+	list, err := s.among(changes)
+	if err != nil {
+		return err
+	}
+	if err := c.write(map[string]any{"items": list, "dry_run": dryRun}, func() { c.changes(changes, s) }); err != nil {
 		return err
 	}
 	if dryRun {

@@ -140,13 +140,13 @@ func TestDeletingATopicsAgentsNamesTheCount(t *testing.T) {
 	a.Waiting, a.Running, a.Lag = 2, 1, &lag
 	f.agents["t/a"] = a
 	got := f.reeve(t, "", "agent", "delete-topic", "--topic", "t", "--cleanup", "--delete-dlq")
-	want := "deleting 2 agents of t discards 3 waiting tasks, their positions before 4 unread events and 3 dead letters for ever"
+	want := "deleting 2 agents of t discards 3 waiting tasks and their places in the topic (4 events they haven't read yet) and 3 dead letters for ever"
 	if got.code != Usage || !strings.Contains(got.err, want) {
 		t.Errorf("%+v", got)
 	}
 	for line, want := range map[string]string{
 		"agent delete-topic --topic t --delete-dlq --dry-run": "2 agents of t would be deleted, their group stays, and 3 dead letters would go\n",
-		"agent delete t/a --cleanup --dry-run":                "t/a would be deleted, its dead letters stay, and 3 waiting tasks, its position before 4 unread events would go\n",
+		"agent delete t/a --cleanup --dry-run":                "t/a would be deleted, its dead letters stay, and 3 waiting tasks and its place in the topic (4 events it hasn't read yet) would go\n",
 		"agent delete t/a --dry-run":                          "t/a would be deleted, its group and dead letters stay\n",
 	} {
 		if got := f.reeve(t, "", strings.Fields(line)...); got.code != 0 || got.out != want || len(f.deleted) > 0 {

@@ -67,6 +67,10 @@ func (f *fake) ListAgents(_ context.Context, r api.ListAgentsRequestObject) (api
 	return api.ListAgents200JSONResponse(list), nil
 }
 
+func (f *fake) GetAgentHistory(context.Context, api.GetAgentHistoryRequestObject) (api.GetAgentHistoryResponseObject, error) {
+	return api.GetAgentHistory200JSONResponse{Items: []api.Move{{At: time.Unix(0, 0).UTC(), Action: "unsubscribe", OldPhase: spec.Active, Phase: spec.Paused, Generation: 7, Actor: "admin", Reason: "the bank is down"}}}, nil
+}
+
 func (f *fake) GetAgent(_ context.Context, r api.GetAgentRequestObject) (api.GetAgentResponseObject, error) {
 	a, ok := f.agents[r.Topic+"/"+r.Name]
 	if !ok {

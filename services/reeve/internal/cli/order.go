@@ -137,7 +137,7 @@ func (c *command) dlqPurge() *cobra.Command {
 				if counted.JSON200.Reason != "" {
 					c.say("%s", counted.JSON200.Reason)
 				}
-				if err := c.confirm(false, "purging deletes %d dead letters of %s for ever", counted.JSON200.Matched, s.ref); err != nil {
+				if err := c.confirm(false, "purging deletes %s of %s for ever", count(counted.JSON200.Matched, "dead letter"), s.ref); err != nil {
 					return err
 				}
 			}
@@ -223,13 +223,13 @@ func ended(o client.DLQOrder) bool {
 }
 
 // orderWords are what an order is about.
-type orderWords struct{ things, completed, back, orders string }
+type orderWords struct{ thing, completed, back, orders string }
 
 func wordsOf(o client.DLQOrder) orderWords {
 	if o.Topic == "" {
-		return orderWords{"webhooks", "delivered", "failed again", "reeve webhook orders"}
+		return orderWords{"webhook", "delivered", "failed again", "reeve webhook orders"}
 	}
-	return orderWords{"dead letters", "completed", "came back", "reeve dlq orders " + o.Topic + "/" + o.Name}
+	return orderWords{"dead letter", "completed", "came back", "reeve dlq orders " + o.Topic + "/" + o.Name}
 }
 
 // orderSentence says for people how far an order has come.
@@ -240,9 +240,9 @@ func orderSentence(o client.DLQOrder) string {
 	}
 	var b strings.Builder
 	if o.State == "dry_run" {
-		fmt.Fprintf(&b, "%d %s %s", o.Matched, words.things, would)
+		fmt.Fprintf(&b, "%s %s", count(o.Matched, words.thing), would)
 	} else {
-		fmt.Fprintf(&b, "%s: %d of %d %s %s", o.State, o.Moved, o.Matched, words.things, verb)
+		fmt.Fprintf(&b, "%s: %d of %s %s", o.State, o.Moved, count(o.Matched, words.thing), verb)
 	}
 	if o.Completed+o.CameBack > 0 {
 		fmt.Fprintf(&b, ", %d %s, %d %s", o.Completed, words.completed, o.CameBack, words.back)
@@ -251,7 +251,11 @@ func orderSentence(o client.DLQOrder) string {
 		fmt.Fprintf(&b, ", %d stay", o.Kept)
 	}
 	if o.Guarded > 0 {
-		fmt.Fprintf(&b, ", %d were redriven too often (--force redrives them too)", o.Guarded)
+		were, them := "were", "them"
+		if o.Guarded == 1 {
+			were, them = "was", "it"
+		}
+		fmt.Fprintf(&b, ", %d %s redriven too often (--force redrives %s too)", o.Guarded, were, them)
 	}
 	if o.Reason != "" {
 		fmt.Fprintf(&b, ": %s", o.Reason)

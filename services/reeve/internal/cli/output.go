@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,6 +64,7 @@ func encode(value any, format string) ([]byte, error) {
 	if err := e.Encode(value); err != nil {
 		return nil, err
 	}
+	unescapeHTML(&plain)
 	var out bytes.Buffer
 	switch format {
 	case "yaml":
@@ -86,6 +88,24 @@ func encode(value any, format string) ([]byte, error) {
 	err := json.Indent(&out, bytes.TrimSpace(plain.Bytes()), "", "  ")
 	out.WriteByte('\n')
 	return out.Bytes(), err
+}
+
+var escape = regexp.MustCompile(`\\(u0026|u003c|u003e|.)`)
+
+// unescapeHTML writes out what the registry's JSON escapes for pages of HTML: a filter is read by people and shells.
+func unescapeHTML(b *bytes.Buffer) {
+	text := escape.ReplaceAllFunc(b.Bytes(), func(m []byte) []byte {
+		switch string(m) {
+		case `\u0026`:
+			return []byte("&")
+		case `\u003c`:
+			return []byte("<")
+		case `\u003e`:
+			return []byte(">")
+		}
+		return m
+	})
+	*b = *bytes.NewBuffer(text)
 }
 
 // items is a list as the registry gives it.
@@ -182,6 +202,14 @@ func pages(limit int, fetch func(size int, token string) ([]byte, error)) ([]jso
 }
 
 func number[N int | int32 | int64](n N) string { return strconv.FormatInt(int64(n), 10) }
+
+// count is a number with what it counts: 1 task, 2 tasks.
+func count[N int | int32 | int64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return number(n) + " " + thing
+}
 
 // maybe writes a number that may be unknown.
 func maybe(n *int64) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reeve-run/reeve/internal/config"
+	"github.com/reeve-run/reeve/internal/version"
 	"github.com/reeve-run/reeve/pkg/client"
 )
 
@@ -151,6 +152,7 @@ Where the registry is says --url, else --profile, REEVE_URL, REEVE_PROFILE, the 
 ` + client.DefaultURL + `. The key is REEVE_API_KEY's or the profile's.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable.`,
+		Version:       version.Number,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	})

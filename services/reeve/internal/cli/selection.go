@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -61,15 +62,43 @@ func (s Selection) Say(say func(format string, args ...any)) {
 }
 
 // among are the registry's changes with what isn't registered behind them, as one list for programs.
-func (s Selection) among(changes []client.AgentChange) []any {
+func (s Selection) among(changes []client.AgentChange) ([]any, error) {
 	list := make([]any, 0, len(changes)+len(s.Skipped)+len(s.Failed))
 	for _, ch := range changes {
-		list = append(list, ch)
+		if ch.Agent == nil || !ch.DryRun || ch.Action != client.AgentChangeActionCreate {
+			list = append(list, ch)
+			continue
+		}
+		without, err := s.withoutMade(ch)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, without)
 	}
 	for _, u := range slices.Concat(s.Skipped, s.Failed) {
 		list = append(list, u)
 	}
-	return list
+	return list, nil
+}
+
+// withoutMade is a change that would make an agent, without what is made only then: another one each time it is asked.
+func (s Selection) withoutMade(ch client.AgentChange) (map[string]any, error) {
+	b, err := json.Marshal(ch)
+	if err != nil {
+		return nil, fmt.Errorf("write the change of %s/%s: %w", ch.Topic, ch.Name, err)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, fmt.Errorf("read the change of %s/%s: %w", ch.Topic, ch.Name, err)
+	}
+	agent, _ := all["agent"].(map[string]any)
+	for _, key := range []string{"created_at", "registered_at", "updated_at"} {
+		delete(agent, key)
+	}
+	if !slices.ContainsFunc(s.Agents, func(a *spec.Agent) bool { return a.Topic == ch.Topic && a.Name == ch.Name && a.ID != "" }) {
+		delete(agent, "id")
+	}
+	return all, nil
 }
 
 // keep are the agents that prune must leave alone.
