@@ -39,7 +39,7 @@ func (b *bench) throughput(ctx context.Context, s *subject, n int) (rate, error)
 	var c counter
 	c.want, c.first, c.last = n, make(chan time.Time, 1), make(chan time.Time, 1)
 	read := make(chan error, 1)
-	go func() { read <- harness.Follow(reading, s.sys.Brokers, []string{s.outcomes}, c.count) }()
+	go func() { read <- countRecords(reading, s.sys.Brokers, s.outcomes, c.count) }()
 	if err := s.begin(ctx); err != nil {
 		return rate{}, err
 	}
@@ -68,22 +68,20 @@ func (b *bench) throughput(ctx context.Context, s *subject, n int) (rate, error)
 	return r, <-read
 }
 
-// counter counts outcomes.
+// counter counts outcomes. Those of the first batch came before the time that is measured began.
 type counter struct {
 	want, seen, early int
 	first, last       chan time.Time
 }
 
-func (c *counter) count(r *kgo.Record) {
-	if len(r.Value) == 0 && len(r.Headers) == 0 {
-		return
-	}
-	c.seen++
-	if c.seen == 1 {
-		c.early = 1
+func (c *counter) count(n int) {
+	before := c.seen
+	c.seen += n
+	if before == 0 {
+		c.early = n
 		c.first <- time.Now()
 	}
-	if c.seen == c.want {
+	if before < c.want && c.seen >= c.want {
 		c.last <- time.Now()
 	}
 }
