@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,6 +28,8 @@ const (
 	// carrier learns that it was replaced.
 	enough     = 1_000
 	maxSilence = 2 * time.Second
+	// sparse is how many records held are few.
+	sparse = 500
 )
 
 // A Rule decides what becomes of the records of a topic.
@@ -64,6 +67,8 @@ type Carrier struct {
 
 	arrived chan struct{} // records were polled
 	taken   chan struct{} // records were moved
+	moving  atomic.Bool   // a transaction is under way
+	ended   chan struct{} // it has ended
 
 	// txn is held from the choice of a batch to the end of its transaction: a partition is given back only between.
 	txn sync.Mutex
@@ -106,7 +111,7 @@ type taken struct {
 
 // NewCarrier joins the group. moved, if any, is told how many records were produced, and how many became nothing.
 func NewCarrier(cfg CarrierConfig, moved func(produced, over int)) (*Carrier, error) {
-	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved, arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
+	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved, arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
 	cfg.Member.Handler = c
 	cfg.Member.Logger = cfg.Logger
 	c.mu.Lock() // the first assignment may come before the member is known here
@@ -183,8 +188,23 @@ func (c *Carrier) read(ctx context.Context) error {
 		c.hold(fetches)
 		c.member.AllowRebalance()
 		signal(c.arrived)
+		for c.moving.Load() && c.sparse() && ctx.Err() == nil {
+			await(ctx, maxSilence, c.ended, nil)
+		}
 	}
 	return nil
+}
+
+// sparse reports whether few records are held. What comes during a transaction then waits at the broker until its end,
+// where one fetch brings what would have been many.
+func (c *Carrier) sparse() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, h := range c.parts {
+		n += len(h.queue)
+	}
+	return n < sparse
 }
 
 // moveAll runs one transaction after the other until the context ends, and waits where nothing passes.
@@ -263,6 +283,11 @@ func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err 
 		return 0, wait, nil
 	}
 	c.tell(ctx, &b)
+	c.moving.Store(true)
+	defer func() {
+		c.moving.Store(false)
+		signal(c.ended)
+	}()
 	// The commit outlives a stop: it is short, and its outcome should be known.
 	err = c.cfg.Pool.Commit(context.WithoutCancel(ctx), hop.Tx{
 		Member: c.member, Generation: b.generation, Records: b.records, Offsets: c.positions(b),

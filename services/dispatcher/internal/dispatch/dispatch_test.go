@@ -348,6 +348,11 @@ func environment(t *testing.T) *Environment {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
+	return environmentOn(t, c)
+}
+
+func environmentOn(t *testing.T, c *kfake.Cluster) *Environment {
+	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
