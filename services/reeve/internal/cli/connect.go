@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -143,7 +144,7 @@ func (c *command) client() (*client.ClientWithResponses, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl, err := client.New(client.Config{URL: conn.URL, Key: conn.key, HTTP: &http.Client{Transport: &listener{transport, &c.theirs}}})
+	cl, err := client.New(client.Config{URL: conn.URL, Key: conn.key, HTTP: &http.Client{Transport: &listener{next: transport, version: &c.theirs, late: c.late}}})
 	if err != nil {
 		return nil, usage("%s: %w", conn.URLFrom, err)
 	}
@@ -179,15 +180,33 @@ func roots(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// listener hears which version the registry says that it is.
+// lateAfter is how long an answer may take before a person is told what is waited for.
+const lateAfter = 4 * time.Second
+
+// late tells a person that the registry takes its time.
+func (c *command) late() {
+	c.say("waiting for the registry at %s, which hasn't answered for %s: `reeve health` says what it waits for itself", c.conn.URL, lateAfter)
+}
+
+// listener hears which version the registry says that it is, and tells once of an answer that is late.
 type listener struct {
 	next    http.RoundTripper
 	version *atomic.Pointer[string]
+	late    func()
+	told    sync.Once
 }
 
-// RoundTrip sends a request on.
+// RoundTrip sends a request on. What it tells is told when it returns.
 func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
+	said := make(chan struct{})
+	timer := time.AfterFunc(lateAfter, func() {
+		defer close(said)
+		l.told.Do(l.late)
+	})
 	resp, err := l.next.RoundTrip(r)
+	if !timer.Stop() {
+		<-said
+	}
 	if err == nil {
 		v := resp.Header.Get(version.Header)
 		l.version.Store(&v)
