@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/url"
 	"time"
@@ -23,12 +24,14 @@ const (
 	dialLimit  = 3 * time.Second
 )
 
-// Options are the pool's limits.
+// Options are the pool's limits, and how it is opened.
 type Options struct {
 	// MaxConns is how many connections may be open. Defaults to 16.
 	MaxConns int
 	// Patience is how long Open waits for a database that doesn't answer. Defaults to 10 s.
 	Patience time.Duration
+	// Logger hears, once, that Open waits. Nil for nobody.
+	Logger *slog.Logger
 }
 
 // Unreachable says that the database doesn't answer; where is its address without user and password.
@@ -77,7 +80,7 @@ func Open(ctx context.Context, databaseURL string, o Options) (*sqlx.DB, error) 
 	db.SetMaxOpenConns(o.MaxConns)
 	db.SetMaxIdleConns(o.MaxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	if err := wait(ctx, db, o.Patience); err != nil {
+	if err := wait(ctx, db, o, where); err != nil {
 		_ = db.Close() // nothing was sent
 		if answer := (*pq.Error)(nil); errors.As(err, &answer) && !passing(err) {
 			return nil, &Refused{Where: where, Err: Plain(err)}
@@ -87,16 +90,19 @@ func Open(ctx context.Context, databaseURL string, o Options) (*sqlx.DB, error) 
 	return db, nil
 }
 
-// wait pings until the database answers, or gives an answer that waiting won't change.
-func wait(ctx context.Context, db *sqlx.DB, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// wait pings until the database answers, or gives an answer that waiting won't change. That it waits it logs once.
+func wait(ctx context.Context, db *sqlx.DB, o Options, where string) error {
+	ctx, cancel := context.WithTimeout(ctx, o.Patience)
 	defer cancel()
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
-	for {
+	for said := false; ; said = true {
 		err := db.PingContext(ctx)
 		if err == nil || !passing(err) {
 			return err
+		}
+		if !said && o.Logger != nil {
+			o.Logger.Warn("wait for Postgres, which doesn't answer", slog.String("at", where), slog.Duration("at_most", o.Patience), slog.Any("error", Plain(err)))
 		}
 		select {
 		case <-ctx.Done():

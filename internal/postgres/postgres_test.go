@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -28,8 +30,12 @@ func TestOpenWaitsAndThenSaysWhereWithoutThePassword(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
+	var log bytes.Buffer
 	began := time.Now()
-	_, err = Open(t.Context(), "postgres://reeve:hunter2@"+addr+"/history", Options{Patience: 600 * time.Millisecond})
+	_, err = Open(t.Context(), "postgres://reeve:hunter2@"+addr+"/history", Options{Patience: 600 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if n := strings.Count(log.String(), "wait for Postgres"); n != 1 || strings.Contains(log.String(), "hunter2") || !strings.Contains(log.String(), addr) {
+		t.Errorf("the log is %q", log.String())
+	}
 	var unreachable *Unreachable
 	if !errors.As(err, &unreachable) || unreachable.ExitCode() != 5 || time.Since(began) < retryEvery {
 		t.Errorf("%v after %s", err, time.Since(began))

@@ -84,7 +84,7 @@ func (a *App) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = l.Close() }() // the server has closed it, unless the start broke off
-	db, err := postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{})
+	db, err := postgres.Open(ctx, a.cfg.DatabaseURL, postgres.Options{Logger: a.cfg.Logger})
 	if err != nil {
 		return err
 	}
