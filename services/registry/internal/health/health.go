@@ -55,7 +55,7 @@ func (in *Inputs) ControlBehind() string {
 	if in.Outbox.Age <= late {
 		return ""
 	}
-	return fmt.Sprintf("%d changes of agents are not on the control topic, the oldest for %s, so that dispatchers and workers go on as they were: "+
+	return fmt.Sprintf("changes of agents are not on the control topic (%d, the oldest for %s), so that dispatchers and workers go on as they were: "+
 		"the log of the registry that leads says why its relay can't publish", in.Outbox.Changes, in.Outbox.Age.Round(time.Second))
 }
 

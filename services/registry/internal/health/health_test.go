@@ -120,7 +120,7 @@ func TestTheDetailSaysWhatIsAndWhatToDo(t *testing.T) {
 		in   Inputs
 		want []string
 	}{
-		{Inputs{Outbox: relay.Backlog{Changes: 2, Age: 40 * time.Second}, Agents: active}, []string{"2 changes of agents", "control topic", "40s", "log of the registry that leads"}},
+		{Inputs{Outbox: relay.Backlog{Changes: 2, Age: 40 * time.Second}, Agents: active}, []string{"changes of agents are not on the control topic (2, the oldest for 40s)", "log of the registry that leads"}},
 		{Inputs{Agents: active, Fleet: deafened(view(t))}, []string{"from 13:45:40Z to 13:46:39Z", "what lives is known again at 13:46:49Z"}},
 		{Inputs{Agents: active, Fleet: lasting}, []string{"since 13:45:40Z", "what lives is not known", "the broker that leads the status topic"}},
 		{Inputs{Kafka: errors.New("no answer"), Agents: active, Fleet: lasting}, []string{"Kafka does not answer: no answer", "since 13:45:40Z", "what lives is not known"}},
