@@ -26,7 +26,7 @@ func (c *command) agentHistory() *cobra.Command {
 				return err
 			}
 			list, err := pages(limit, func(size int, token string) ([]byte, error) {
-				answer, err := cl.GetAgentHistoryWithResponse(cmd.Context(), r.topic, r.name, &client.GetAgentHistoryParams{PageSize: &size, PageToken: client.PageToken(token)})
+				answer, err := cl.GetAgentHistoryWithResponse(cmd.Context(), r.topic, r.name, &client.GetAgentHistoryParams{PageSize: &size, PageToken: token})
 				if err != nil {
 					return nil, err
 				}
