@@ -56,7 +56,7 @@ func (f *fake) GetDLQOrder(context.Context, api.GetDLQOrderRequestObject) (api.G
 	o := f.order("redrive", false)
 	o.State, o.Reason, o.Moved = "waiting", "the agent is paused", 0
 	if f.asked > 2 {
-		o.State, o.Reason, o.Moved, o.Completed, o.CameBack, o.Kept = f.ends, "", 30, 25, 5, 0
+		o.State, o.Reason, o.Moved, o.Completed, o.CameBack, o.Kept = f.ends, "", 30, 30-f.back, f.back, 0
 		if f.ends == "stopped" {
 			o.Reason, o.Kept = "5 of 5 came back", 10
 		}
@@ -74,10 +74,10 @@ func TestARedriveSaysHowItGoesOnAndHowItEnds(t *testing.T) {
 	f := newFake()
 	f.ends = "done"
 	got := f.reeve(t, "", "dlq", "redrive", "orders/hello", "--all", "--wait")
-	if got.code != Done || got.out != "done: 30 of 30 dead letters redriven, 25 completed, 5 came back, 2 were redriven too often (--force redrives them too)\n" || strings.Count(got.err, "waiting: the agent is paused") != 1 {
+	if got.code != Done || got.out != "done: 30 of 30 dead letters redriven, 30 completed, 0 came back, 2 were redriven too often (--force redrives them too)\n" || strings.Count(got.err, "waiting: the agent is paused") != 1 {
 		t.Errorf("%+v", got)
 	}
-	f.asked, f.ends = 0, "stopped"
+	f.asked, f.back, f.ends = 0, 5, "stopped"
 	if got = f.reeve(t, "", "dlq", "redrive", "orders/hello", "--fingerprint", "7d0c41", "--force"); got.code != Failed || !strings.Contains(got.out, "stopped: ") || !strings.Contains(got.out, "10 stay") || !strings.Contains(got.out, "5 of 5 came back") {
 		t.Errorf("%+v", got)
 	}
@@ -160,6 +160,15 @@ func TestAFailureIsNamedByTheBeginningOfItsFingerprint(t *testing.T) {
 		if err := s.found(nil, o); err != nil {
 			t.Errorf("%+v: %v", o, err)
 		}
+	}
+}
+
+// A script sees by the exit code that one came back dead.
+func TestARedriveOfWhichOneCameBackHasFailed(t *testing.T) {
+	f := newFake()
+	f.ends, f.back = "done", 1
+	if got := f.reeve(t, "", "dlq", "redrive", "orders/hello", "--all", "--wait"); got.code != Failed || !strings.Contains(got.out, "29 completed, 1 came back") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -46,6 +46,7 @@ type fake struct {
 	resent     []api.WebhookRedriveRequest
 	purges     int
 	ends       api.DLQOrderState
+	back       int64 // of 30 that are redriven
 	// onBatch answers the nth batch; nil for the usual answer.
 	onBatch func(n, size int) api.PublishEventsResponseObject
 	parts   map[string]api.Component

@@ -84,7 +84,8 @@ func (c *command) dlqRedrive() *cobra.Command {
 		Long: `Send dead letters to their agent once more, as the tasks that they were, with all their retries.
 
 Those of a failure begin with five. They go on as far as tasks succeed; where five more come back dead than are completed,
-the rest of that failure stays where it is, and the exit code is 1. What was redriven five times already is left alone by
+the rest of that failure stays where it is. The exit code is 1 where any is known to have come back dead when the command ends:
+with --wait that is once all have ended, or a minute after the last was sent. What was redriven five times already is left alone by
 --all and --fingerprint, unless --force is given. While the agent isn't active the redrive waits. They go by the agent's filter
 and accepted types as these are now: what it takes no more is rejected, not run.`,
 		Example: "  reeve dlq redrive orders/hello --all --dry-run\n  reeve dlq redrive orders/hello --origin orders/0/17\n  reeve dlq redrive orders/hello --fingerprint 7d0c41 --wait",
@@ -173,6 +174,10 @@ func (c *command) followOrder(ctx context.Context, look lookAt, wait bool, body 
 		return err
 	}
 	switch o.State {
+	case "done":
+		if o.CameBack > 0 && o.Topic != "" { // a webhook that has failed once is tried again
+			return silent(Failed)
+		}
 	case "stopped", "cancelled":
 		return silent(Failed)
 	case "refused":

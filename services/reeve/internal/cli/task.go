@@ -25,6 +25,10 @@ func (c *command) taskList() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use: "list", Short: "List tasks by their latest attempt, newest first", Args: exactly(0, "no arguments"),
+		Long: `List tasks by their latest attempt, newest first.
+
+A task that waits or runs for the first time has no attempt yet and isn't listed: ` + "`reeve agent get`" + ` says how many there are, and
+` + "`reeve task get`" + ` how one stands. One in a further round is.`,
 		Example: "  reeve task list --agent orders/hello --status dead_lettered\n  reeve task list --since 15m -o jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(checkBounds(limit, p.Since), checkWord("status", status, statuses()), checkWord("error-class", p.ErrorClass, errorClasses()), checkAgent(p.Agent)); err != nil {
@@ -62,9 +66,9 @@ func (c *command) taskList() *cobra.Command {
 	return c.outputFlag(c.watchFlag(cmd))
 }
 
-// statuses are those that a task can be in.
+// statuses are those that a task can be in of which there is a list.
 func statuses() []string {
-	return []string{"queued", "running", "retrying", "completed", "failed", "dead_lettered", "cancelled", "rejected", "discarded"}
+	return []string{"retrying", "completed", "failed", "dead_lettered", "cancelled", "rejected", "discarded"}
 }
 
 // errorClasses are those that an attempt can fail with.

@@ -71,7 +71,7 @@ func (f *fake) ListDeadWebhookOrders(context.Context, api.ListDeadWebhookOrdersR
 
 func TestARedriveOfWebhooksSaysHowItEnds(t *testing.T) {
 	f := newFake()
-	f.ends = "done"
+	f.ends, f.back = "done", 5
 	got := f.reeve(t, "", "webhook", "redrive", "--all", "--wait")
 	if got.code != Done || got.out != "done: 30 of 30 webhooks redriven, 25 delivered, 5 failed again, 2 were redriven too often (--force redrives them too)\n" {
 		t.Errorf("%+v", got)
