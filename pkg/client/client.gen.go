@@ -1709,7 +1709,7 @@ type Task struct {
 	// Agent topic/name.
 	Agent string `json:"agent"`
 
-	// Attempts The number of its latest attempt.
+	// Attempts The number of the latest attempt of its round, also of one that runs; 0 before the first.
 	Attempts      int    `json:"attempts"`
 	CorrelationId string `json:"correlation_id,omitempty,omitzero"`
 
@@ -1728,11 +1728,13 @@ type Task struct {
 	Offset      int64      `json:"offset"`
 	Partition   int32      `json:"partition"`
 	PublishedAt *time.Time `json:"published_at,omitempty"`
-	Redrives    int        `json:"redrives"`
-	SettledAt   *time.Time `json:"settled_at,omitempty"`
-	StartedAt   *time.Time `json:"started_at,omitempty"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+	// Redrives Its round: how often it was opened once more, by a retry of a finished one or a redrive. Attempts begin at 1 in each.
+	Redrives  int        `json:"redrives"`
+	SettledAt *time.Time `json:"settled_at,omitempty"`
+	StartedAt *time.Time `json:"started_at,omitempty"`
+
+	// Status queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status  TaskStatus `json:"status"`
 	Topic   string     `json:"topic"`
 	Version string     `json:"version,omitempty,omitzero"`
@@ -1770,7 +1772,7 @@ type TaskDetail struct {
 	// Agent topic/name.
 	Agent string `json:"agent"`
 
-	// Attempts The number of its latest attempt.
+	// Attempts The number of the latest attempt of its round, also of one that runs; 0 before the first.
 	Attempts      int    `json:"attempts"`
 	CorrelationId string `json:"correlation_id,omitempty,omitzero"`
 
@@ -1794,7 +1796,9 @@ type TaskDetail struct {
 	// Progress The latest that the running attempt has told; absent where it has told none, and for a finished task.
 	Progress    *TaskProgress `json:"progress,omitempty"`
 	PublishedAt *time.Time    `json:"published_at,omitempty"`
-	Redrives    int           `json:"redrives"`
+
+	// Redrives Its round: how often it was opened once more, by a retry of a finished one or a redrive. Attempts begin at 1 in each.
+	Redrives int `json:"redrives"`
 
 	// Reply reply_undeliverable where the event asked for a reply to a topic that can not take it; the task is settled all the same. Known as long as the outcome is kept.
 	Reply TaskDetailReply `json:"reply,omitempty,omitzero"`
@@ -1810,7 +1814,7 @@ type TaskDetail struct {
 	SettledAt   *time.Time            `json:"settled_at,omitempty"`
 	StartedAt   *time.Time            `json:"started_at,omitempty"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+	// Status queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status    TaskStatus `json:"status"`
 	Topic     string     `json:"topic"`
 	Traceback string     `json:"traceback,omitempty,omitzero"`
@@ -1861,7 +1865,7 @@ type TaskResult struct {
 	// SavedAt When its latest attempt was settled.
 	SavedAt time.Time `json:"saved_at"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+	// Status queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status TaskStatus `json:"status"`
 
 	// TaskId The event's id.
@@ -1876,7 +1880,7 @@ type TaskResults struct {
 // TaskResults1 defines model for TaskResults.1.
 type TaskResults1 = []TaskResult
 
-// TaskStatus queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+// TaskStatus queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 type TaskStatus string
 
 // Timings Milliseconds from publish to the outcome of finished tasks, at most 5 % off; absent before the first.
@@ -2928,6 +2932,8 @@ type ClientInterface interface {
 
 	// ListTasks Lists tasks by their latest attempt, newest first.
 	//
+	// A task that waits or runs for the first time has no attempt yet, so that there is no list of those: queued and running are refused as a status. One that is opened once more, by a retry or a redrive, is listed as queued until an attempt of that round is settled.
+	//
 	// Corresponds with GET /v1/tasks (the `ListTasks` operationId).
 	ListTasks(ctx context.Context, params *ListTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -2948,8 +2954,9 @@ type ClientInterface interface {
 	// RetryTask Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
 	//
 	// The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
-	// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
-	// so is a completed or discarded one. Asking twice for the same is the same.
+	// stand on its topic; that of a dead letter is made of the dead letter. It is queued from then on,
+	// counts as waiting, and is what a wait or a cancel is about. A task that is queued or runs is a conflict, and so is a
+	// completed or discarded one. Asking twice for the same is the same.
 	//
 	// Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry (the `RetryTask` operationId).
 	RetryTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *RetryTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4054,6 +4061,8 @@ func (c *Client) GetOverview(ctx context.Context, reqEditors ...RequestEditorFn)
 
 // ListTasks Lists tasks by their latest attempt, newest first.
 //
+// A task that waits or runs for the first time has no attempt yet, so that there is no list of those: queued and running are refused as a status. One that is opened once more, by a retry or a redrive, is listed as queued until an attempt of that round is settled.
+//
 // Corresponds with GET /v1/tasks (the `ListTasks` operationId).
 func (c *Client) ListTasks(ctx context.Context, params *ListTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListTasksRequest(c.Server, params)
@@ -4104,8 +4113,9 @@ func (c *Client) CancelTask(ctx context.Context, topic Topic, name Name, partiti
 // RetryTask Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
 //
 // The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
-// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
-// so is a completed or discarded one. Asking twice for the same is the same.
+// stand on its topic; that of a dead letter is made of the dead letter. It is queued from then on,
+// counts as waiting, and is what a wait or a cancel is about. A task that is queued or runs is a conflict, and so is a
+// completed or discarded one. Asking twice for the same is the same.
 //
 // Corresponds with POST /v1/tasks/{topic}/{name}/{partition}/{offset}/retry (the `RetryTask` operationId).
 func (c *Client) RetryTask(ctx context.Context, topic Topic, name Name, partition int32, offset int64, params *RetryTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -8589,6 +8599,8 @@ type ClientWithResponsesInterface interface {
 
 	// ListTasksWithResponse Lists tasks by their latest attempt, newest first.
 	//
+	// A task that waits or runs for the first time has no attempt yet, so that there is no list of those: queued and running are refused as a status. One that is opened once more, by a retry or a redrive, is listed as queued until an attempt of that round is settled.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/tasks (the `ListTasks` operationId).
@@ -8615,8 +8627,9 @@ type ClientWithResponsesInterface interface {
 	// RetryTaskWithResponse Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
 	//
 	// The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
-	// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
-	// so is a completed or discarded one. Asking twice for the same is the same.
+	// stand on its topic; that of a dead letter is made of the dead letter. It is queued from then on,
+	// counts as waiting, and is what a wait or a cancel is about. A task that is queued or runs is a conflict, and so is a
+	// completed or discarded one. Asking twice for the same is the same.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -13153,6 +13166,8 @@ func (c *ClientWithResponses) GetOverviewWithResponse(ctx context.Context, reqEd
 
 // ListTasksWithResponse Lists tasks by their latest attempt, newest first.
 //
+// A task that waits or runs for the first time has no attempt yet, so that there is no list of those: queued and running are refused as a status. One that is opened once more, by a retry or a redrive, is listed as queued until an attempt of that round is settled.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/tasks (the `ListTasks` operationId).
@@ -13197,8 +13212,9 @@ func (c *ClientWithResponses) CancelTaskWithResponse(ctx context.Context, topic 
 // RetryTaskWithResponse Runs a task at once that waits for its next attempt, or opens the next round of a finished one.
 //
 // The next round of a task that failed for good, was cancelled or rejected is made of its event, which must still
-// stand on its topic; that of a dead letter is made of the dead letter. A task that is queued or runs is a conflict, and
-// so is a completed or discarded one. Asking twice for the same is the same.
+// stand on its topic; that of a dead letter is made of the dead letter. It is queued from then on,
+// counts as waiting, and is what a wait or a cancel is about. A task that is queued or runs is a conflict, and so is a
+// completed or discarded one. Asking twice for the same is the same.
 //
 // Returns a wrapper object for the known response body format(s).
 //

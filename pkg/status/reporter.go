@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,20 @@ func (r *Reporter) Command(c command.Command, state, message string) {
 	}
 	r.Send(c.Ref(), CommandResult{Event: EventCommand, Topic: c.Topic, AgentName: c.Agent, ID: c.ID, Verb: string(c.Verb), Task: id,
 		State: state, Message: message, Service: r.service, Node: r.node, Timestamp: Seconds(time.Now())})
+}
+
+// roundsAtOnce is how many rounds one record tells of.
+const roundsAtOnce = 500
+
+// Rounds says that further rounds of an agent's tasks are opened, and returns once Kafka has it.
+func (r *Reporter) Rounds(ctx context.Context, topic, agent string, rounds []Round) error {
+	for some := range slices.Chunk(rounds, roundsAtOnce) {
+		err := r.Write(ctx, topic+"/"+agent, Rounds{Event: EventRounds, Topic: topic, AgentName: agent, Tasks: some, Service: r.service, Node: r.node, Timestamp: Seconds(time.Now())})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Progress says how far a task has come. The caller fills in what the task is about.

@@ -21,6 +21,7 @@ const (
 	EventProgress    = "task_progress"
 	EventDLQOrder    = "dlq_order"
 	EventWebhook     = "webhook_delivery"
+	EventRounds      = "rounds_opened"
 )
 
 // StateChange says that an instance changed its state. Timestamp is float Unix seconds, in all records.
@@ -230,6 +231,24 @@ const (
 	OrderRefused   = "refused"
 	OrderCancelled = "cancelled"
 )
+
+// Rounds says that further rounds of tasks are opened: their events or their dead letters are dispatched once more. It is
+// written once that is committed, so who reads it may have read outcomes of these rounds before.
+type Rounds struct {
+	Event     string  `json:"event"` // rounds_opened
+	Topic     string  `json:"topic"`
+	AgentName string  `json:"agent_name"`
+	Tasks     []Round `json:"tasks"`
+	Service   string  `json:"service"`
+	Node      string  `json:"node"`
+	Timestamp float64 `json:"timestamp"`
+}
+
+// Round is a round of a task.
+type Round struct {
+	Task  string `json:"task"`  // as in task.HeaderOrigin
+	Round int    `json:"round"` // how often it was redriven
+}
 
 // Webhook says what became of a try to send a task's webhook. Its key is the task's id.
 type Webhook struct {

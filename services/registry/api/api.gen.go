@@ -1710,7 +1710,7 @@ type Task struct {
 	// Agent topic/name.
 	Agent string `json:"agent"`
 
-	// Attempts The number of its latest attempt.
+	// Attempts The number of the latest attempt of its round, also of one that runs; 0 before the first.
 	Attempts      int    `json:"attempts"`
 	CorrelationId string `json:"correlation_id,omitempty,omitzero"`
 
@@ -1729,11 +1729,13 @@ type Task struct {
 	Offset      int64      `json:"offset"`
 	Partition   int32      `json:"partition"`
 	PublishedAt *time.Time `json:"published_at,omitempty"`
-	Redrives    int        `json:"redrives"`
-	SettledAt   *time.Time `json:"settled_at,omitempty"`
-	StartedAt   *time.Time `json:"started_at,omitempty"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+	// Redrives Its round: how often it was opened once more, by a retry of a finished one or a redrive. Attempts begin at 1 in each.
+	Redrives  int        `json:"redrives"`
+	SettledAt *time.Time `json:"settled_at,omitempty"`
+	StartedAt *time.Time `json:"started_at,omitempty"`
+
+	// Status queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status  TaskStatus `json:"status"`
 	Topic   string     `json:"topic"`
 	Version string     `json:"version,omitempty,omitzero"`
@@ -1771,7 +1773,7 @@ type TaskDetail struct {
 	// Agent topic/name.
 	Agent string `json:"agent"`
 
-	// Attempts The number of its latest attempt.
+	// Attempts The number of the latest attempt of its round, also of one that runs; 0 before the first.
 	Attempts      int    `json:"attempts"`
 	CorrelationId string `json:"correlation_id,omitempty,omitzero"`
 
@@ -1795,7 +1797,9 @@ type TaskDetail struct {
 	// Progress The latest that the running attempt has told; absent where it has told none, and for a finished task.
 	Progress    *TaskProgress `json:"progress,omitempty"`
 	PublishedAt *time.Time    `json:"published_at,omitempty"`
-	Redrives    int           `json:"redrives"`
+
+	// Redrives Its round: how often it was opened once more, by a retry of a finished one or a redrive. Attempts begin at 1 in each.
+	Redrives int `json:"redrives"`
 
 	// Reply reply_undeliverable where the event asked for a reply to a topic that can not take it; the task is settled all the same. Known as long as the outcome is kept.
 	Reply TaskDetailReply `json:"reply,omitempty,omitzero"`
@@ -1811,7 +1815,7 @@ type TaskDetail struct {
 	SettledAt   *time.Time            `json:"settled_at,omitempty"`
 	StartedAt   *time.Time            `json:"started_at,omitempty"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+	// Status queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status    TaskStatus `json:"status"`
 	Topic     string     `json:"topic"`
 	Traceback string     `json:"traceback,omitempty,omitzero"`
@@ -1862,7 +1866,7 @@ type TaskResult struct {
 	// SavedAt When its latest attempt was settled.
 	SavedAt time.Time `json:"saved_at"`
 
-	// Status queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+	// Status queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 	Status TaskStatus `json:"status"`
 
 	// TaskId The event's id.
@@ -1877,7 +1881,7 @@ type TaskResults struct {
 // TaskResults1 defines model for TaskResults.1.
 type TaskResults1 = []TaskResult
 
-// TaskStatus queued: dispatched or about to be, without an outcome. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
+// TaskStatus queued: dispatched or about to be, without an outcome, or without one of the further round that is opened. running: a worker may be at it (known only by its position). filtered: it was passed over, and there is no task: by the agent's spec as it is now, its filter is not true of the event, or its type is skipped.
 type TaskStatus string
 
 // Timings Milliseconds from publish to the outcome of finished tasks, at most 5 % off; absent before the first.

@@ -39,6 +39,7 @@ func (f *Fleet) deadLetters() *redrive.Desks {
 			}
 			return k.Room().Place(want)
 		},
+		Opened: env.Reporter.Rounds,
 		Report: func(o status.DLQOrder) { env.Reporter.Send(o.Topic+"/"+o.AgentName, o) },
 		Ended: func(ctx context.Context, o status.DLQOrder) error {
 			return env.Reporter.Write(ctx, o.Topic+"/"+o.AgentName, o)

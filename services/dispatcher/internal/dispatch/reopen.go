@@ -17,6 +17,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/services/dispatcher/internal/redrive"
 )
 
 // reopener opens the next round of tasks that are finished and left no dead letter: it makes the task of its event anew.
@@ -156,7 +157,16 @@ func (o *reopener) reopen(ctx context.Context, c command.Command) (done string, 
 		o.env.unrun.NotCommitted(ctx, records, told, err)
 		return "", err
 	}
+	o.tellOpened(ctx, c, records)
 	return done, nil
+}
+
+// tellOpened tells which round was opened. Where Kafka doesn't take it, the round is heard of with its first outcome.
+func (o *reopener) tellOpened(ctx context.Context, c command.Command, records []*kgo.Record) {
+	opened := redrive.Opened(o.env.Names.Tasks(c.Topic, c.Agent), records)
+	if err := o.env.Reporter.Rounds(ctx, c.Topic, c.Agent, opened); err != nil {
+		o.env.Logger.Warn("tell that a task's next round is opened", slog.String("agent", c.Ref()), slog.String("task", c.Task), slog.Any("error", err))
+	}
 }
 
 // routing is what routes the agent's events now; nil where nothing does.

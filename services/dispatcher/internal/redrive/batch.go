@@ -103,6 +103,7 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 	maps.Copy(r.ledgers, after)
 	r.count()
 	r.unwanted += int64(b.unwanted)
+	r.opened = append(r.opened, Opened(r.cfg.Names.Tasks(r.agent, r.name), b.records)...)
 	if r.order.Verb == command.Redrive {
 		r.to.moved(len(fitting))
 	}

@@ -57,6 +57,8 @@ type Config struct {
 	// Finished reports whether an order is known to be carried out. After CatchUp it is known of all that were.
 	Finished func(id string) bool
 	CatchUp  func(context.Context) error
+	// Opened says which rounds of an agent's tasks are opened, and returns once Kafka has it.
+	Opened func(ctx context.Context, topic, name string, rounds []status.Round) error
 	// Report says how far an order has come. It must not block.
 	Report func(status.DLQOrder)
 	// Ended says how an order has ended, and returns once Kafka has it.

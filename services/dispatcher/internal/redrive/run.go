@@ -54,6 +54,7 @@ type run struct {
 	told    time.Time
 	said    status.DLQOrder
 	moved   int64
+	opened  []status.Round // that nobody has been told of
 	guarded int64
 	kept    int64
 	unfit   string // why the last one of those that nobody takes was left
@@ -225,7 +226,9 @@ func (r *run) work(ctx context.Context) (early *conclusion, err error) {
 		batch := r.choose()
 		switch {
 		case len(batch) > 0:
-			if err := r.move(ctx, batch); errors.Is(err, errFull) {
+			err := r.move(ctx, batch)
+			r.tellOpened(ctx)
+			if errors.Is(err, errFull) {
 				return &conclusion{status.OrderStopped, err.Error()}, nil
 			} else if err != nil {
 				return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/services/registry/internal/history"
 	"github.com/reeve-run/reeve/services/registry/internal/orders"
 	"github.com/reeve-run/reeve/services/registry/internal/wishes"
 )
@@ -48,6 +49,7 @@ type batch struct {
 	wishes  []status.CommandResult     // what became of them
 	lost    []status.Lost
 	hooks   webhooks
+	rounds  []status.Rounds
 }
 
 // Write stores the latest of what the records say. Records that don't parse were written by no service of Reeve and are
@@ -133,6 +135,9 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 	if err := storeWebhooks(ctx, tx, b.hooks); err != nil {
 		return fmt.Errorf("store what became of webhooks: %w", err)
 	}
+	if err := history.OpenRounds(ctx, tx, b.rounds); err != nil { // last: it holds back the projection of outcomes
+		return fmt.Errorf("store which rounds of tasks are opened: %w", err)
+	}
 	return nil
 }
 
@@ -180,6 +185,11 @@ func collect(records []*kgo.Record) batch {
 			var w status.Webhook
 			if json.Unmarshal(value, &w) == nil {
 				b.hooks.add(w)
+			}
+		case status.EventRounds:
+			var rounds status.Rounds
+			if json.Unmarshal(value, &rounds) == nil {
+				b.rounds = append(b.rounds, rounds)
 			}
 		}
 	}

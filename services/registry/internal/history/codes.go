@@ -5,7 +5,7 @@ import "github.com/reeve-run/reeve/pkg/task"
 // Status is where a task stands after an attempt.
 type Status string
 
-// The statuses. Queued and running tasks have no attempt that is settled, hence no number.
+// The statuses. A running task has no number: nothing of it is settled. A queued one has it in a further round, see OpenRounds.
 const (
 	Queued       Status = "queued"
 	Running      Status = "running"
@@ -20,7 +20,7 @@ const (
 
 // Numbers in the table. They are never changed, only added to.
 var (
-	statuses = [...]Status{1: Completed, 2: Failed, 3: DeadLettered, 4: Cancelled, 5: Rejected, 6: Discarded, 7: Retrying}
+	statuses = [...]Status{1: Completed, 2: Failed, 3: DeadLettered, 4: Cancelled, 5: Rejected, 6: Discarded, 7: Retrying, 8: Queued}
 	outcomes = [...]task.Outcome{1: task.Completed, 2: task.Failed, 3: task.TimedOut, 4: task.Crashed, 5: task.Cancelled, 6: task.Rejected, 7: task.Discarded}
 )
 
@@ -32,6 +32,7 @@ const (
 	rejected     = 5
 	discarded    = 6
 	retrying     = 7
+	queued       = 8
 )
 
 // statusNumber is a status's number, or 0.

@@ -153,7 +153,7 @@ func (s *Store) packedByEvent(ctx context.Context, id []byte) ([]Attempt, error)
 
 // latestOfEach keeps the latest attempt of each task, the newest first.
 func latestOfEach(attempts []Attempt) []Attempt {
-	slices.SortFunc(attempts, func(a, b Attempt) int { return cmp.Compare(b.ID, a.ID) })
+	slices.SortFunc(attempts, func(a, b Attempt) int { return inRounds(b, a) })
 	seen := map[taskKey]bool{}
 	out := slices.DeleteFunc(attempts, func(a Attempt) bool {
 		key := taskKey{a.SourceID, a.Partition, a.Offset}
@@ -161,5 +161,6 @@ func latestOfEach(attempts []Attempt) []Attempt {
 		seen[key] = true
 		return was
 	})
+	slices.SortFunc(out, func(a, b Attempt) int { return cmp.Compare(b.ID, a.ID) })
 	return out[:min(len(out), mostTasks)]
 }

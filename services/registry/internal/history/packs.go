@@ -187,14 +187,16 @@ func (s *Store) unsuperseded(ctx context.Context, attempts []Attempt) ([]Attempt
 		return nil, nil
 	}
 	var ids, offsets []int64
-	var sources, partitions []int32
+	var sources, partitions, rounds []int32
 	for _, a := range attempts {
 		ids, offsets, sources, partitions = append(ids, a.ID), append(offsets, a.Offset), append(sources, a.SourceID), append(partitions, a.Partition)
+		rounds = append(rounds, int32(a.Redrives))
 	}
 	var later []int64
-	err := s.DB.SelectContext(ctx, &later, `SELECT k.id FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[]) AS k (id, source_id, partition, "offset")
-		WHERE EXISTS (SELECT 1 FROM attempts n WHERE n.source_id = k.source_id AND n.partition = k.partition AND n."offset" = k."offset" AND n.id > k.id)`,
-		pq.Array(ids), pq.Array(sources), pq.Array(partitions), pq.Array(offsets))
+	err := s.DB.SelectContext(ctx, &later, `SELECT k.id FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[], $5::int[]) AS k (id, source_id, partition, "offset", redrives)
+		WHERE EXISTS (SELECT 1 FROM attempts n WHERE n.source_id = k.source_id AND n.partition = k.partition AND n."offset" = k."offset"
+			AND (n.redrives, n.id) > (k.redrives, k.id))`,
+		pq.Array(ids), pq.Array(sources), pq.Array(partitions), pq.Array(offsets), pq.Array(rounds))
 	if err != nil {
 		return nil, fmt.Errorf("look for later attempts: %w", err)
 	}

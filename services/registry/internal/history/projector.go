@@ -192,6 +192,11 @@ func (p *Projector) unfinish(ctx context.Context, tx *sqlx.Tx, known map[taskKey
 			again[clean(string(p.attempts[i].agent))]++
 		}
 	}
+	return countAgain(ctx, tx, again)
+}
+
+// countAgain takes tasks that were finished before the counters were cleared off those, by agent.
+func countAgain(ctx context.Context, tx *sqlx.Tx, again map[string]int64) error {
 	for _, agent := range slices.Sorted(maps.Keys(again)) {
 		topic, name, _ := strings.Cut(agent, "/")
 		if _, err := tx.ExecContext(ctx, `UPDATE dispatched_before SET finished = finished - $3 WHERE topic = $1 AND name = $2`, topic, name, again[agent]); err != nil {
@@ -229,12 +234,12 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 	if err != nil {
 		return nil, err
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", a.status, a.version, a.id < $4, a.redrives,
+	rows, err := tx.QueryContext(ctx, `SELECT k.source_id, k.partition, k."offset", CASE a.status WHEN 8 THEN a.outcome ELSE a.status END, a.version, a.id < $4, a.redrives,
 			CASE WHEN a.redrives > 0 THEN coalesce((SELECT f.dispatched_ms FROM attempts f WHERE f.source_id = k.source_id AND f.partition = k.partition
 				AND f."offset" = k."offset" AND f.redrives = a.redrives AND f.attempt = 1 AND f.started_ms > 0 ORDER BY f.id LIMIT 1), 0) ELSE 0 END
 		FROM unnest($1::int[], $2::int[], $3::bigint[]) AS k (source_id, partition, "offset")
-		CROSS JOIN LATERAL (SELECT id, status, version, redrives FROM attempts a
-			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" ORDER BY id DESC LIMIT 1) a`,
+		CROSS JOIN LATERAL (SELECT id, status, outcome, version, redrives FROM attempts a
+			WHERE a.source_id = k.source_id AND a.partition = k.partition AND a."offset" = k."offset" AND `+counted+` ORDER BY id DESC LIMIT 1) a`,
 		pq.Array(sources), pq.Array(partitions), pq.Array(offsets), below)
 	if err != nil {
 		return nil, fmt.Errorf("look up earlier attempts: %w", err)
@@ -247,8 +252,11 @@ func (p *Projector) lookUp(ctx context.Context, tx *sqlx.Tx) (map[taskKey]prior,
 		if err := rows.Scan(&key.source, &key.partition, &key.offset, &was.final, &was.version, &gone, &was.redrives, &was.began); err != nil {
 			return nil, fmt.Errorf("look up earlier attempts: %w", err)
 		}
-		if was.final == retrying {
+		switch {
+		case was.final == retrying:
 			was.final = 0
+		case was.final < 0: // it is open, and counts so already
+			was = prior{seen: was.final != tookCleared, redrives: was.redrives, began: was.began}
 		}
 		if gone {
 			was = prior{cleared: was.final != 0, redrives: was.redrives, began: was.began}

@@ -67,8 +67,9 @@ const selected = `a.id, a.source_id, s.topic, s.name, a.partition, a."offset", a
 	a.dispatched_ms, a.started_ms, a.settled_ms, a.version, a.runner, coalesce(a.event_id, '') AS event_id, coalesce(a.correlation_id, '') AS correlation_id,
 	coalesce(a.error_class, '') AS error_class, coalesce(a.error_message, '') AS error_message, coalesce(a.fingerprint, '') AS fingerprint`
 
-// latest keeps only each task's latest attempt.
-const latest = `NOT EXISTS (SELECT 1 FROM attempts n WHERE n.source_id = a.source_id AND n.partition = a.partition AND n."offset" = a."offset" AND n.id > a.id)`
+// latest keeps only each task's latest attempt. That a round is opened may be known before how the one before has ended.
+const latest = `NOT EXISTS (SELECT 1 FROM attempts n WHERE n.source_id = a.source_id AND n.partition = a.partition AND n."offset" = a."offset"
+	AND (n.redrives, n.id) > (a.redrives, a.id))`
 
 // Filter selects tasks by their latest attempt. Empty fields select all.
 type Filter struct {
@@ -221,8 +222,8 @@ func (q *query) and(condition string, args ...any) {
 
 func (q *query) where() string { return strings.Join(append(q.conditions, "true"), " AND ") }
 
-// Task gives the attempts of an agent's task, the earliest first, at most 1000. Where the topic was made again, it is the
-// task of the topic that the latest attempt belongs to.
+// Task gives the attempts of an agent's task, the earliest first, at most 1000. A further round that has settled none yet is the
+// last of them. Where the topic was made again, it is the task of the topic that the latest attempt belongs to.
 func (s *Store) Task(ctx context.Context, topic, name string, partition int32, offset int64) ([]Attempt, error) {
 	sources, err := s.sources(ctx, topic, name)
 	if err != nil || len(sources) == 0 {
@@ -242,7 +243,14 @@ func (s *Store) Task(ctx context.Context, topic, name string, partition int32, o
 	if len(all) == 0 {
 		return nil, nil
 	}
-	slices.SortFunc(all, func(a, b Attempt) int { return cmp.Compare(a.ID, b.ID) })
-	newest := all[len(all)-1].SourceID
-	return slices.DeleteFunc(all, func(a Attempt) bool { return a.SourceID != newest }), nil
+	newest := slices.MaxFunc(all, func(a, b Attempt) int { return cmp.Compare(a.ID, b.ID) }).SourceID
+	all = slices.DeleteFunc(all, func(a Attempt) bool { return a.SourceID != newest })
+	slices.SortFunc(all, inRounds)
+	last := all[len(all)-1].ID
+	return slices.DeleteFunc(all, func(a Attempt) bool { return a.Opened() && a.ID != last }), nil
+}
+
+// inRounds is the order of a task's attempts.
+func inRounds(a, b Attempt) int {
+	return cmp.Or(cmp.Compare(a.Redrives, b.Redrives), cmp.Compare(a.ID, b.ID))
 }

@@ -26,15 +26,27 @@ func (p *Projector) makeTables(ctx context.Context, first, last int64) error {
 		if p.tables[n] {
 			continue
 		}
-		_, err := p.db.ExecContext(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF attempts FOR VALUES FROM (%d) TO (%d)`,
-			pq.QuoteIdentifier(tableName(n)), n*perTable, (n+1)*perTable))
-		if err == nil || madeMeanwhile(err) {
-			_, err = p.db.ExecContext(ctx, `INSERT INTO attempts_tables (number) VALUES ($1) ON CONFLICT DO NOTHING`, n)
-		}
-		if err != nil {
-			return fmt.Errorf("make table %s: %w", tableName(n), err)
+		if err := makeTable(ctx, p.db, n); err != nil {
+			return err
 		}
 		p.tables[n] = true
+	}
+	return nil
+}
+
+// makeTable makes a table of attempts, unless it is there.
+func makeTable(ctx context.Context, db sqlx.ExtContext, n int64) error {
+	var there bool
+	err := sqlx.GetContext(ctx, db, &there, `SELECT EXISTS (SELECT 1 FROM attempts_tables WHERE number = $1)`, n)
+	if err == nil && !there {
+		_, err = db.ExecContext(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF attempts FOR VALUES FROM (%d) TO (%d)`,
+			pq.QuoteIdentifier(tableName(n)), n*perTable, (n+1)*perTable))
+		if err == nil || madeMeanwhile(err) {
+			_, err = db.ExecContext(ctx, `INSERT INTO attempts_tables (number) VALUES ($1) ON CONFLICT DO NOTHING`, n)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make table %s: %w", tableName(n), err)
 	}
 	return nil
 }

@@ -46,6 +46,9 @@ var unfinished = []history.Status{history.Queued, history.Running, history.Retry
 
 func isFinished(s api.TaskStatus) bool { return !slices.Contains(unfinished, history.Status(s)) }
 
+// isOpen reports whether a task's latest attempt leaves its end to come.
+func isOpen(a *history.Attempt) bool { return slices.Contains(unfinished, a.Status()) }
+
 // isSettled is isFinished for what has an outcome. What is filtered has none; and where the agent's filter has changed, it
 // may be a task after all.
 func isSettled(s api.TaskStatus) bool { return isFinished(s) && s != api.TaskStatusFiltered }
@@ -132,14 +135,41 @@ func (s *Server) retryTask(ctx context.Context, a asked) (api.TaskControl, error
 		next := t.Attempts + 1
 		return s.issue(ctx, a, command.Command{ID: "retry " + round + " " + strconv.Itoa(next), Verb: command.Retry, Round: t.Redrives, Attempt: next}, wait)
 	case history.Failed, history.Cancelled, history.Rejected:
-		return s.issue(ctx, a, command.Command{ID: "reopen " + round, Verb: command.Reopen, Round: t.Redrives}, wait)
+		out, err := s.issue(ctx, a, command.Command{ID: "reopen " + round, Verb: command.Reopen, Round: t.Redrives}, wait)
+		return s.reopened(ctx, a, t.Redrives, out, err)
 	case history.DeadLettered:
-		return s.redriveTask(ctx, t, a.reason, wait)
+		out, err := s.redriveTask(ctx, t, a.reason, wait)
+		return s.reopened(ctx, a, t.Redrives, out, err)
 	case history.Queued, history.Running:
 		return api.TaskControl{}, &bad{status: http.StatusConflict, code: "task_not_waiting", detail: fmt.Sprintf("the task %s is %s: its attempt isn't over", t.Id, t.Status),
 			remedy: "wait for its outcome, or cancel it first"}
 	}
 	return api.TaskControl{}, finishedAlready(t)
+}
+
+// reopened is the answer to who opened the round after one. It waits until the history shows it, so that who asks about the
+// task next hears of that round, unless the history is behind.
+func (s *Server) reopened(ctx context.Context, a asked, after int, out api.TaskControl, err error) (api.TaskControl, error) {
+	if err != nil || out.State != api.TaskControlStateDone || !out.Changed {
+		return out, err
+	}
+	limit := time.NewTimer(showWait)
+	defer limit.Stop()
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		rows, err := s.History.Task(ctx, a.topic, a.name, a.partition, a.offset)
+		if err != nil || len(rows) > 0 && rows[len(rows)-1].Redrives > after {
+			return out, err
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return out, nil
+		case <-ctx.Done():
+			return out, ctx.Err()
+		}
+	}
 }
 
 // redriveTask opens the next round of a dead letter.
@@ -245,7 +275,7 @@ func (s *Server) untilFinished(ctx context.Context, a asked, wait time.Duration)
 		if err != nil {
 			return nil, err
 		}
-		over = over || len(rows) > 0 && !slices.Contains(unfinished, rows[len(rows)-1].Status())
+		over = over || len(rows) > 0 && !isOpen(&rows[len(rows)-1])
 		if none && !over {
 			if over, _, err = s.Bus.Dispatched(ctx, a.topic, a.name, a.partition, a.offset); err != nil {
 				return nil, &Unreached{err}

@@ -52,7 +52,9 @@ func (s *Server) ListResults(ctx context.Context, r api.ListResultsRequestObject
 func (s *Server) results(ctx context.Context, attempts []history.Attempt) ([]api.TaskResult, error) {
 	at := make([]bus.Place, 0, len(attempts))
 	for _, a := range attempts {
-		at = append(at, bus.Place{Partition: a.AtPartition, Offset: a.AtOffset})
+		if !a.Opened() {
+			at = append(at, bus.Place{Partition: a.AtPartition, Offset: a.AtOffset})
+		}
 	}
 	records, err := s.Bus.Outcomes(ctx, at)
 	if err != nil {
@@ -61,7 +63,7 @@ func (s *Server) results(ctx context.Context, attempts []history.Attempt) ([]api
 	var out []api.TaskResult
 	for i := range attempts {
 		a := &attempts[i]
-		record := records[at[i]]
+		record := records[bus.Place{Partition: a.AtPartition, Offset: a.AtOffset}]
 		if record == nil {
 			continue
 		}
@@ -83,8 +85,7 @@ func (s *Server) GetResult(ctx context.Context, r api.GetResultRequestObject) (a
 	if err != nil {
 		return nil, err
 	}
-	unfinished := func(a history.Attempt) bool { return a.Status() == history.Retrying }
-	if !slices.ContainsFunc(attempts, func(a history.Attempt) bool { return !unfinished(a) }) {
+	if !slices.ContainsFunc(attempts, func(a history.Attempt) bool { return !isOpen(&a) }) {
 		return nil, noResult(r.Id, len(attempts) > 0)
 	}
 	results, err := s.results(ctx, attempts)
@@ -138,7 +139,7 @@ func (s *Server) DeleteResult(ctx context.Context, r api.DeleteResultRequestObje
 	if err != nil {
 		return nil, err
 	}
-	attempts = slices.DeleteFunc(attempts, func(a history.Attempt) bool { return a.Status() == history.Retrying })
+	attempts = slices.DeleteFunc(attempts, func(a history.Attempt) bool { return isOpen(&a) })
 	if len(attempts) == 0 {
 		return nil, noResult(r.Id, false)
 	}

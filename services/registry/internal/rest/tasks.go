@@ -93,6 +93,10 @@ func taskOf(a *history.Attempt) api.Task {
 	t := api.Task{Id: origin(a.Topic, a.Partition, a.Offset), Agent: a.Topic + "/" + a.Name, Topic: a.Topic, Name: a.Name, Partition: a.Partition, Offset: a.Offset,
 		EventId: a.EventID, Status: api.TaskStatus(a.Status()), Attempts: a.Attempt, Redrives: a.Redrives, Version: a.Version, Node: a.Node(), Instance: a.Instance(),
 		CorrelationId: a.CorrelationID, PublishedAt: millis(a.PublishedMS), StartedAt: millis(a.StartedMS), SettledAt: millis(a.SettledMS)}
+	if a.Opened() {
+		t.SettledAt = nil // it is when the round was opened
+		return t
+	}
 	if a.Status() != history.Completed {
 		t.ErrorClass, t.ErrorMessage, t.Fingerprint = a.ErrorClass, a.ErrorMessage, a.Fingerprint
 	}
@@ -128,10 +132,16 @@ func (s *Server) GetTask(ctx context.Context, r api.GetTaskRequestObject) (api.G
 	}
 	last := &rows[len(rows)-1]
 	out := detail(taskOf(last))
-	s.addProgress(&out)
 	for i := range rows {
-		out.History = append(out.History, attemptOf(&rows[i]))
+		if !rows[i].Opened() {
+			out.History = append(out.History, attemptOf(&rows[i]))
+		}
 	}
+	if last.Opened() {
+		err := s.addRunning(ctx, &out)
+		return api.GetTask200JSONResponse(out), err
+	}
+	s.addProgress(&out)
 	if err := s.addResult(ctx, &out, last); err != nil {
 		return nil, err
 	}
@@ -139,6 +149,23 @@ func (s *Server) GetTask(ctx context.Context, r api.GetTaskRequestObject) (api.G
 		return nil, err
 	}
 	return api.GetTask200JSONResponse(out), nil
+}
+
+// addRunning says whether a task runs that has settled no attempt of its further round: it does where it tells of it, or
+// where nothing of its agent waits.
+func (s *Server) addRunning(ctx context.Context, t *api.TaskDetail) error {
+	if s.addProgress(t); t.Progress != nil {
+		return nil
+	}
+	all, err := s.figures(ctx, t.Topic, t.Name)
+	if err != nil {
+		return err
+	}
+	of := all[t.Agent]
+	if waiting, running := of.open(s.live(t.Agent)); waiting == 0 && running > 0 {
+		t.Status, t.Attempts = api.TaskStatus(history.Running), 1
+	}
+	return nil
 }
 
 // detail is a task without its history.
@@ -224,11 +251,11 @@ func (s *Server) unsettledTask(ctx context.Context, r api.GetTaskRequestObject) 
 		return nil, notFound("there is no event at "+id, "see what POST /v1/events answered; an event that Kafka has deleted, and whose history is dropped, is gone")
 	}
 	t := api.Task{Id: id, Agent: r.Topic + "/" + r.Name, Topic: r.Topic, Name: r.Name, Partition: r.Partition, Offset: r.Offset, Status: api.TaskStatus(history.Queued)}
-	if live := s.live(t.Agent); dispatched && live != nil && live.Running() > 0 && live.Running() >= live.Unsettled() {
-		t.Status = api.TaskStatus(history.Running)
-	}
 	out := detail(t)
 	s.addProgress(&out)
+	if live := s.live(t.Agent); out.Progress == nil && dispatched && live != nil && live.Running() > 0 && live.Running() >= live.Unsettled() {
+		out.Status, out.Attempts = api.TaskStatus(history.Running), 1
+	}
 	if dispatched && out.Progress == nil {
 		none, err := s.passesOver(ctx, asked{topic: r.Topic, name: r.Name, partition: r.Partition, offset: r.Offset})
 		if err != nil {
@@ -295,7 +322,7 @@ func (s *Server) addProgress(t *api.TaskDetail) {
 	if !ok || isFinished(t.Status) || p.Round < t.Redrives || p.Round == t.Redrives && p.Attempt <= t.Attempts {
 		return
 	}
-	t.Status = api.TaskStatus(history.Running)
+	t.Status, t.Attempts = api.TaskStatus(history.Running), p.Attempt
 	t.Progress = &api.TaskProgress{Attempt: p.Attempt, Fraction: p.Fraction, Message: p.Message, Node: p.Node, Instance: p.Instance,
 		At: time.UnixMilli(int64(p.Timestamp * 1000)).UTC()}
 }
