@@ -37,11 +37,17 @@ func pausedAgainAndAgain(t *testing.T, sys *harness.System) {
 	stock, other, agent := topic+"/stock", topic+"/other", "/v1/agents/"+topic+"/stock"
 
 	for round, halt := range []struct{ end, begin, phase string }{{"unsubscribe", "resume", "paused"}, {"stop", "start", "initialized"}, {"unsubscribe", "resume", "paused"}} {
-		publishFlaky(t, sys, topic, events)
+		await(t, l, 60, func() bool { return l.of(stock) >= round*events && l.of(other) >= round*events })
+		gate := filepath.Join(t.TempDir(), "open")
+		publishGated(t, sys, topic, events, gate)
 		await(t, l, 60, func() bool {
 			return l.of(stock) >= round*events+events/8 && l.retriesOf(stock) > round*events/4
 		})
 		call(t, sys, http.MethodPost, agent+"/"+halt.end, map[string]any{}, nil)
+		eventually(t, time.Minute, func() string { return halting(t, sys, topic, "stock") })
+		if err := os.WriteFile(gate, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 		eventually(t, time.Minute, func() string { return differ(marked(t, sys), 0) })
 		l.drain() // also retries fall due meanwhile
 		if l.of(stock) >= (round+1)*events {
@@ -76,6 +82,53 @@ func pausedAgainAndAgain(t *testing.T, sys *harness.System) {
 			return ""
 		})
 	}
+}
+
+// publishGated publishes events, a quarter of them flaky. Half of them have one key, so they run in their order; the one in
+// their middle goes on once there is a file, and what a process has got behind it waits with it. That is less than what
+// stands behind it.
+func publishGated(t *testing.T, sys *harness.System, topic string, n int, file string) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(sys.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var records []*kgo.Record
+	for i := range n {
+		r := &kgo.Record{Topic: topic, Key: fmt.Append(nil, i), Value: []byte(`{"do":"work"}`)}
+		if i < n/2 {
+			r.Key = []byte("gated")
+		}
+		switch {
+		case i%4 == 0:
+			r.Value = []byte(`{"do":"flaky"}`)
+		case i == n/4+1:
+			r.Value = fmt.Appendf(nil, `{"do":"gate","file":%q}`, file)
+		}
+		records = append(records, r)
+	}
+	if err := cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// halting says "" once an agent's process drains, or has ended.
+func halting(t *testing.T, sys *harness.System, topic, name string) string {
+	t.Helper()
+	var list struct {
+		Items []struct{ Instance, State string }
+	}
+	call(t, sys, http.MethodGet, "/v1/instances?topic="+topic+"&name="+name, nil, &list)
+	for _, i := range list.Items {
+		if i.State == "STOPPING" {
+			return ""
+		}
+	}
+	if marked(t, sys) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("it goes on: %+v", list.Items)
 }
 
 // Services that get SIGTERM in the middle of work finish and settle what runs, say that they leave, and orphan nothing.

@@ -22,6 +22,8 @@ def handle(payload):
         os._exit(3)
     if do == "work":
         time.sleep(0.005)
+    while do == "gate" and not os.path.exists(content["file"]):
+        time.sleep(0.02)
     if do == "text":
         return "just text"
     if isinstance(content, str) and len(content) > 1000:
