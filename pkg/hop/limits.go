@@ -15,8 +15,10 @@ import (
 // defaultLimit is the client's own: what brokers take by default.
 const defaultLimit = 1_000_012
 
-// errLimitChanged says that records were refused by a limit that is out of date.
-var errLimitChanged = errors.New("the topic takes records of another size than before")
+// ErrOutdated says that a transaction failed because its producer knew a topic as it was before: one that takes records of
+// another size now, or that was deleted and made again. Nothing was committed; the same work may be committed again at once,
+// by a producer that knows better. Each of a pool's producers may have to learn it by itself.
+var ErrOutdated = errors.New("a topic isn't any more what the producer knew")
 
 // limits knows how large a batch each topic takes. A larger one would be refused whole, for what may be the fault of one
 // record or of none. A topic is asked once, and again where it refuses a record for its size.
@@ -111,6 +113,16 @@ func (pr *producer) fit(ctx context.Context, rs []*kgo.Record) error {
 		}
 	}
 	return nil
+}
+
+// forget sees to it that the producer's next transaction is a new client's, and says what that means for this one. Where
+// the last was a new client's already, its brokers don't agree on the topic: that takes a while.
+func (pr *producer) forget() error {
+	pr.remade = true
+	if pr.renewed {
+		return errors.New("the brokers don't agree yet on a topic that was made again")
+	}
+	return ErrOutdated
 }
 
 // remade reports whether records may have been refused because their topic isn't the one that the client knows by its

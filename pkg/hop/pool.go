@@ -165,7 +165,7 @@ func (p *Pool) Close() {
 
 // Commit runs a transaction, or commits plainly where there is nothing to produce. Transactions of one Member must not
 // overlap. Afterwards either everything is committed and it returns nil, or nothing is. A *RecordsError is for the
-// caller to resolve; after any other error the same work may be committed again later. It returns within about 15 s,
+// caller to resolve; after ErrOutdated the same work is best committed again at once; after any other error the same work may be committed again later. It returns within about 15 s,
 // unless the end of a transaction is in doubt: then it returns once that is decided, or with ErrInDoubt a while after
 // the context has ended or when the pool is closed.
 func (p *Pool) Commit(ctx context.Context, tx Tx) error {

@@ -21,6 +21,8 @@ type producer struct {
 
 	told   sync.Map // topic → int32: the limits that the client works by
 	remade bool     // a topic was deleted and made again, which the client never takes for the one it knows
+	// renewed says that the client was made for that reason, and has committed nothing yet.
+	renewed bool
 	last   *memory  // of the last transaction; nil where nothing is left to be seen to
 	// suspect says that a connection was lost since the last look at it; busy is when a transaction began or ended last.
 	suspect atomic.Bool
@@ -104,7 +106,7 @@ func (pr *producer) run(ctx context.Context, tx Tx) error {
 	if err := pr.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return pr.decide(tx, err)
 	}
-	pr.last.committed = true
+	pr.last.committed, pr.renewed = true, false
 	tx.Member.confirmed(tx.Offsets)
 	return nil
 }
@@ -135,7 +137,7 @@ func (pr *producer) renew(ctx context.Context) error {
 	if err := pr.prepare(ctx); err != nil {
 		return err
 	}
-	pr.remade = false
+	pr.remade, pr.renewed = false, pr.remade
 	return nil
 }
 
@@ -175,10 +177,11 @@ func (pr *producer) produce(ctx context.Context, rs []*kgo.Record) error {
 	mu.Lock()
 	defer mu.Unlock()
 	switch {
+	case remade(refused): // were the topic gone, a new client would be told
+		return fmt.Errorf("produce %d records: %w", len(rs), pr.forget())
 	case len(refused) > 0 && pr.misjudged(ctx, rs, refused):
-		return fmt.Errorf("produce %d records: %w", len(rs), errLimitChanged)
+		return fmt.Errorf("produce %d records: %w", len(rs), ErrOutdated)
 	case len(refused) > 0:
-		pr.remade = pr.remade || remade(refused)
 		return &RecordsError{Refused: refused}
 	case other != nil:
 		return fmt.Errorf("produce %d records: %w", len(rs), other)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/hop"
@@ -37,16 +38,28 @@ func TestATopicThatWasMadeAgainIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := 0
-	for range 4 { // each of them may learn of it by a transaction that is refused
-		var refused *hop.RecordsError
+	for range 4 { // each of them may learn of it by a transaction that fails; no record is to blame
 		switch err := commit("after"); {
 		case err == nil:
 			done++
-		case !errors.As(err, &refused):
+		case !errors.Is(err, hop.ErrOutdated):
 			t.Fatal(err)
 		}
 	}
 	if seen := s.values("out", done); done < 2 || len(seen) != 1 || seen["after"] != done {
 		t.Errorf("%d transactions of 4 are committed, the topic has %v", done, seen)
 	}
+	if _, err := s.adm.DeleteTopics(t.Context(), "out"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // one that is gone is said so in the end
+		var refused *hop.RecordsError
+		switch err := commit("late"); {
+		case errors.As(err, &refused) && errors.Is(refused.Refused[0], kerr.UnknownTopicOrPartition):
+			return
+		case !errors.Is(err, hop.ErrOutdated):
+			t.Fatal(err)
+		}
+	}
+	t.Error("a topic that is gone isn't said so")
 }

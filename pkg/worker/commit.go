@@ -372,8 +372,8 @@ func (e *Engine) rolledBack(t *transaction, err error) bool {
 	if errors.As(err, &refused) {
 		return e.resolve(t, refused)
 	}
-	if t.tx.Generation != e.member.Generation() {
-		return true // the group moved on while the transaction was under way
+	if errors.Is(err, hop.ErrOutdated) || t.tx.Generation != e.member.Generation() {
+		return true // no destination is to blame: the group moved on while the transaction was under way, or a topic is another now
 	}
 	if t.mixed {
 		e.delivery.apart = true

@@ -145,3 +145,38 @@ func TestAStopSettlesAllThatHasFinished(t *testing.T) {
 		}
 	})
 }
+
+// A topic that is deleted and made again stands: what goes there fails nothing.
+func TestATopicThatIsMadeAgainFailsNoAttempt(t *testing.T) {
+	for name, answers := range map[string]bool{"published": false, "a reply": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newStand(t)
+				s.spec.Config.MaxRetries = 0
+				s.create("invoices", 1)
+				run, headers := ok, replyTo("invoices")
+				if !answers {
+					run, headers = publisher(func(string) string { return "invoices" }, func(string, int) worker.Result { return worker.Result{Outcome: task.Completed} }), nil
+				}
+				s.engine("a", runner(t, 4, run))
+				settle := func(from int) {
+					for i := from; i < from+4; i++ { // by each of the pool's producers
+						s.publish(i, 1, headers...)
+						s.outcomes(i + 1)
+					}
+				}
+				settle(0)
+				if _, err := s.adm.DeleteTopics(t.Context(), "invoices"); err != nil {
+					t.Fatal(err)
+				}
+				s.create("invoices", 1)
+				settle(4)
+				for _, r := range s.read(s.names.Outcomes(), func(rs []*kgo.Record) bool { return len(rs) >= 8 }) {
+					if h := header(r); h[task.HeaderOutcome] != string(task.Completed) || h[task.HeaderReply] != "" {
+						t.Errorf("%s: %v", r.Key, h)
+					}
+				}
+			})
+		})
+	}
+}

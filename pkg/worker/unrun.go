@@ -158,7 +158,7 @@ func (u *Unrun) NotCommitted(ctx context.Context, records []*kgo.Record, from in
 	var refused *hop.RecordsError
 	isRefused := errors.As(err, &refused)
 	switch {
-	case u != nil && !isRefused && from < len(records):
+	case u != nil && !isRefused && from < len(records) && !errors.Is(err, hop.ErrOutdated):
 		u.failed(ctx, records[from:])
 		return nil
 	case !isRefused:

@@ -83,7 +83,7 @@ func (d *Deliverer) commit(ctx context.Context, always bool, ids []int32, last b
 		return len(t.batch), len(t.batch) > 0
 	}
 	d.rolledBack(t, err)
-	return 0, errors.As(err, new(*hop.RecordsError))
+	return 0, errors.As(err, new(*hop.RecordsError)) || errors.Is(err, hop.ErrOutdated)
 }
 
 // makeDLQ makes the topic of what is given up, before its first record.
@@ -198,7 +198,7 @@ func (d *Deliverer) rolledBack(t *transaction, err error) {
 	}
 	d.finished = append(slices.DeleteFunc(slices.Clone(t.batch), func(i *item) bool { return i.part.gone }), d.finished...)
 	refused := (*hop.RecordsError)(nil)
-	if errors.As(err, &refused) && d.resolve(t, refused) {
+	if errors.Is(err, hop.ErrOutdated) || errors.As(err, &refused) && d.resolve(t, refused) {
 		return
 	}
 	d.pause = min(max(2*d.pause, pauseMin), pauseMax)

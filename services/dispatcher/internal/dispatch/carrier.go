@@ -212,6 +212,9 @@ func (c *Carrier) moveAll(ctx context.Context) {
 	var failures failures
 	for ctx.Err() == nil {
 		moved, wait, err := c.move(ctx)
+		if errors.Is(err, hop.ErrOutdated) {
+			continue
+		}
 		pause, complain := failures.next(err, time.Now())
 		if complain {
 			c.cfg.Logger.Warn("move records: it is tried again", slog.String("group", c.cfg.Member.Group), slog.Any("error", err))

@@ -204,6 +204,9 @@ func (r *run) hold(batch []*letter) {
 // refused decides what it means that a transaction was not committed: letters that the task topic won't ever take are left
 // where they are.
 func (r *run) refused(ctx context.Context, batch []*letter, records []*kgo.Record, err error) error {
+	if errors.Is(err, hop.ErrOutdated) {
+		return nil
+	}
 	left := r.cfg.Unrun.NotCommitted(ctx, records, len(batch), err)
 	if refused := (*hop.RecordsError)(nil); !errors.As(err, &refused) {
 		return err
