@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"time"
@@ -25,8 +26,9 @@ type Unrun struct {
 
 	mu     sync.Mutex
 	topics userTopics
-	own    map[string]trouble   // replies that their topics have refused for what they are, by topic and id
-	doubts map[string]time.Time // since when transactions with replies to a topic have failed
+	own    recent[uint64, trouble] // replies that their topics have refused for what they are, by their hash
+	seed   maphash.Seed            // of these
+	doubts map[string]time.Time    // since when transactions with replies to a topic have failed
 }
 
 // UnrunConfig configures an Unrun. All fields are required, but CreateReplyTopics and Replication.
@@ -41,7 +43,7 @@ type UnrunConfig struct {
 
 // NewUnrun asks no broker yet.
 func NewUnrun(cfg UnrunConfig) *Unrun {
-	return &Unrun{cfg: cfg, own: map[string]trouble{}, doubts: map[string]time.Time{}}
+	return &Unrun{cfg: cfg, seed: maphash.MakeSeed(), doubts: map[string]time.Time{}}
 }
 
 const (
@@ -116,10 +118,8 @@ func (u *Unrun) trouble(ctx context.Context, agentTopic string, reply *kgo.Recor
 	}
 	u.mu.Lock()
 	t, known := u.topics.recall(reply.Topic)
-	if len(u.own) > 0 {
-		if its, refused := u.own[idOf(reply)]; refused {
-			t, known = its, true
-		}
+	if its, refused := u.refusedBefore(reply); refused {
+		t, known = its, true
 	}
 	u.mu.Unlock()
 	if known {
@@ -143,11 +143,23 @@ func (u *Unrun) trouble(ctx context.Context, agentTopic string, reply *kgo.Recor
 	return t
 }
 
-// idOf tells replies apart.
-func idOf(reply *kgo.Record) string {
+// refusedBefore is why a reply's topic has refused it, if it has. That is remembered for as long as the reply is tried.
+func (u *Unrun) refusedBefore(reply *kgo.Record) (t trouble, refused bool) {
+	if len(u.own.known) == 0 {
+		return untroubled, false
+	}
+	id, now := u.idOf(reply), time.Now()
+	if t, refused = u.own.get(id, now); refused {
+		u.own.put(id, t, now, replyTTL)
+	}
+	return t, refused
+}
+
+// idOf tells replies apart. They may be many, and their ids are long.
+func (u *Unrun) idOf(reply *kgo.Record) uint64 {
 	var envelope struct{ ID string }
 	_ = json.Unmarshal(reply.Value, &envelope) // it is the writer's own
-	return reply.Topic + " " + envelope.ID
+	return maphash.String(u.seed, reply.Topic+" "+envelope.ID)
 }
 
 // NotCommitted is told why a transaction wasn't committed whose records from an index on are what Ended gave, and learns from
@@ -187,10 +199,7 @@ func (u *Unrun) refused(r *kgo.Record, err error) bool {
 		u.topics.learn(r.Topic, t)
 		return true
 	}
-	if len(u.own) > 1000 {
-		clear(u.own)
-	}
-	u.own[idOf(r)] = t
+	u.own.put(u.idOf(r), t, time.Now(), replyTTL)
 	return true
 }
 

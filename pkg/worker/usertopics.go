@@ -12,13 +12,7 @@ import (
 
 // userTopics is what is known of topics that aren't Reeve's, those of replies and of published records: a broker is asked
 // once in a while. It is for one goroutine at a time.
-type userTopics struct{ known map[string]userTopic }
-
-// userTopic is what is known of one, until it is asked for again.
-type userTopic struct {
-	trouble trouble
-	until   time.Time
-}
+type userTopics struct{ known recent[string, trouble] }
 
 const (
 	replyTTL = 30 * time.Second
@@ -28,23 +22,16 @@ const (
 
 // recall gives what is known of a topic.
 func (u *userTopics) recall(topic string) (t trouble, ok bool) {
-	k, ok := u.known[topic]
-	if !ok || !time.Now().Before(k.until) {
-		return untroubled, false
-	}
-	return k.trouble, true
+	return u.known.get(topic, time.Now())
 }
 
 // learn keeps what became known of a topic for a while.
 func (u *userTopics) learn(topic string, t trouble) {
-	if u.known == nil || len(u.known) > 1000 {
-		u.known = map[string]userTopic{}
-	}
 	ttl := replyTTL
 	if t == troubleDown { // each try costs others some time
 		ttl = downTTL
 	}
-	u.known[topic] = userTopic{t, time.Now().Add(ttl)}
+	u.known.put(topic, t, time.Now(), ttl)
 }
 
 // inspected is what a look at a topic found; a missing one is made where create is given.
