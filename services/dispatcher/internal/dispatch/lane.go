@@ -163,7 +163,7 @@ func (l *Lane) choose(records []*kgo.Record, rules *rules, rate float64, now tim
 			break
 		}
 		first := len(l.places)
-		for ; n < len(records) && len(l.places)-first < handful; n++ {
+		for end := min(n+handful, len(records)); n < end; n++ {
 			r := records[n]
 			if r.Attrs.IsControl() || rules.gate != nil && !l.fits(r, rules.gate) {
 				if over++; over == 1 {
