@@ -97,6 +97,9 @@ func (d *desk) carryOut(ctx context.Context, c command.Command) bool {
 			r.say(stateWaiting, err.Error())
 		}
 		await(ctx, pause, nil)
+		if !d.all.has(c) { // it has expired: nobody begins with it any more
+			return true
+		}
 	}
 	return false
 }

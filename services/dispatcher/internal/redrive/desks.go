@@ -29,6 +29,8 @@ const (
 	joinLimit = time.Minute
 	// leaveLimit bounds how long leaving a group may take.
 	leaveLimit = 10 * time.Second
+	// slack is how far the clocks of an installation may be apart.
+	slack = 10 * time.Minute
 	// seats is how many desks are in their groups at a time: each has connections of its own.
 	seats = 16
 )
@@ -100,25 +102,33 @@ func (d *Desks) Order(c command.Command) {
 func (d *Desks) Cancel(c command.Command) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	maps.DeleteFunc(d.cancels, func(_ string, c command.Command) bool { return now.After(c.Expires) })
 	d.cancels[c.Order] = c
-	d.order(command.Command{ID: c.Order, Verb: c.Verb, Topic: c.Topic, Agent: c.Agent, Actor: c.Actor})
+	d.order(command.Command{ID: c.Order, Verb: c.Verb, Topic: c.Topic, Agent: c.Agent, Actor: c.Actor, Expires: c.Expires})
 }
 
-// order takes an order, unless it is known. The lock is held.
+// order takes an order. One that is known counts for longer then. The lock is held.
 func (d *Desks) order(c command.Command) {
-	waiting := d.pending[c.Ref()]
-	for _, other := range waiting {
-		if other.ID == c.ID {
-			return
-		}
+	waiting := d.current(c.Ref(), time.Now())
+	if i := slices.IndexFunc(waiting, is(c.ID)); i < 0 {
+		waiting = append(waiting, c)
+	} else if c.Expires.After(waiting[i].Expires) {
+		waiting[i].Expires = c.Expires
 	}
-	if !d.cfg.Leads() { // who leads drops what it has carried out; here nobody else would
-		waiting = slices.DeleteFunc(waiting, func(other command.Command) bool { return d.cfg.Finished(other.ID) })
-	}
-	d.pending[c.Ref()] = append(waiting, c)
+	d.pending[c.Ref()] = waiting
 	signal(d.wake)
+}
+
+func is(id string) func(command.Command) bool {
+	return func(c command.Command) bool { return c.ID == id }
+}
+
+// current gives an agent's orders, without those that are carried out or expire. These go early: that one was carried out
+// is known for as long as its command lives at most, by another clock. Its registry issues an open order again long before.
+// The lock is held.
+func (d *Desks) current(ref string, now time.Time) []command.Command {
+	return slices.DeleteFunc(d.pending[ref], func(c command.Command) bool {
+		return now.After(c.Expires.Add(-slack)) || d.cfg.Finished(c.ID)
+	})
 }
 
 // Run works on orders until the context ends.
@@ -127,8 +137,9 @@ func (d *Desks) Run(ctx context.Context) {
 	defer tick.Stop()
 	var team team
 	for ctx.Err() == nil {
+		refs := d.asked()
 		if d.cfg.Leads() {
-			for _, ref := range d.asked() {
+			for _, ref := range refs {
 				team.employ(ctx, ref, func(ctx context.Context) { newDesk(d, ref).run(ctx) })
 			}
 		} else {
@@ -143,14 +154,27 @@ func (d *Desks) Run(ctx context.Context) {
 	team.dismiss()
 }
 
-// asked gives the agents that have orders.
+// asked gives the agents that have orders. What has expired is dropped, an order no later than what takes it back: on its
+// own it would be carried out.
 func (d *Desks) asked() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	now := time.Now()
 	var refs []string
+	open := map[string]bool{}
 	for ref := range d.pending {
+		left := d.current(ref, now)
+		if len(left) == 0 {
+			delete(d.pending, ref)
+			continue
+		}
+		d.pending[ref] = left
 		refs = append(refs, ref)
+		for _, c := range left {
+			open[c.ID] = true
+		}
 	}
+	maps.DeleteFunc(d.cancels, func(id string, c command.Command) bool { return now.After(c.Expires) && !open[id] })
 	return refs
 }
 
@@ -159,7 +183,7 @@ func (d *Desks) asked() []string {
 func (d *Desks) head(ref string) (command.Command, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	left := slices.DeleteFunc(d.pending[ref], func(c command.Command) bool { return d.cfg.Finished(c.ID) })
+	left := d.current(ref, time.Now())
 	if len(left) == 0 {
 		delete(d.pending, ref)
 		return command.Command{}, false
@@ -173,11 +197,18 @@ func (d *Desks) head(ref string) (command.Command, bool) {
 	return left[0], true
 }
 
+// has reports whether an order still counts.
+func (d *Desks) has(c command.Command) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.pending[c.Ref()], is(c.ID))
+}
+
 // done drops an order.
 func (d *Desks) done(c command.Command) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pending[c.Ref()] = slices.DeleteFunc(d.pending[c.Ref()], func(other command.Command) bool { return other.ID == c.ID }); len(d.pending[c.Ref()]) == 0 {
+	if d.pending[c.Ref()] = slices.DeleteFunc(d.pending[c.Ref()], is(c.ID)); len(d.pending[c.Ref()]) == 0 {
 		delete(d.pending, c.Ref())
 	}
 }
@@ -205,11 +236,11 @@ func (d *Desks) othersTakenBack(ref, but string) (others []command.Command) {
 	return others
 }
 
-// waiting reports whether others wait behind the order at the head.
-func (d *Desks) waiting(ref string) bool {
+// waiting reports whether others wait behind an order.
+func (d *Desks) waiting(c command.Command) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.pending[ref]) > 1
+	return slices.ContainsFunc(d.pending[c.Ref()], func(other command.Command) bool { return other.ID != c.ID })
 }
 
 // team is the desks that are at work. Only the goroutine of Run uses it, but for what a desk says at its end.

@@ -300,7 +300,7 @@ func (r *run) settleTails(ctx context.Context) error {
 
 // linger waits a while for the tasks that are still under way, unless another order waits.
 func (r *run) linger(ctx context.Context) {
-	for until := time.Now().Add(linger); ctx.Err() == nil && time.Now().Before(until) && !r.all.waiting(r.ref) && r.over(ctx) == nil && r.waitsFor(r.order.Verb) == ""; {
+	for until := time.Now().Add(linger); ctx.Err() == nil && time.Now().Before(until) && !r.all.waiting(r.order) && r.over(ctx) == nil && r.waitsFor(r.order.Verb) == ""; {
 		r.tasks.Lock()
 		left := len(r.underway)
 		r.tasks.Unlock()
