@@ -427,6 +427,27 @@ func TestARedriveRejectsWhatItsAgentTakesNoMoreAndTellsWhoAsked(t *testing.T) {
 	w.read(w.names.Webhooks()).next(1)
 }
 
+// What its agent doesn't take isn't run: that says nothing of the failure that others had too.
+func TestARedriveGoesOnPastWhatItsAgentTakesNoMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := newMorgue(w, 40)
+	m.failing = func(value string) bool { return !strings.Contains(value, "taken") }
+	m.a.Accepts, m.a.Generation = []string{"taken"}, 2
+	w.desire(m.a)
+	for n := 40; n < 44; n++ { // with the failures that the others have
+		r := m.letter(n, 0)
+		r.Value = fmt.Appendf(nil, `{"n":%d,"type":"taken"}`, n)
+		w.produce(r)
+	}
+	w.start()
+	m.run()
+	m.ask("1", command.Redrive, all)
+	if o := m.report("1", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 44 || o.Completed != 4 || o.CameBack != 0 || o.Reason != "40 are rejected, since the agent doesn't take them any more" {
+		t.Errorf("%+v", o)
+	}
+}
+
 // takeBack cancels an order.
 func (m *morgue) takeBack(order string) {
 	m.t.Helper()

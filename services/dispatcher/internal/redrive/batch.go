@@ -94,10 +94,10 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 		r.hold(batch)
 		return err
 	}
-	r.begun(fitting)
+	r.begun(b.again)
 	if err := r.commit(ctx, b.records, after, r.version, false, 0); err != nil {
 		r.hold(batch)
-		r.notBegun(fitting)
+		r.notBegun(b.again)
 		return r.refused(ctx, fitting, b.records, err)
 	}
 	maps.Copy(r.ledgers, after)
@@ -138,7 +138,8 @@ func (r *run) settled(batch []*letter) ([]*letter, map[int32]offsets.Ledger) {
 // become is what dead letters become: a record each, and behind these what tells of those that end so.
 type become struct {
 	records  []*kgo.Record
-	unwanted int // how many end so, because nobody takes them any more
+	again    []*letter // of them: those that are under way then
+	unwanted int       // how many of them end so, because nobody takes them any more
 }
 
 // become makes it; nothing where they are purged. ok is false where their agent is gone meanwhile: they stay then.
@@ -153,8 +154,11 @@ func (r *run) become(ctx context.Context, batch []*letter) (b become, ok bool, e
 		switch {
 		case err != nil || record == nil:
 			return b, false, err
-		case outcome == nil:
+		case outcome == nil && unrun(record):
+			b.unwanted++
 			b.records = append(b.records, record)
+		case outcome == nil:
+			b.records, b.again = append(b.records, record), append(b.again, l)
 		default:
 			b.unwanted++
 			b.records = append(b.records, outcome)
@@ -165,11 +169,12 @@ func (r *run) become(ctx context.Context, batch []*letter) (b become, ok bool, e
 	return b, true, nil
 }
 
-// begun notes tasks that are about to be redriven; they may end before the transaction's answer is here.
+// unrun reports whether a worker dead-letters a task again without running it, since its agent doesn't take it.
+func unrun(r *kgo.Record) bool { return route.Header(r, task.HeaderErrorClass) != "" }
+
+// begun notes tasks that are about to be redriven; they may end before the transaction's answer is here. What ends unrun
+// says nothing of a failure.
 func (r *run) begun(batch []*letter) {
-	if r.order.Verb != command.Redrive {
-		return
-	}
 	r.tasks.Lock()
 	defer r.tasks.Unlock()
 	for _, l := range batch {
@@ -180,9 +185,6 @@ func (r *run) begun(batch []*letter) {
 
 // notBegun takes begun back.
 func (r *run) notBegun(batch []*letter) {
-	if r.order.Verb != command.Redrive {
-		return
-	}
 	r.tasks.Lock()
 	defer r.tasks.Unlock()
 	for _, l := range batch {

@@ -333,11 +333,12 @@ func (r *run) verdict(early *conclusion) (state, why string) {
 			reasons = append(reasons, "a dead letter was left: "+r.unfit)
 		}
 	}
-	if len(reasons) > 0 {
-		return status.OrderStopped, strings.Join(reasons, "; ")
-	}
+	stopped := len(reasons) > 0
 	if r.unwanted > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d are rejected, since the agent doesn't take them any more", r.unwanted))
+	}
+	if stopped {
+		return status.OrderStopped, strings.Join(reasons, "; ")
 	}
 	if left := len(r.underway); left > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d of the redriven tasks have not ended yet", left))
