@@ -101,6 +101,7 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 		return r.refused(ctx, fitting, b.records, err)
 	}
 	maps.Copy(r.ledgers, after)
+	r.stirred = time.Now()
 	r.count()
 	r.unwanted += int64(b.unwanted)
 	r.opened = append(r.opened, Opened(r.cfg.Names.Tasks(r.agent, r.name), b.records)...)

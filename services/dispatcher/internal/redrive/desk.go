@@ -35,7 +35,9 @@ type desk struct {
 	// txn is held from the choice of a batch to the end of its transaction: a partition is given back only between.
 	txn sync.Mutex
 
-	seated bool // only the desk's own goroutine looks
+	// Only the desk's own goroutine looks.
+	seated  bool
+	yielded bool // it leaves its seat to others
 
 	mu      sync.Mutex
 	member  *hop.Member
@@ -65,7 +67,7 @@ func (d *desk) run(ctx context.Context) {
 			if d.currentMember() == nil {
 				return
 			}
-			if d.all.waiters.Load() > 0 || d.waitsFor(command.Redrive) != "" { // others need the seat, or that nobody is in the group
+			if d.yields() || d.waitsFor(command.Redrive) != "" { // others need the seat, or that nobody is in the group
 				return
 			}
 			continue
@@ -91,10 +93,19 @@ func (d *desk) carryOut(ctx context.Context, c command.Command) bool {
 			return false
 		case errors.Is(err, errHeld):
 			d.leave(ctx)
+			pause, r.since = look, nil
+		case errors.Is(err, errYields):
+			d.leave(ctx)
 			pause = look
-		case ctx.Err() == nil && !errors.Is(err, errMoved):
-			d.log.Warn("an order about dead letters is gone on with", slog.String("order", c.ID), slog.Any("error", err))
-			r.say(stateWaiting, err.Error())
+		default:
+			if ctx.Err() == nil && !errors.Is(err, errMoved) {
+				d.log.Warn("an order about dead letters is gone on with", slog.String("order", c.ID), slog.Any("error", err))
+				r.trouble = err.Error()
+				r.say(stateWaiting, r.trouble)
+			}
+			if r.blocks() {
+				d.leave(ctx)
+			}
 		}
 		await(ctx, pause, nil)
 		if !d.all.has(c) { // it has expired: nobody begins with it any more
@@ -128,6 +139,9 @@ func cut(ref string) (topic, name string) {
 
 // errHeld says that the order waits, and that the desk leaves its group meanwhile.
 var errHeld = errors.New("the order waits")
+
+// errYields says that nothing of the order moves for now, and that the desk gives its seat to others.
+var errYields = errors.New("others go on meanwhile")
 
 // errMoved says that the partitions have moved, or somebody else has settled dead letters: what was read is out of date.
 var errMoved = errors.New("the dead-letter group has moved on")
@@ -240,26 +254,6 @@ func (d *desk) leave(ctx context.Context) {
 	defer cancel()
 	d.handOver(limited)
 	d.quit(ctx, m)
-}
-
-// sit takes a seat, unless the desk has one, and reports whether it has one then.
-func (d *desk) sit() bool {
-	if !d.seated {
-		select {
-		case d.all.seats <- struct{}{}:
-			d.seated = true
-		default:
-		}
-	}
-	return d.seated
-}
-
-// stand gives the seat to others.
-func (d *desk) stand() {
-	if d.seated {
-		<-d.all.seats
-		d.seated = false
-	}
 }
 
 // quit gives the group back as it is.

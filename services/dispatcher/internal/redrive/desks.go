@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,8 +30,6 @@ const (
 	leaveLimit = 10 * time.Second
 	// slack is how far the clocks of an installation may be apart.
 	slack = 10 * time.Minute
-	// seats is how many desks are in their groups at a time: each has connections of its own.
-	seats = 16
 )
 
 // Config configures Desks. All fields are required.
@@ -77,8 +74,7 @@ type Desks struct {
 	cfg  Config
 	wake chan struct{}
 
-	seats   chan struct{} // one for each desk in its group
-	waiters atomic.Int32  // desks that wait for a seat
+	seating seating
 
 	mu      sync.Mutex
 	pending map[string][]command.Command // by topic/name, in the order in which they came
@@ -87,7 +83,7 @@ type Desks struct {
 
 // NewDesks does nothing before Run.
 func NewDesks(cfg Config) *Desks {
-	return &Desks{cfg: cfg, wake: make(chan struct{}, 1), seats: make(chan struct{}, seats), pending: map[string][]command.Command{}, cancels: map[string]command.Command{}}
+	return &Desks{cfg: cfg, wake: make(chan struct{}, 1), pending: map[string][]command.Command{}, cancels: map[string]command.Command{}}
 }
 
 // Order takes an order. It doesn't block.

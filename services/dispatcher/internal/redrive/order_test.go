@@ -3,10 +3,8 @@ package redrive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -49,64 +47,4 @@ func TestAnOrderThatTheLastLeaderCarriedOutIsNotBegunAgain(t *testing.T) {
 	}
 	d.quit(ctx, d.currentMember())
 	d.stand()
-}
-
-func TestOnlySoManyDesksAreInTheirGroupsAtATime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		said := make(chan string, 10)
-		all := NewDesks(Config{Logger: slog.New(slog.DiscardHandler), Finished: func(string) bool { return false },
-			Agent: func(string) *spec.Agent { return &spec.Agent{Phase: spec.Active} }, Report: func(o status.DLQOrder) { said <- o.State + ": " + o.Reason }})
-		var desks []*desk
-		for i := range seats {
-			d := newDesk(all, fmt.Sprintf("t/%d", i))
-			for range 2 { // it has one then
-				if !d.sit() {
-					t.Fatal("no seat")
-				}
-			}
-			desks = append(desks, d)
-		}
-		late := &run{desk: newDesk(all, "t/late"), order: command.Command{ID: "1", Verb: command.Redrive, Topic: "t", Agent: "late"}}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			if early, err := late.untilSeated(t.Context()); early != nil || err != nil {
-				t.Errorf("%v, %v", early, err)
-			}
-		}()
-		first := <-said
-		synctest.Wait()
-		if late.seated || all.waiters.Load() != 1 || first != "waiting: dead letters of 16 other agents are worked on" {
-			t.Errorf("it sits: %v, %q", late.seated, first)
-		}
-		desks[3].stand()
-		desks[3].stand()
-		<-done
-		if !late.seated || all.waiters.Load() != 0 || len(all.seats) != seats {
-			t.Errorf("it sits: %v, %d wait", late.seated, all.waiters.Load())
-		}
-	})
-}
-
-// A paused agent's order keeps no seat, and nobody in the group.
-func TestAnOrderThatWaitsKeepsNoSeat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := &spec.Agent{Phase: spec.Paused}
-		all := NewDesks(Config{Logger: slog.New(slog.DiscardHandler), Finished: func(string) bool { return false }, Agent: func(string) *spec.Agent { return a }, Report: func(status.DLQOrder) {}, Leads: func() bool { return true }})
-		d := newDesk(all, "t/n")
-		r := &run{desk: d, order: command.Command{ID: "1", Verb: command.Redrive}}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if early, err := r.untilSeated(ctx); early != nil || err == nil || d.seated {
-			t.Errorf("%v, %v, it sits: %v", early, err, d.seated)
-		}
-		a.Phase = spec.Terminated
-		if early, err := r.untilSeated(t.Context()); err != nil || early == nil || early.state != status.OrderRefused {
-			t.Errorf("%v, %v", early, err)
-		}
-		all.Cancel(command.Command{ID: "c", Verb: command.CancelOrder, Order: "1", Topic: "t", Agent: "n", Actor: "ann", Expires: time.Now().Add(time.Hour)})
-		if early, err := r.untilSeated(t.Context()); err != nil || early == nil || *early != (conclusion{status.OrderCancelled, "cancelled by ann"}) {
-			t.Errorf("%v, %v", early, err)
-		}
-	})
 }

@@ -51,6 +51,10 @@ type run struct {
 	held    []*letter
 	bytes   int
 
+	since   map[int32]int64 // from where on what is under way is followed; nil: from now on
+	stirred time.Time       // when something of it has moved last, or it got its seat
+	trouble string          // why it was begun anew
+
 	told    time.Time
 	said    status.DLQOrder
 	moved   int64
@@ -97,11 +101,11 @@ func (r *run) carryOut(ctx context.Context) error {
 		return r.finish(ctx, early.state, early.why)
 	}
 	if r.order.Verb == command.Redrive {
-		stop, err := r.to.follow(ctx, r.ended)
+		stop, err := r.to.follow(ctx, r.since, r.ended)
 		if err != nil {
 			return err
 		}
-		defer stop()
+		defer func() { r.since = stop() }()
 	}
 	r.say(stateRunning, "")
 	if r.ledgers, r.version, err = r.join(ctx, id, partitions); err != nil {
@@ -114,6 +118,7 @@ func (r *run) carryOut(ctx context.Context) error {
 	if r.cfg.Finished(r.order.ID) {
 		return nil
 	}
+	r.trouble = ""
 	r.count()
 	if r.scan, err = newScan(ctx, r.cfg.Opts, r.topic, r.to, r.ledgers, r.order.Dead.Ends); err != nil {
 		return err
@@ -131,9 +136,13 @@ func (r *run) carryOut(ctx context.Context) error {
 	return r.finish(ctx, state, why)
 }
 
-// begin forgets what is known of an earlier try: what is under way from then on is followed from then on.
+// begin forgets what is known of an earlier try, but what is under way where that can be followed from where it was left:
+// else each try would redrive as many as the first.
 func (r *run) begin() {
 	r.scan, r.held, r.bytes, r.guarded, r.kept, r.unfit = nil, nil, 0, 0, 0, ""
+	if r.since != nil {
+		return
+	}
 	r.tasks.Lock()
 	defer r.tasks.Unlock()
 	clear(r.underway)
@@ -178,37 +187,6 @@ func (r *run) over(ctx context.Context) *conclusion {
 	return nil
 }
 
-// untilSeated waits until the order may go on and the desk has a seat. early says how it ends without.
-func (r *run) untilSeated(ctx context.Context) (early *conclusion, err error) {
-	queued := false
-	defer func() {
-		if queued {
-			r.all.waiters.Add(-1)
-		}
-	}()
-	for ctx.Err() == nil && !r.cfg.Finished(r.order.ID) {
-		if early := r.over(ctx); early != nil {
-			return early, nil
-		}
-		why := r.waitsFor(r.order.Verb)
-		switch {
-		case why == "" && r.sit():
-			return nil, nil
-		case why != "" && r.currentMember() != nil:
-			return nil, errHeld
-		case why == "":
-			why = fmt.Sprintf("dead letters of %d other agents are worked on", seats)
-			if !queued {
-				queued = true
-				r.all.waiters.Add(1)
-			}
-		}
-		r.say(stateWaiting, why)
-		await(ctx, look, nil)
-	}
-	return nil, errMoved // it ends, or somebody has carried it out
-}
-
 // work moves what the order means, batch by batch.
 func (r *run) work(ctx context.Context) (early *conclusion, err error) {
 	for ctx.Err() == nil {
@@ -237,6 +215,9 @@ func (r *run) work(ctx context.Context) (early *conclusion, err error) {
 		case r.scan.done() && len(r.held) == 0:
 			return nil, nil
 		case len(r.held) >= maxHeld || r.bytes >= maxHeldBytes || r.scan.done():
+			if r.blocks() {
+				return nil, errYields
+			}
 			r.say(stateRunning, "")
 			await(ctx, look/2, r.woken)
 		}

@@ -34,8 +34,9 @@ type target interface {
 	record(l *letter, now time.Time) (r, outcome *kgo.Record, err error)
 	// mend makes the topic take what it has refused.
 	mend(ctx context.Context) error
-	// follow hands on how letters end that are redriven from now on, from another goroutine, until stop is called.
-	follow(ctx context.Context, each func(ending)) (stop func(), err error)
+	// follow hands on how letters end that are redriven from now on, from another goroutine, until stop is called. With what
+	// that gives as since, the next follow goes on from there.
+	follow(ctx context.Context, since map[int32]int64, each func(ending)) (stop func() map[int32]int64, err error)
 	// moved counts what was redriven.
 	moved(n int)
 	// reason says why no more of a failure is redriven; "" where it isn't hopeless.
@@ -138,10 +139,10 @@ func (a *agent) gateOf(s *spec.Agent) (*route.Gate, error) {
 func (a *agent) mend(ctx context.Context) error { return a.cfg.Mend(ctx, a.ref) }
 
 // follow reads the outcomes topic. An agent's outcomes stand on one partition.
-func (a *agent) follow(ctx context.Context, each func(ending)) (stop func(), err error) {
+func (a *agent) follow(ctx context.Context, since map[int32]int64, each func(ending)) (stop func() map[int32]int64, err error) {
 	key := hop.PartitionOf([]byte(a.ref))
 	among := func(partitions int) []int32 { return []int32{hop.Among(key, partitions)} }
-	return follow(ctx, a.cfg.Opts, a.cfg.Names.Outcomes(), among, func(r *kgo.Record) {
+	return follow(ctx, a.cfg.Opts, a.cfg.Names.Outcomes(), since, among, func(r *kgo.Record) {
 		if route.Redrives(r) == 0 || route.Header(r, task.HeaderAgent) != a.ref {
 			return
 		}
@@ -190,8 +191,8 @@ func (e *endpoints) record(l *letter, now time.Time) (r, outcome *kgo.Record, er
 func (e *endpoints) mend(context.Context) error { return nil }
 
 // follow reads the status topic, where whoever sends webhooks tells of each try.
-func (e *endpoints) follow(ctx context.Context, each func(ending)) (stop func(), err error) {
-	return follow(ctx, e.cfg.Opts, e.cfg.Names.Status(), all, func(r *kgo.Record) {
+func (e *endpoints) follow(ctx context.Context, since map[int32]int64, each func(ending)) (stop func() map[int32]int64, err error) {
+	return follow(ctx, e.cfg.Opts, e.cfg.Names.Status(), since, all, func(r *kgo.Record) {
 		var told status.Webhook
 		if json.Unmarshal(r.Value, &told) == nil && told.Event == status.EventWebhook {
 			each(ending{told.ID, func(_ string, round int) (end, bool) { return endOfTry(told, round) }})
