@@ -536,8 +536,9 @@ func TestNothingIsRedrivenIntoADeletion(t *testing.T) {
 	if o := m.report("2", status.OrderWaiting, status.OrderDone); o.State != status.OrderWaiting || !strings.Contains(o.Reason, "former life") {
 		t.Errorf("%+v", o)
 	}
+	states := w.read(w.names.Status()) // from the start: it may have come before the order's
 	for cleaned := false; !cleaned; {
-		for _, r := range m.states.next(1) {
+		for _, r := range states.next(1) {
 			var a status.AgentReport
 			cleaned = cleaned || json.Unmarshal(r.Value, &a) == nil && a.Event == status.EventAgent && a.Cleaned != nil && a.Cleaned.Since == 2
 		}
