@@ -23,7 +23,7 @@ type producer struct {
 	remade bool     // a topic was deleted and made again, which the client never takes for the one it knows
 	// renewed says that the client was made for that reason, and has committed nothing yet.
 	renewed bool
-	last   *memory  // of the last transaction; nil where nothing is left to be seen to
+	last    *memory // of the last transaction; nil where nothing is left to be seen to
 	// suspect says that a connection was lost since the last look at it; busy is when a transaction began or ended last.
 	suspect atomic.Bool
 	busy    atomic.Int64 // Unix nanoseconds

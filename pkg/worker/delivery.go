@@ -225,14 +225,18 @@ func (e *Engine) recordLimit(ctx context.Context, adm *kadm.Client) int {
 	return 0
 }
 
-// lookUp finds out whether a user's topic is there; where that is allowed, it makes it. It asks the broker once in a while.
-func (e *Engine) lookUp(ctx context.Context, topic string) trouble {
-	if t, ok := e.delivery.topics.recall(topic); ok {
+// lookUp finds out whether a user's topic is there for what has a key, nil for none; where that is allowed, it makes it. It
+// asks the broker once in a while.
+func (e *Engine) lookUp(ctx context.Context, topic string, key []byte) trouble {
+	if t, ok := e.delivery.topics.recall(topic, key); ok {
 		return t
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
 	adm := kadm.NewClient(e.member.Client())
 	ts, err := adm.ListTopics(ctx, topic)
 	if err != nil {
+		e.delivery.topics.unknown(topic)
 		return untroubled // the transaction will tell
 	}
 	var create func() error

@@ -33,7 +33,7 @@ func withPublished(route string, published []*kgo.Record) string {
 // checkPublished fails a completed attempt that publishes to a topic which isn't there.
 func (e *Engine) checkPublished(ctx context.Context, s *slot) {
 	for _, r := range s.published() {
-		if t := e.lookUp(ctx, r.Topic); t != untroubled {
+		if t := e.lookUp(ctx, r.Topic, r.Key); t != untroubled {
 			e.mu.Lock()
 			reason := error(kerr.UnknownTopicOrPartition)
 			if t == troubleDenied {

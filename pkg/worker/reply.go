@@ -85,9 +85,15 @@ func (e *Engine) checkReply(ctx context.Context, s *slot) {
 	if s.noReply = ownTrouble(e.cfg.Names.Reserved(topic), e.cfg.Spec.Topic, topic); s.noReply != untroubled {
 		return
 	}
-	if s.noReply = e.lookUp(ctx, topic); s.noReply == untroubled && e.waited(s) >= replyPatience && down(ctx, kadm.NewClient(e.member.Client()), topic) {
-		s.noReply = troubleDown
-		e.delivery.topics.learn(topic, troubleDown)
+	key := s.attempt.Record.Key
+	if s.noReply = e.lookUp(ctx, topic, key); s.noReply != untroubled || e.waited(s) < replyPatience || !e.delivery.topics.look(topic) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	if l, lame := lameTopics(ctx, kadm.NewClient(e.member.Client()), topic)[topic]; lame {
+		e.delivery.topics.learnLame(topic, l)
+		s.noReply, _ = e.delivery.topics.recall(topic, key)
 	}
 }
 

@@ -28,6 +28,7 @@ type Unrun struct {
 	topics userTopics
 	own    recent[uint64, trouble] // replies that their topics have refused for what they are, by their hash
 	seed   maphash.Seed            // of these
+	blind  time.Time               // until when brokers are not asked for topics, as they have just failed to answer
 	doubts map[string]time.Time    // since when transactions with replies to a topic have failed
 }
 
@@ -47,33 +48,52 @@ func NewUnrun(cfg UnrunConfig) *Unrun {
 }
 
 const (
-	// lookLimit bounds a look for a topic, which the transaction waits for.
-	lookLimit = 5 * time.Second
 	// doubtAfter is how long transactions with a reply fail before brokers are asked whether its topic is to blame, and
 	// doubtFor how long a failure is remembered: one alone may have been another's.
 	doubtAfter = 3 * time.Second
 	doubtFor   = time.Minute
 )
 
-// Ended gives the webhook and the reply of a task that ends so: its record, a task's or a retry's, and its final outcome are
-// given. The outcome says then that the webhook is to come, or why there is no reply. There may be none of both.
-func (u *Unrun) Ended(ctx context.Context, record, outcome *kgo.Record) (told []*kgo.Record) {
+// Ending is how a task ends unrun: its record, a task's or a retry's, and its final outcome.
+type Ending struct{ Task, Outcome *kgo.Record }
+
+// Ended gives the webhook and the reply of each of the tasks that end in one transaction. Their outcomes say then that the
+// webhook is to come, or why there is no reply. There may be none of both. It may ask brokers for the replies' topics, for all
+// of them at once and for seconds at most.
+func (u *Unrun) Ended(ctx context.Context, endings ...Ending) (told [][]*kgo.Record) {
 	if u == nil {
 		return nil
 	}
-	s := &slot{}
-	s.attempt.Record = record
-	if s.header.read(record); len(s.header.webhook)+len(s.header.replyTo) == 0 {
-		return nil
+	told = make([][]*kgo.Record, len(endings))
+	slots := make([]*slot, len(endings))
+	agents := make([]writer, len(endings))
+	for i, e := range endings {
+		s, w := &slot{}, &agents[i]
+		s.attempt.Record = e.Task
+		if s.header.read(e.Task); len(s.header.webhook)+len(s.header.replyTo) == 0 {
+			continue
+		}
+		*w = writer{names: u.cfg.Names, agent: &spec.Agent{}}
+		s.endedAs(w, e.Outcome)
+		slots[i] = s
 	}
-	w := writer{names: u.cfg.Names, agent: &spec.Agent{}}
-	s.endedAs(&w, outcome)
+	u.look(ctx, slots, agents)
+	for i, s := range slots {
+		if s != nil {
+			told[i] = u.tell(s, &agents[i], endings[i].Outcome)
+		}
+	}
+	return told
+}
+
+// tell makes what tells of one task.
+func (u *Unrun) tell(s *slot, w *writer, outcome *kgo.Record) (told []*kgo.Record) {
 	add := func(key, value string) {
 		outcome.Headers = append(outcome.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
 	}
 	if len(s.header.replyTo) > 0 {
 		reply := w.reply(s)
-		if s.noReply = u.trouble(ctx, w.agent.Topic, reply); s.noReply == untroubled {
+		if s.noReply = u.trouble(w.agent.Topic, reply); s.noReply == untroubled {
 			told = append(told, reply)
 		} else {
 			add(task.HeaderReply, task.ReplyUndeliverable)
@@ -111,36 +131,71 @@ func (s *slot) endedAs(w *writer, outcome *kgo.Record) {
 	s.ended = outcome.Timestamp
 }
 
-// trouble is why an agent's reply can't be written.
-func (u *Unrun) trouble(ctx context.Context, agentTopic string, reply *kgo.Record) trouble {
+// trouble is why an agent's reply can't be written, as far as that is known.
+func (u *Unrun) trouble(agentTopic string, reply *kgo.Record) trouble {
 	if t := ownTrouble(u.cfg.Names.Reserved(reply.Topic), agentTopic, reply.Topic); t != untroubled {
 		return t
 	}
 	u.mu.Lock()
-	t, known := u.topics.recall(reply.Topic)
-	if its, refused := u.refusedBefore(reply); refused {
-		t, known = its, true
-	}
-	u.mu.Unlock()
-	if known {
+	defer u.mu.Unlock()
+	if t, refused := u.refusedBefore(reply); refused {
 		return t
+	}
+	t, _ := u.topics.recall(reply.Topic, reply.Key)
+	return t
+}
+
+// look finds out whether the topics of replies are there that nothing is known of; where that is allowed, it makes them.
+func (u *Unrun) look(ctx context.Context, slots []*slot, agents []writer) {
+	topics := u.strange(slots, agents)
+	if len(topics) == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	adm := kadm.NewClient(u.cfg.Client)
-	found, err := adm.ListTopics(ctx, reply.Topic)
-	if err != nil {
-		return untroubled // the transaction will tell
+	found, err := adm.ListTopics(ctx, topics...)
+	var made map[string]bool
+	if err == nil && u.cfg.CreateReplyTopics {
+		made = makeTopics(ctx, adm, u.cfg.Replication, topics, found)
 	}
-	var create func() error
-	if u.cfg.CreateReplyTopics {
-		create = func() error { return makeTopic(ctx, adm, u.cfg.Replication, reply.Topic, nil) }
-	}
-	t = inspected(found[reply.Topic], create)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.topics.learn(reply.Topic, t)
-	return t
+	if err != nil {
+		u.blind = time.Now().Add(failedTTL)
+		return // the transaction will tell
+	}
+	for _, topic := range topics {
+		t := inspected(found[topic], nil)
+		if made[topic] {
+			t = untroubled
+		}
+		u.topics.learn(topic, t)
+	}
+}
+
+// strange gives the topics of replies that brokers have to be asked for, each once; none where they have just not answered.
+func (u *Unrun) strange(slots []*slot, agents []writer) (topics []string) {
+	seen := map[string]bool{}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if time.Now().Before(u.blind) {
+		return nil
+	}
+	for i, s := range slots {
+		if s == nil || len(s.header.replyTo) == 0 {
+			continue
+		}
+		topic := string(s.header.replyTo)
+		if seen[topic] || ownTrouble(u.cfg.Names.Reserved(topic), agents[i].agent.Topic, topic) != untroubled {
+			continue
+		}
+		seen[topic] = true
+		if _, known := u.topics.recall(topic, nil); !known {
+			topics = append(topics, topic)
+		}
+	}
+	return topics
 }
 
 // refusedBefore is why a reply's topic has refused it, if it has. That is remembered for as long as the reply is tried.
@@ -205,14 +260,17 @@ func (u *Unrun) refused(r *kgo.Record, err error) bool {
 
 // failed looks whether the topics of replies are to blame for a transaction that has failed, nobody knows of what.
 func (u *Unrun) failed(ctx context.Context, told []*kgo.Record) {
-	for _, topic := range u.doubted(told) {
-		limited, cancel := context.WithTimeout(ctx, lookLimit)
-		if down(limited, kadm.NewClient(u.cfg.Client), topic) {
-			u.mu.Lock()
-			u.topics.learn(topic, troubleDown)
-			u.mu.Unlock()
-		}
-		cancel()
+	topics := u.doubted(told)
+	if len(topics) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	lame := lameTopics(ctx, kadm.NewClient(u.cfg.Client), topics...)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for topic, l := range lame {
+		u.topics.learnLame(topic, l)
 	}
 }
 

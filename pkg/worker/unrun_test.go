@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/task"
@@ -36,10 +38,11 @@ func unrun(t *testing.T, names ...string) (*Unrun, *kfake.Cluster) {
 // ended are the replies of n cancelled tasks that ask for one.
 func ended(t *testing.T, u *Unrun, n int, replyTo func(i int) string) (told []*kgo.Record) {
 	t.Helper()
-	for i := range n {
-		told = append(told, u.Ended(t.Context(), asking(i, replyTo(i)), cancelled(i))...)
+	endings := make([]Ending, n)
+	for i := range endings {
+		endings[i] = Ending{asking(i, replyTo(i)), cancelled()}
 	}
-	return told
+	return slices.Concat(u.Ended(t.Context(), endings...)...)
 }
 
 func asking(i int, replyTo string) *kgo.Record {
@@ -48,7 +51,7 @@ func asking(i int, replyTo string) *kgo.Record {
 		{Key: task.HeaderEvent, Value: fmt.Appendf(nil, "17 e%d", i)}, {Key: task.HeaderReplyTo, Value: []byte(replyTo)}}}
 }
 
-func cancelled(int) *kgo.Record {
+func cancelled() *kgo.Record {
 	return &kgo.Record{Topic: topics.Names{}.Outcomes(), Headers: []kgo.RecordHeader{{Key: task.HeaderAgent, Value: []byte("orders/biller")},
 		{Key: task.HeaderOutcome, Value: []byte(task.Cancelled)}}}
 }
@@ -114,4 +117,63 @@ func TestWhatIsRememberedEnds(t *testing.T) {
 			t.Error("one whose time is over is known")
 		}
 	})
+}
+
+// A broker that hangs costs a transaction's looks their limit once, however many topics there are, and the next nothing for
+// a moment.
+func TestABrokerThatHangsCostsTheLooksOfATransactionOnce(t *testing.T) {
+	t.Parallel()
+	u, c := unrun(t)
+	topic := func(i int) string { return "answers-" + strconv.Itoa(i) }
+	hang := make(chan struct{})
+	defer close(hang)
+	c.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		c.SleepControl(func() { <-hang })
+		return nil, nil, false
+	})
+	began := time.Now()
+	for range 2 {
+		if n := len(ended(t, u, 20, topic)); n != 20 {
+			t.Errorf("%d replies are made, of topics that nothing is known of", n)
+		}
+	}
+	if took := time.Since(began); took < lookLimit/2 || took >= lookLimit+failedTTL {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// Brokers are asked for all topics of a transaction at once, and then not for a while.
+func TestTheTopicsOfATransactionAreAskedForTogether(t *testing.T) {
+	for name, create := range map[string]bool{"made": true, "missing": false} {
+		t.Run(name, func(t *testing.T) {
+			u, c := unrun(t, "answers-0")
+			u.cfg.CreateReplyTopics = create
+			var looks, makes atomic.Int32
+			c.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				if ts := req.(*kmsg.MetadataRequest).Topics; len(ts) > 0 {
+					looks.Add(1)
+				}
+				return nil, nil, false
+			})
+			c.ControlKey(int16(kmsg.CreateTopics), func(kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				makes.Add(1)
+				return nil, nil, false
+			})
+			want, made := 1, int32(0)
+			if create {
+				want, made = 30, 1
+			}
+			for range 2 {
+				if n := len(ended(t, u, 30, func(i int) string { return "answers-" + strconv.Itoa(i) })); n != want {
+					t.Errorf("%d replies, want %d", n, want)
+				}
+			}
+			if l, m := looks.Load(), makes.Load(); l != 1 || m != made {
+				t.Errorf("%d looks, topics are made %d times", l, m)
+			}
+		})
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/pkg/worker"
 )
 
 // A task that a dispatcher settles itself ends in the transaction of its outcome, which also tells whoever asked for it: by a
@@ -29,6 +31,10 @@ func (c *Carrier) tell(ctx context.Context, b *batch) {
 		return
 	}
 	outcomes := names.Outcomes()
+	var (
+		endings []worker.Ending
+		sources []*kgo.Record // of these
+	)
 	for i, out := range b.records[:b.told] {
 		if out.Topic != outcomes {
 			continue
@@ -40,8 +46,11 @@ func (c *Carrier) tell(ctx context.Context, b *batch) {
 		if of == nil {
 			continue
 		}
-		for _, r := range c.cfg.Unrun.Ended(ctx, of, out) {
-			b.records, b.sources = append(b.records, r), append(b.sources, b.sources[i])
+		endings, sources = append(endings, worker.Ending{Task: of, Outcome: out}), append(sources, b.sources[i])
+	}
+	for i, told := range c.cfg.Unrun.Ended(ctx, endings...) {
+		for _, r := range told {
+			b.records, b.sources = append(b.records, r), append(b.sources, sources[i])
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/worker"
 	"github.com/reeve-run/reeve/services/dispatcher/internal/redrive"
 )
 
@@ -150,7 +152,7 @@ func (o *reopener) reopen(ctx context.Context, c command.Command) (done string, 
 	records, done := []*kgo.Record{becomes, finished}, "its event is dispatched once more"
 	if becomes != again {
 		done = "it is " + route.Header(becomes, task.HeaderOutcome) + " by what its agent takes now: " + route.Header(becomes, task.HeaderErrorMessage)
-		records = append(records, o.env.unrun.Ended(ctx, again, becomes)...)
+		records = append(records, slices.Concat(o.env.unrun.Ended(ctx, worker.Ending{Task: again, Outcome: becomes})...)...)
 	}
 	const told = 2 // where what Ended gave begins
 	if err := carrier.Add(ctx, origin.Partition, since, records); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/task"
+	"github.com/reeve-run/reeve/pkg/worker"
 )
 
 // choose takes from what is held what may move now, in order, and drops what won't.
@@ -149,7 +150,7 @@ func (r *run) become(ctx context.Context, batch []*letter) (b become, ok bool, e
 		return b, true, nil
 	}
 	now := time.Now()
-	var told []*kgo.Record
+	var endings []worker.Ending
 	for _, l := range batch {
 		record, outcome, err := r.to.record(l, now)
 		switch {
@@ -163,10 +164,10 @@ func (r *run) become(ctx context.Context, batch []*letter) (b become, ok bool, e
 		default:
 			b.unwanted++
 			b.records = append(b.records, outcome)
-			told = append(told, r.cfg.Unrun.Ended(ctx, record, outcome)...)
+			endings = append(endings, worker.Ending{Task: record, Outcome: outcome})
 		}
 	}
-	b.records = append(b.records, told...)
+	b.records = append(b.records, slices.Concat(r.cfg.Unrun.Ended(ctx, endings...)...)...)
 	return b, true, nil
 }
 
