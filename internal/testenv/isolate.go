@@ -24,16 +24,37 @@ const cleanLimit = 30 * time.Second
 type servers struct {
 	kafka, postgres func() (*Server, error)
 	secured         func() (*Secured, error)
+	fake            *Server // kafka's, where it runs in this process
 }
 
 // shared gives the process's servers. It is a function with a memory, since tests have no other place to share one.
 var shared = sync.OnceValue(func() *servers {
-	return &servers{
-		kafka:    sync.OnceValues(func() (*Server, error) { return announce(StartKafka(context.Background(), stderr)) }),
+	all := &servers{
 		postgres: sync.OnceValues(func() (*Server, error) { return announce(StartPostgres(context.Background(), stderr)) }),
 		secured:  sync.OnceValues(func() (*Secured, error) { return StartSecuredKafka(context.Background(), stderr) }),
 	}
+	all.kafka = sync.OnceValues(func() (*Server, error) {
+		s, err := announce(StartKafka(context.Background(), stderr))
+		if err == nil && strings.HasPrefix(s.About, "kfake") {
+			all.fake = s
+		}
+		return s, err
+	})
+	return all
 })
+
+// Main is a package's tests as goleak.VerifyTestMain takes them. Once they have run it ends the kfake that they shared, if
+// any, whose goroutines would be taken for theirs.
+type Main struct{ *testing.M }
+
+// Run runs the tests, and gives their exit code.
+func (m Main) Run() int {
+	code := m.M.Run()
+	if fake := shared().fake; fake != nil {
+		_ = fake.Stop() // its data is in memory
+	}
+	return code
+}
 
 func stderr(format string, args ...any) { fmt.Fprintf(os.Stderr, "testenv: "+format+"\n", args...) }
 

@@ -17,7 +17,7 @@ import (
 var binaries = harness.NewBinaries("sweep/agent")
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(testenv.Main{M: m}, goleak.Cleanup(func(code int) {
 		binaries.Remove()
 		os.Exit(code)
 	}))

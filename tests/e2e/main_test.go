@@ -18,7 +18,7 @@ import (
 var binaries = harness.NewBinaries("e2e/goworker", "sweep/agent")
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(testenv.Main{M: m}, goleak.Cleanup(func(code int) {
 		binaries.Remove()
 		os.Exit(code)
 	}))

@@ -32,7 +32,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"))
+	goleak.VerifyTestMain(testenv.Main{M: m}, goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"))
 }
 
 // registry is one that runs, on a kfake and a schema of its own.
