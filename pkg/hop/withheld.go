@@ -51,14 +51,23 @@ type withholding struct {
 	told string
 }
 
-// withhold has a transaction looked at until it is ended on the topic.
+// withhold has a transaction looked at until it is ended on the topic. One that is looked at already, as where the producer
+// has met it before, stays as it is.
 func (p *Pool) withhold(w *withheld) {
 	p.withheld.mu.Lock()
 	defer p.withheld.mu.Unlock()
+	if slices.ContainsFunc(p.withheld.all, w.same) {
+		return
+	}
 	p.withheld.all = append(p.withheld.all, w)
 	if len(p.withheld.all) == 1 && p.life.Err() == nil {
 		p.done.Go(p.watchWithheld)
 	}
+}
+
+// same reports whether another one is about the same transaction on the same topic.
+func (w *withheld) same(other *withheld) bool {
+	return w.topic == other.topic && w.id == other.id && w.last.producer == other.last.producer && w.last.epoch == other.last.epoch
 }
 
 // watchWithheld looks at what is withheld until nothing is, and tells of it.
