@@ -158,7 +158,8 @@ func (f *Fleet) runTier(ctx context.Context, delay time.Duration, first bool) {
 	tier := &Tier{
 		names: f.env.Names, delay: delay, node: f.env.Node, agents: f.spec, now: time.Now, logger: f.env.Logger,
 		refused: make(map[recordID]bool), mend: f.mendTaskTopic, asks: f.env.asks,
-		alert: func(kind, message string) { f.env.Reporter.Meet("", "", kind, message) },
+		alert:  func(kind, message string) { f.env.Reporter.Meet("", "", kind, message) },
+		stands: func(a status.Alert) { f.env.Reporter.Alert(a) },
 	}
 	if first {
 		tier.leads = f.upkeep.lead

@@ -11,6 +11,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
+	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/topics"
 )
@@ -24,11 +25,13 @@ type Tier struct {
 	agents func(ref string) *spec.Agent // nil for an agent that nobody knows
 	now    func() time.Time
 	alert  func(kind, message string)
+	stands func(status.Alert) // as status.Reporter.Alert
 	logger *slog.Logger
 
 	spread   route.Spread
 	patience patience
 	refused  map[recordID]bool
+	unknown  map[string]time.Time // agents that nobody knows, and when a retry of theirs was met last
 
 	asks    *asks
 	version int             // of the asks that were looked for
@@ -74,6 +77,7 @@ func (t *Tier) Ended(committed bool) {
 		t.looked = nil
 	}
 	t.done.ended(t.asks, committed)
+	t.retract()
 }
 
 // due is what a due record becomes; nil where it is no task at all.
@@ -85,7 +89,7 @@ func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 	a := t.agents(ref)
 	switch {
 	case a == nil && ref != "":
-		t.alert(kindUnknownAgent, fmt.Sprintf("retries of %s wait in %s: the control topic doesn't know the agent. Register it again, and they go on; register and delete it, and they are discarded", ref, r.Topic))
+		t.meet(ref, now)
 		return again(r)
 	case a != nil && !t.orphaned(a, r):
 		return route.Retry(t.names, a, &t.spread, r, now)
@@ -103,9 +107,6 @@ func (t *Tier) due(r *kgo.Record, now time.Time) *kgo.Record {
 func again(r *kgo.Record) *kgo.Record {
 	return &kgo.Record{Topic: r.Topic, Partition: hop.AnyPartition, Key: r.Key, Value: r.Value, Headers: r.Headers}
 }
-
-// kindUnknownAgent is the alert that retries wait for an agent that the control topic doesn't know.
-const kindUnknownAgent = "agent_unknown"
 
 // orphaned reports whether a retry is from a life of its agent that ended and takes its retries along.
 func (t *Tier) orphaned(a *spec.Agent, r *kgo.Record) bool {
