@@ -218,6 +218,12 @@ func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange,
 		a.Metadata = m.decode(p, o.At, o.Metadata)
 	}
 	none := [16]byte{}
+	cut := known && o.At <= log.end && id != none && a.Metadata.TopicID == id && a.Metadata.Reach(o.At) > log.end
+	if cut { // what comes at these offsets from now on would count as settled
+		m.log.Error("the log ends before what was settled of it: the broker has lost records; going on at its end", slog.String("topic", m.cfg.Topic),
+			slog.Int("partition", int(p)), slog.Int64("settled", a.Metadata.Reach(o.At)), slog.Int64("end", log.end))
+		a.Metadata, a.Own = a.Metadata.Below(o.At, log.end), false
+	}
 	switch {
 	case !known:
 		a.Offset = m.begin(p, log, id)
@@ -235,7 +241,7 @@ func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange,
 		m.cfg.Handler.Overtaken(p, o.At, log.start)
 		a.Metadata = a.Metadata.From(o.At, log.start)
 		a.Offset, a.Own = log.start, false
-	case known && a.Metadata.Node == m.cfg.Node:
+	case known && a.Metadata.Node == m.cfg.Node && !cut:
 		return a, nil
 	}
 	mine := a.Metadata

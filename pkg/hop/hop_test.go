@@ -96,6 +96,7 @@ type handler struct {
 	mu        sync.Mutex
 	assigned  []hop.Assignment
 	overtaken []int64
+	truncated []int64
 	lost      int
 	got       chan struct{}
 }
@@ -120,6 +121,13 @@ func (h *handler) Overtaken(_ int32, from, to int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.overtaken = append(h.overtaken, from, to)
+}
+
+func (h *handler) Truncated(_ context.Context, _ int32, end int64) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.truncated = append(h.truncated, end)
+	return end
 }
 
 func (h *handler) last(t testing.TB) hop.Assignment {

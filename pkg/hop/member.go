@@ -60,8 +60,8 @@ type MemberConfig struct {
 	Logger *slog.Logger
 }
 
-// Handler is told what partitions the member owns. Its methods run on the group's goroutine, never between a Poll's
-// return and AllowRebalance; as long as one runs, no record of a new assignment is delivered.
+// Handler is told what partitions the member owns. Its methods run on the group's goroutine or within a Poll, never between
+// a Poll's return and AllowRebalance; as long as one runs, no record of a new assignment is delivered.
 type Handler interface {
 	// Assigned gives the partitions that were added, perhaps none, with where they stand. Consumption starts at
 	// Assignment.Offset.
@@ -73,6 +73,11 @@ type Handler interface {
 	// Overtaken says that the events in [from, to) were removed by the topic's retention before they were consumed;
 	// consumption goes on at to. For an unassigned partition it is called before Assigned.
 	Overtaken(partition int32, from, to int64)
+	// Truncated says that the log of a partition that is consumed has lost its end: the broker has no records any more from
+	// end on, and what it gets from now on has their offsets. Whatever is known of those must be forgotten before it returns,
+	// and no later commit may name them. What lies below is still there. It returns where consumption goes on, at end or
+	// before.
+	Truncated(ctx context.Context, partition int32, end int64) (next int64)
 }
 
 // Assignment is a partition that the member now owns.
@@ -185,7 +190,11 @@ func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 		var fatal error
 		denied := false
 		fs.EachError(func(_ string, p int32, err error) {
-			fatal = errors.Join(fatal, m.fetchError(ctx, p, err))
+			cut, err2 := m.fetchError(ctx, p, err)
+			if cut {
+				drop(fs, p)
+			}
+			fatal = errors.Join(fatal, err2)
 			denied = denied || security.Denied(err)
 		})
 		if fatal != nil {
@@ -235,51 +244,26 @@ func (m *Member) Resume(ps ...int32) {
 	m.cl.ResumeFetchPartitions(map[string][]int32{m.cfg.Topic: ps})
 }
 
-// fetchError decides which errors of a poll end the consumption.
-func (m *Member) fetchError(ctx context.Context, p int32, err error) error {
+// fetchError decides which errors of a poll end the consumption. cut says that the partition goes on elsewhere, so that
+// what the poll brought of it is out of date.
+func (m *Member) fetchError(ctx context.Context, p int32, err error) (cut bool, fatal error) {
+	var loss *kgo.ErrDataLoss
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
-		return nil // Poll looks at the context itself
+		return false, nil // Poll looks at the context itself
 	case errors.Is(err, kerr.FencedInstanceID):
-		return ErrReplaced
+		return false, ErrReplaced
 	case errors.Is(err, kerr.OffsetOutOfRange):
-		m.skipTo(ctx, p)
-		return nil
+		return m.outOfRange(ctx, p), nil
+	case errors.As(err, &loss): // by the epochs of its leaders the client has found where the log isn't the one that was read
+		m.lostEnd(ctx, p, loss.ConsumedTo, loss.ResetTo)
+		return true, nil
 	case security.Denied(err):
 		m.tellDenied(err)
-		return nil
+		return false, nil
 	}
 	m.log.Warn("fetching goes on after an error", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Any("error", err))
-	return nil
-}
-
-// skipTo goes on at the log's start after retention has overtaken the consumption, and reports the gap.
-func (m *Member) skipTo(ctx context.Context, p int32) {
-	starts, err := m.adm.ListStartOffsets(ctx, m.cfg.Topic)
-	start, ok := starts.Lookup(m.cfg.Topic, p)
-	if err != nil || !ok || start.Err != nil {
-		m.log.Warn("the start of a partition can't be found", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Any("error", errors.Join(err, start.Err)))
-		return
-	}
-	from := int64(-1)
-	if at, ok := m.cl.CommittedOffsets()[m.cfg.Topic][p]; ok {
-		from = at.Offset // as the client knows it: as of the assignment
-	}
-	if at, ok := m.cl.UncommittedOffsets()[m.cfg.Topic][p]; ok {
-		from = at.Offset // behind what was polled, which isn't lost
-	}
-	at := start.Offset
-	if from < start.Offset {
-		m.cfg.Handler.Overtaken(p, from, start.Offset)
-	} else if ends, err := m.adm.ListCommittedOffsets(ctx, m.cfg.Topic); err == nil {
-		// The log has lost its end; to begin anew would repeat all that it still has.
-		if end, ok := ends.Lookup(m.cfg.Topic, p); ok && end.Err == nil && from > end.Offset {
-			at = end.Offset
-			m.log.Error("the log ends before what was read of it: the broker has lost records; going on at its end", slog.String("topic", m.cfg.Topic),
-				slog.Int("partition", int(p)), slog.Int64("read", from), slog.Int64("end", at))
-		}
-	}
-	m.cl.SetOffsets(map[string]map[int32]kgo.EpochOffset{m.cfg.Topic: {p: {Epoch: -1, Offset: at}}})
+	return false, nil
 }
 
 func (m *Member) revoked(ctx context.Context, _ *kgo.Client, ps map[string][]int32) {

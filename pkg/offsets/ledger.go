@@ -49,3 +49,8 @@ func (l Ledger) Within(from, to int64) int64 {
 	}
 	return n
 }
+
+// Below forgets what is settled from an end on: the log has lost what was there.
+func (l Ledger) Below(end int64) Ledger {
+	return Ledger{min(l.Low, end), l.Settled.below(end), l.Counted}
+}

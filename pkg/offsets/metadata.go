@@ -79,3 +79,36 @@ func (m Metadata) From(l, offset int64) Metadata {
 	}
 	return m
 }
+
+// Below is what metadata written for a commit at l says of the part below an end: the log has lost what was there from it on.
+func (m Metadata) Below(l, end int64) Metadata {
+	m.Reserved, m.Suspects = min(m.Reserved, end), min(m.Suspects, end)
+	m.Far = m.Far.below(end)
+	settled := m.Settled
+	m.Settled, m.Entries = nil, slices.DeleteFunc(slices.Clone(m.Entries), func(e Entry) bool { return e.Offset >= end })
+	for i := range min(end-l, int64(len(settled))*64) {
+		if settled.Has(i) {
+			m.Settled.Add(i)
+		}
+	}
+	return m
+}
+
+// Reach is the offset behind the last one that metadata written for a commit at l says to be settled, or names; l where there
+// is none.
+func (m Metadata) Reach(l int64) int64 {
+	reach := l
+	for i := int64(len(m.Settled))*64 - 1; i >= 0; i-- {
+		if m.Settled.Has(i) {
+			reach = l + i + 1
+			break
+		}
+	}
+	if n := len(m.Entries); n > 0 {
+		reach = max(reach, m.Entries[n-1].Offset+1)
+	}
+	if n := len(m.Far); n > 0 {
+		reach = max(reach, m.Far[n-1].To)
+	}
+	return reach
+}

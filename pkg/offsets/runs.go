@@ -64,6 +64,16 @@ func (rs Runs) from(offset int64) Runs {
 	return rs
 }
 
+// below cuts off what lies from an end on.
+func (rs Runs) below(end int64) Runs {
+	i := rs.search(end)
+	out := slices.Clone(rs[:i])
+	if i < len(rs) && rs[i].From < end {
+		out = append(out, Range{rs[i].From, end})
+	}
+	return out
+}
+
 const (
 	kindFarRuns = 'R' // runs without the limit of the window
 	kindPacked  = 'P' // the same, deflated

@@ -129,3 +129,37 @@ func FuzzDecodeRuns(f *testing.F) {
 		}
 	})
 }
+
+// What lies from an end on is forgotten, whatever form it has.
+func TestMetadataBelowAnEnd(t *testing.T) {
+	var settled Set
+	settled.Add(2)
+	settled.Add(70)
+	m := Metadata{Reserved: 200, Suspects: 5, Settled: settled, Entries: []Entry{{Offset: 20}, {Offset: 90}}, Far: Runs{{11, 13}, {15, 30}, {95, 99}}}
+	if got := (Metadata{}).Reach(10); got != 10 {
+		t.Errorf("nothing reaches to %d", got)
+	}
+	if got := m.Reach(10); got != 99 {
+		t.Errorf("it reaches to %d", got)
+	}
+	for _, tt := range []struct {
+		end, reach int64
+		settled    int
+		entries    int
+		far        Runs
+	}{
+		{100, 99, 2, 2, m.Far}, {99, 99, 2, 2, m.Far}, {81, 81, 2, 1, m.Far[:2]}, {80, 30, 1, 1, m.Far[:2]}, {20, 20, 1, 0, Runs{{11, 13}, {15, 20}}},
+		{15, 13, 1, 0, m.Far[:1]}, {12, 12, 0, 0, Runs{{11, 12}}}, {5, 10, 0, 0, nil},
+	} {
+		b := m.Below(10, tt.end)
+		if b.Reach(10) != tt.reach || b.Settled.Len() != tt.settled || len(b.Entries) != tt.entries || !slices.Equal(b.Far, tt.far) || b.Reserved != min(200, tt.end) {
+			t.Errorf("below %d: %+v reaches to %d", tt.end, b, b.Reach(10))
+		}
+		if l := (Ledger{Low: 10, Settled: m.Far}).Below(tt.end); l.Low != min(10, tt.end) || !slices.Equal(l.Settled, tt.far) {
+			t.Errorf("below %d: %+v", tt.end, l)
+		}
+	}
+	if m.Settled.Len() != 2 || len(m.Far) != 3 || m.Far[1].To != 30 {
+		t.Errorf("it has changed: %+v", m)
+	}
+}

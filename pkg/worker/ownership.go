@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/offsets"
 )
 
 // ownership is the Engine as its group member's Handler.
@@ -31,6 +32,13 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 		old := e.lost[a.Partition]
 		delete(e.lost, a.Partition)
 		p := old
+		cut := old != nil && a.Own && old.read() > a.LogEnd
+		if cut { // the log has lost its end meanwhile; nobody has died for that
+			a.Metadata = a.Metadata.Below(a.Offset, a.LogEnd)
+			a.Metadata.Clean = true
+			victims = append(victims, e.truncated(old, a.LogEnd)...)
+			old = nil
+		}
 		if old == nil || !a.Own {
 			if old != nil {
 				victims = append(victims, e.abandon(old)...)
@@ -130,6 +138,46 @@ func (o *ownership) Overtaken(id int32, from, to int64) {
 	e.mu.Unlock()
 	e.cfg.Alert(Alert{Kind: "records_lost", Severity: "critical", Message: fmt.Sprintf("%s/%d: the tasks from offset %d to %d were deleted before they were run",
 		e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name), id, from, to-1)})
+}
+
+// Truncated hands a partition to itself, as far as its log is there: what isn't settled below the end is read again, and what
+// was beyond is nobody's. Attempts of either are ended first.
+func (o *ownership) Truncated(_ context.Context, id int32, end int64) int64 {
+	e := (*Engine)(o)
+	e.committing.Lock() // a transaction under way says what the log was
+	defer e.committing.Unlock()
+	e.mu.Lock()
+	p := e.parts[id]
+	if p == nil || p.read() <= end {
+		e.mu.Unlock()
+		if p != nil {
+			return p.read()
+		}
+		return end
+	}
+	low, settled := p.tracker.Position()
+	m := offsets.Metadata{Clean: true, Strict: p.strict, TopicID: p.topicID, Node: e.cfg.Node, Settled: settled, Outages: e.outage.spells}
+	m.Entries, m.Suspects = handedOver(e.begun(p), p.inheritedEntries(), max(p.suspects, low))
+	a := hop.Assignment{Partition: id, TopicID: p.topicID, Offset: min(low, end), Metadata: m.Below(low, end), LogEnd: end}
+	victims := e.truncated(p, end)
+	e.drop(id)
+	p = newPartition(a, e.suspicion, e.strict())
+	p.changed = true // the position may be another
+	e.parts[id] = p
+	e.order = append(e.order, p)
+	e.member.Resume(id)
+	e.mu.Unlock()
+	e.cancelAttempts(victims)
+	signal(e.wakeSchedule)
+	signal(e.wakeCommit)
+	return a.Offset
+}
+
+// truncated abandons a partition whose log has lost its end, and reports what is gone.
+func (e *Engine) truncated(p *partition, end int64) []*Attempt {
+	e.cfg.Alert(Alert{Kind: "records_lost", Severity: "critical", Message: fmt.Sprintf("%s/%d: the broker has lost the end of the log, from offset %d to %d: the tasks there that weren't settled are gone",
+		e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name), p.id, end, p.read()-1)})
+	return e.abandon(p)
 }
 
 // drop takes a partition out of those that are worked on.

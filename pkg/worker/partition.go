@@ -60,6 +60,14 @@ func newPartition(a hop.Assignment, suspicion int, strict bool) *partition {
 	return p
 }
 
+// read is the offset behind the last record that was read.
+func (p *partition) read() int64 {
+	if n := len(p.pending); n > 0 {
+		return p.pending[n-1].Offset + 1
+	}
+	return p.tracker.Next()
+}
+
 // open reports whether tasks may start.
 func (p *partition) open() bool { return !p.leaving && !p.closing }
 

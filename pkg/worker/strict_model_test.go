@@ -289,6 +289,9 @@ func (nobody) Assigned(context.Context, []hop.Assignment) {}
 func (nobody) Revoked(context.Context, []int32)           {}
 func (nobody) Lost([]int32)                               {}
 func (nobody) Overtaken(int32, int64, int64)              {}
+func (nobody) Truncated(_ context.Context, _ int32, end int64) int64 {
+	return end
+}
 
 // A member of a group that nobody answers for: the world is the broker.
 func loneMember(t *testing.T) *hop.Member {

@@ -88,6 +88,32 @@ func (d *Deliverer) unqueue(p *part) {
 	}
 }
 
+// Truncated hands a partition to itself, as far as its log is there: what isn't settled below the end is read again, and what
+// was beyond is nobody's. What is in flight is cut off.
+func (d *Deliverer) Truncated(_ context.Context, id int32, end int64) int64 {
+	d.committing.Lock() // a transaction under way says what the log was
+	defer d.committing.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.parts[id]
+	if p == nil {
+		return end
+	}
+	read := p.read()
+	if read <= end {
+		return read
+	}
+	low, settled := p.tracker.Position()
+	left := offsets.Metadata{Settled: settled}.Below(low, end)
+	d.release(id)
+	next := min(low, end)
+	d.parts[id] = &part{id: id, tracker: offsets.NewTracker(next, left.Settled), flight: map[*item]struct{}{}, dirty: true}
+	d.member.Resume(id)
+	signal(d.wake)
+	d.cfg.Alert("records_lost", fmt.Sprintf("%s/%d: the broker has lost the end of the log, from offset %d to %d: the webhooks there that weren't sent are gone", d.cfg.Names.Webhooks(), id, end, read-1), false)
+	return next
+}
+
 // Overtaken tells people: something trimmed a topic that only Reeve trims.
 func (d *Deliverer) Overtaken(id int32, from, to int64) {
 	d.mu.Lock()

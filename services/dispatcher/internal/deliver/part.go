@@ -41,6 +41,14 @@ type item struct {
 	silent   bool // its status record was refused
 }
 
+// read is the offset behind the last record that was read.
+func (p *part) read() int64 {
+	if n := len(p.pending); n > 0 {
+		return p.pending[n-1].Offset + 1
+	}
+	return p.tracker.Next()
+}
+
 // cut cuts off what is in flight.
 func (p *part) cut() {
 	for i := range p.flight {

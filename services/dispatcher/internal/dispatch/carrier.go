@@ -44,6 +44,9 @@ type Rule interface {
 	Refused(ctx context.Context, record *kgo.Record, err error)
 	// Overtaken says that the records in [from, to) were removed by the topic's retention before they were consumed.
 	Overtaken(partition int32, from, to int64)
+	// Truncated says that the log has lost its end: the records in [end, read) were read and aren't there any more, and others
+	// will have their offsets. It doesn't overlap with Take.
+	Truncated(partition int32, end, read int64)
 	// Assigned gives a partition that is consumed from now on, Released takes it back. Neither overlaps with Take.
 	Assigned(a hop.Assignment)
 	Released(partition int32)

@@ -323,6 +323,18 @@ func (l *Lane) Overtaken(p int32, from, to int64) {
 	l.lost(p, from, to)
 }
 
+// Truncated alerts people to the exact range.
+func (l *Lane) Truncated(p int32, end, read int64) {
+	l.alert("records_lost", truncatedRange(l.agent.Topic, p, end, read))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.refused {
+		if id.partition == p && id.offset >= end {
+			delete(l.refused, id)
+		}
+	}
+}
+
 // Assigned learns the topic's id, which is part of a task's origin.
 func (l *Lane) Assigned(a hop.Assignment) {
 	l.mu.Lock()

@@ -77,6 +77,15 @@ func (u *Purge) Refused(_ context.Context, _ *kgo.Record, reason error) {
 // Overtaken doesn't matter for what is deleted anyway.
 func (u *Purge) Overtaken(int32, int64, int64) {}
 
+// Truncated forgets what was settled of records that are gone.
+func (u *Purge) Truncated(p int32, end, _ int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if from, ok := u.assigned[p]; ok {
+		u.assigned[p] = purged{from.low, from.metadata.Below(from.low, end)}
+	}
+}
+
 // Assigned keeps what is settled beyond the position.
 func (u *Purge) Assigned(a hop.Assignment) {
 	u.mu.Lock()

@@ -131,6 +131,17 @@ func (t *Tier) Overtaken(p int32, from, to int64) {
 	t.alert("records_lost", lostRange(t.names.Retry(t.delay), p, from, to))
 }
 
+// Truncated alerts people, and forgets what it knew of these records.
+func (t *Tier) Truncated(p int32, end, read int64) {
+	t.alert("records_lost", truncatedRange(t.names.Retry(t.delay), p, end, read))
+	delete(t.looked, p)
+	for id := range t.refused {
+		if id.partition == p && id.offset >= end {
+			delete(t.refused, id)
+		}
+	}
+}
+
 // Assigned and Released tell who leads.
 func (t *Tier) Assigned(a hop.Assignment) {
 	delete(t.looked, a.Partition) // what comes now may be read again

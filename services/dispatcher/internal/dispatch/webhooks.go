@@ -48,6 +48,11 @@ func (t *WebhookTier) Overtaken(p int32, from, to int64) {
 	t.alert("records_lost", lostRange(t.names.WebhookRetry(t.delay), p, from, to))
 }
 
+// Truncated alerts people.
+func (t *WebhookTier) Truncated(p int32, end, read int64) {
+	t.alert("records_lost", truncatedRange(t.names.WebhookRetry(t.delay), p, end, read))
+}
+
 // Assigned and Released don't matter.
 func (t *WebhookTier) Assigned(hop.Assignment) {}
 

@@ -357,3 +357,15 @@ func (d *desk) Lost(ps []int32) {
 
 // Overtaken doesn't matter: what is gone from the topic needn't be settled.
 func (d *desk) Overtaken(int32, int64, int64) {}
+
+// Truncated forgets what is settled of dead letters that are gone: others will have their offsets.
+func (d *desk) Truncated(_ context.Context, p int32, end int64) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l, ok := d.ledgers[p]; ok {
+		d.ledgers[p] = l.Below(end)
+		d.version++
+		signal(d.woken)
+	}
+	return end
+}
