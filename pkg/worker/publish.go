@@ -30,14 +30,18 @@ func withPublished(route string, published []*kgo.Record) string {
 	return via(route, strings.Join(slices.Compact(topics), separator))
 }
 
-// checkPublished fails a completed attempt that publishes to a topic which isn't there.
+// checkPublished fails a completed attempt that publishes to a topic which isn't there, or of which a reply has shown that it
+// can't be written.
 func (e *Engine) checkPublished(ctx context.Context, s *slot) {
 	for _, r := range s.published() {
 		if t := e.lookUp(ctx, r.Topic, r.Key); t != untroubled {
 			e.mu.Lock()
 			reason := error(kerr.UnknownTopicOrPartition)
-			if t == troubleDenied {
+			switch t {
+			case troubleDenied:
 				reason = kerr.TopicAuthorizationFailed
+			case troubleDown:
+				reason = kerr.NotEnoughReplicas
 			}
 			s.result = unpublished(s.result, r.Topic, reason)
 			e.weigh(s, s.result)
@@ -58,6 +62,9 @@ func unpublished(r Result, topic string, err error) Result {
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
 		failed.Class = task.ClassDependency
 		failed.Message = fmt.Sprintf("the topic %s, which the agent published to, doesn't exist: create it", topic)
+	case errors.Is(err, kerr.NotEnoughReplicas):
+		failed.Class = task.ClassDependency
+		failed.Message = fmt.Sprintf("the topic %s, which the agent published to, has no brokers that take records", topic)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		failed.Class = task.ClassDependency
 		failed.Message = fmt.Sprintf("the topic %s, which the agent published to, may not be written: grant the right to write it", topic)

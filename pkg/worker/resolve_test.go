@@ -1,12 +1,14 @@
 package worker
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/hop"
+	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
 )
@@ -46,6 +48,29 @@ func TestSeveralRefusalsOfOneAttemptAreOneFailure(t *testing.T) {
 	}
 	if len(e.delivery.waits) > 0 || e.delivery.apart {
 		t.Errorf("%v wait", e.delivery.waits)
+	}
+}
+
+// A topic that a reply has found without brokers isn't said to be missing, and its other partitions take what is published.
+func TestWhatIsPublishedToALamePartitionFailsForThat(t *testing.T) {
+	e, slots := settling(publishing(1, 1), publishing(1, 1))
+	e.takeFinished(groupCommit)
+	lame := lameness{of: []bool{false, false}, some: true}
+	slots[0].published()[0].Key, slots[1].published()[0].Key = []byte("a"), []byte("d")
+	at, other := route.Partition([]byte("a"), 2), route.Partition([]byte("d"), 2)
+	if at == other {
+		t.Fatal("both keys live on one partition")
+	}
+	lame.of[at] = true
+	e.delivery.topics.learnLame("invoices", lame)
+	for _, s := range slots {
+		e.checkPublished(t.Context(), s)
+	}
+	if r := slots[0].result; r.Class != task.ClassDependency || !strings.Contains(r.Message, "no brokers that take records") {
+		t.Errorf("%+v", r)
+	}
+	if r := slots[1].result; r.Outcome != task.Completed {
+		t.Errorf("on the other partition: %+v", r)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/reeve-run/reeve/internal/kafka"
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/event"
+	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/task"
@@ -247,6 +248,32 @@ func TestAReplyTopicIsMadeWhereThatIsAllowed(t *testing.T) {
 	if got := readReply(t, w.read("answers").next(1)[0]); got.Correlation != "c1" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// A topic that is deleted and made again stands, for each of the producers that knew the one before.
+func TestAReplyTopicThatIsMadeAgainIsWritten(t *testing.T) {
+	w, _ := withCommands(t)
+	tier := w.names.Retry(w.cfg.Kafka.RetryTiers[0])
+	answers := kafka.Topic{Name: "answers", Partitions: 1}
+	w.create(kafka.WebhooksTopic(w.names), kafka.OutcomesTopic(w.names), answers)
+	gone := w.gone()
+	w.start()
+	outcomes := w.read(w.names.Outcomes())
+	ends := func(from int) {
+		for n := from; n < from+2*hop.DefaultProducers; n++ {
+			w.produce(waiting(tier, gone, n, asking(n, "answers")...))
+			if o := outcomes.next(1)[0]; route.Header(o, task.HeaderReply) != "" {
+				t.Errorf("%s: %s", o.Key, route.Header(o, task.HeaderReplyReason))
+			}
+		}
+	}
+	ends(1)
+	if _, err := w.adm.DeleteTopics(t.Context(), "answers"); err != nil {
+		t.Fatal(err)
+	}
+	w.create(answers)
+	ends(101)
+	w.read("answers").next(2 * hop.DefaultProducers)
 }
 
 // limit sets how large the records may be that a topic takes.
