@@ -98,6 +98,12 @@ func TestRulesForgetWhatTheyKnewOfLostOffsets(t *testing.T) {
 	if len(told) != 1 || !strings.HasPrefix(told[0], "records_lost: ") || !strings.Contains(told[0], "partition 0: offsets 5 to 8") {
 		t.Errorf("%v", told)
 	}
+	l := lane(nil)
+	l.alert = alert
+	l.refused = map[recordID]refusal{{0, 4}: {}, {0, 5}: {}, {1, 9}: {}}
+	if l.Truncated(0, 5, 9); len(l.refused) != 2 || len(told) != 2 {
+		t.Errorf("%v, told %v", l.refused, told)
+	}
 	var settled offsets.Set
 	settled.Add(1)
 	settled.Add(5)

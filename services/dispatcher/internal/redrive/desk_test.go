@@ -66,3 +66,14 @@ func TestWhatIsSettledOfATopicSaysNothingOfOneThatWasMadeAgain(t *testing.T) {
 	}
 	d.quit(ctx, d.currentMember())
 }
+
+// Where the log of dead letters has lost its end, what was settled there says nothing of those that come at these offsets.
+func TestDeadLettersAtOffsetsThatALogHasLostAreOpen(t *testing.T) {
+	d := &desk{woken: make(chan struct{}, 1), version: 3, ledgers: map[int32]offsets.Ledger{0: offsets.Ledger{Low: 10}.Settle(15, 30)}}
+	if at := d.Truncated(t.Context(), 0, 20); at != 20 {
+		t.Errorf("it goes on at %d", at)
+	}
+	if l := d.ledgers[0]; l.Open(19) || !l.Open(20) || !l.Open(29) || l.Open(9) || d.version != 4 {
+		t.Errorf("%+v, version %d", l, d.version)
+	}
+}
