@@ -195,13 +195,14 @@ func TestAStartThatCannotBeSaysWhatWhereAndWhatToDo(t *testing.T) {
 		attempt{"dev, its Kafka's port in use", "reeve", dev("--kafka-listen", taken), nil, 1, []string{"--kafka-listen", "in use by process"}},
 		attempt{"dev, data of another version", "reeve", dev("--data", foreign), nil, 1, []string{foreign, `format "7"`, "--data"}},
 		attempt{"dev, a file that isn't there", "reeve", dev("-f", "nowhere.yaml"), nil, 1, []string{"nowhere.yaml", "-f"}})
+	bin := binaries.Dir(t) // to build it takes longer than any of them
 	for _, a := range attempts {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
 			mark := "E2E_MARK=" + testenv.Unique()
 			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, filepath.Join(binaries.Dir(t), a.program), a.args...)
+			cmd := exec.CommandContext(ctx, filepath.Join(bin, a.program), a.args...)
 			cmd.Dir = t.TempDir()
 			cmd.Env = append(append(harness.Environ(), "REEVE_AUTH=off", mark), a.env...)
 			out, _ := cmd.CombinedOutput()
