@@ -76,7 +76,7 @@ func TestAnAgentThatCantBeIsRefusedByName(t *testing.T) {
 		`config.ordering "sorted"`:       {Topic: "orders", Ordering: "sorted", Handler: h},
 		"config.backoff.base 2s is no":   {Topic: "orders", Backoff: &agent.Backoff{Base: 2 * time.Second}, Handler: h},
 		"characters, Kafka takes":        {Topic: "orders", Name: strings.Repeat("x", 240), Handler: h},
-		"process.request_timeout must":   {Topic: "orders", RequestTimeout: -1, Handler: h},
+		"process.request_timeout":        {Topic: "orders", RequestTimeout: -1, Handler: h},
 		"partitions 5000 is out of":      {Topic: "orders", Partitions: 5000, Handler: h},
 		"is one of Reeve's own topics":   {Topic: "reeve.control", Handler: h},
 		`the topic "a topic" is illegal`: {Topic: "a topic", Name: "a", Handler: h},

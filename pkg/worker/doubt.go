@@ -13,12 +13,15 @@ import (
 //   - An attempt that began after the task had begun to fail has succeeded: it's that task. It goes at once. Its further
 //     failures say nothing of others either, so that what is left of a bad batch doesn't look like an outage.
 //   - Nothing has succeeded since, and others fail as well, two tasks alike whose class says that something outside of the
-//     agent failed, or three of any other class: it's in doubt, and waits. If others succeed then, it was an outage where most
-//     had failed; if nothing is heard for a while, or very many wait, the agent is checked like in any other beginning outage.
-//     Either way all that wait get another attempt, which burns no retry. So an outage is seen whose tasks are few, and one
-//     that is over before it can be checked.
-//   - It is alone: nothing is known but its own failures. It waits for as long as it has been failing, at least for a second
-//     and at most for a minute, and goes. Where events come so seldom, the first one or two of an outage may be lost.
+//     agent failed, or nearly all of the last ones in any other class: it's in doubt, and waits. If others succeed then, it was
+//     an outage where most had failed; if nothing is heard for a while, or very many wait, the agent is checked like in any
+//     other beginning outage. Either way all that wait get another attempt, which burns no retry. So an outage is seen whose
+//     tasks are few, and one that is over before it can be checked.
+//   - It is alone: nothing is known but its own failures. If their class says that something outside of the agent failed, it
+//     waits for as long as it has been failing, at least for a second and at most for a minute, and goes. Where events come so
+//     seldom, the first one or two of an outage may be lost.
+//   - In any other class it goes at once. An error without a class is the agent's own until nearly all tasks fail by it: who
+//     tries an agent with a handful of events that it can't handle wants to see them among the dead letters.
 //
 // How often a task gets another attempt is bounded: in two doubts, or in maxSpared outages that nearly all of the last tasks
 // showed. One that always fails is dead-lettered soon where others succeed now and then.
@@ -27,9 +30,9 @@ const (
 	patience = sampleSpell + probeMin
 	// longest is how long final failures wait at most, whatever is heard or still runs.
 	longest = time.Minute
-	// outsideTelling and telling are how many tasks that fail alike are a doubt.
-	outsideTelling = 2
-	telling        = 3
+	// telling is how many tasks that fail alike are a doubt, where their class says that something outside of the agent
+	// failed; otherwise it takes sampleAlike.
+	telling = 2
 	// doubts is in how many of them a task gets another attempt.
 	doubts = 2
 	// memory is how long a failure tells something of others: of one an hour each is alone.
@@ -70,6 +73,11 @@ func (d reprieve) spare(a *account) bool {
 	return a.spare(since)
 }
 
+// outside reports whether a failure's class says that something outside of the agent failed.
+func (f failure) outside() bool {
+	return f.class == task.ClassDependency || f.class == task.ClassNetwork || f.class == task.ClassTimeout
+}
+
 // unproven reports whether a result is a failure that tells something of others: nothing has succeeded that began after it.
 func (o *outage) unproven(s sample) bool { return s.kind != 0 && s.first.After(o.able) }
 
@@ -80,9 +88,9 @@ func (o *outage) doubtful() (yes, most, wide bool) {
 		if !o.unproven(s) {
 			continue
 		}
-		n, enough := 1, telling
-		if s.class == task.ClassDependency || s.class == task.ClassNetwork || s.class == task.ClassTimeout {
-			enough = outsideTelling
+		n, enough := 1, sampleAlike
+		if s.outside() {
+			enough = telling
 		}
 		for _, other := range o.samples[i+1:] {
 			if other.kind == s.kind && o.unproven(other) {
@@ -178,6 +186,8 @@ func (l outlook) waits(f final, now time.Time) (yes bool, until time.Time) {
 		return false, time.Time{}
 	case l.doubtful:
 		return true, time.Time{}
+	case !f.outside():
+		return false, time.Time{}
 	}
 	until = f.alone()
 	return now.Before(until), until

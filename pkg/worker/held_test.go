@@ -19,7 +19,7 @@ func holding(t *testing.T, n int) *Engine {
 	e.member = loneMember(t)
 	p := &partition{named: map[int64]*slot{}}
 	for i := range n {
-		s := &slot{eng: e, part: p, ended: time.Now(), state: finished, result: Result{Outcome: task.Failed, Class: task.ClassInternal, Message: "KeyError: 'total'"}}
+		s := &slot{eng: e, part: p, ended: time.Now(), state: finished, result: Result{Outcome: task.Failed, Class: task.ClassNetwork, Message: "connection refused"}}
 		s.attempt.Record = &kgo.Record{Topic: "tasks", Offset: int64(i)}
 		s.attempt.started = s.ended
 		e.finished = append(e.finished, s)

@@ -13,7 +13,7 @@ func TestWhatMeansNothingIsRefusedBeforeTheRegistryIsAsked(t *testing.T) {
 		"dlq list --limit 5":                            "name the agent",
 		"dlq list orders/hello --limit -1":              "--limit -1 is out of range",
 		"dlq list orders/hello --since yesterday":       "--since yesterday is neither",
-		"task list --status nope":                       "--status nope is unknown: use queued",
+		"task list --status nope":                       "--status nope is unknown: use retrying",
 		"task list --error-class nope":                  "--error-class nope is unknown",
 		"task list --since yesterday":                   "--since yesterday is neither",
 		"task list --since -5m":                         "--since -5m is neither",
