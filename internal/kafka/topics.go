@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,23 +106,6 @@ func RetryTopics(names topics.Names, tiers []time.Duration) []Topic {
 		out[i] = Topic{names.Retry(tier), 4, with(base(SharedMaxBytes), "message.timestamp.type", "LogAppendTime")}
 	}
 	return out
-}
-
-// FormerTiers are the tiers that this installation has topics of beside those of its configuration, ascending: it was
-// configured otherwise once, and what waits there still falls due.
-func FormerTiers(ctx context.Context, cl *kgo.Client, names topics.Names, configured []time.Duration) ([]time.Duration, error) {
-	found, err := kadm.NewClient(cl).ListTopics(ctx)
-	if err != nil {
-		return nil, Explained("list topics", err)
-	}
-	var former []time.Duration
-	for topic := range found {
-		if tier, ok := names.TierOf(topic); ok && !slices.Contains(configured, tier) && !slices.Contains(former, tier) {
-			former = append(former, tier)
-		}
-	}
-	slices.Sort(former)
-	return former, nil
 }
 
 // WebhooksTopic carries what is to be sent to URLs. It is trimmed behind what was sent.

@@ -80,38 +80,6 @@ type Carrier struct {
 	parts map[int32]*held
 }
 
-// held is what is polled and not moved of one partition.
-type held struct {
-	topicID [16]byte
-	queue   []*kgo.Record
-	bytes   int
-	next    int64          // committed position: everything below is moved
-	end     int64          // behind the last record that was polled
-	ahead   map[int64]bool // moved beyond next; nil where nothing is
-	passed  offsets.Count  // of what was produced up to there
-	added   int64          // how often Add was called
-	paused  bool
-}
-
-// batch is one transaction in the making.
-type batch struct {
-	generation hop.Generation
-	taken      map[int32]taken
-	sources    []*kgo.Record // of the records, one for one
-	records    []*kgo.Record
-	told       int // where in records begins what tells of ended tasks
-}
-
-// taken is the first n records of a partition's queue; next is where the rest begins.
-type taken struct {
-	from     *held
-	n        int
-	next     int64
-	produced int64         // of the n: what became something
-	over     int64         // of the n: what became nothing, without markers
-	ahead    []*kgo.Record // what is taken out of its turn, in place of the first n
-}
-
 // NewCarrier joins the group. moved, if any, is told how many records were produced, and how many became nothing.
 func NewCarrier(cfg CarrierConfig, moved func(produced, over int)) (*Carrier, error) {
 	c := &Carrier{cfg: cfg, parts: make(map[int32]*held), moved: moved, arrived: make(chan struct{}, 1), taken: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
@@ -198,18 +166,6 @@ func (c *Carrier) read(ctx context.Context) error {
 	return nil
 }
 
-// sparse reports whether few records are held. What comes during a transaction then waits at the broker until its end,
-// where one fetch brings what would have been many.
-func (c *Carrier) sparse() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := 0
-	for _, h := range c.parts {
-		n += len(h.queue)
-	}
-	return n < sparse
-}
-
 // moveAll runs one transaction after the other until the context ends, and waits where nothing passes.
 func (c *Carrier) moveAll(ctx context.Context) {
 	var failures failures
@@ -232,50 +188,6 @@ func (c *Carrier) moveAll(ctx context.Context) {
 			await(ctx, wait, c.cfg.Wake, c.arrived)
 		}
 	}
-}
-
-// saturated reports whether enough is held of every partition: more would only wait in memory.
-func (c *Carrier) saturated() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, h := range c.parts {
-		if len(h.queue) < enough {
-			return false
-		}
-	}
-	return len(c.parts) > 0
-}
-
-func (c *Carrier) hold(fetches kgo.Fetches) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	fetches.EachPartition(func(fp kgo.FetchTopicPartition) {
-		h := c.parts[fp.Partition]
-		if h == nil {
-			return // taken back meanwhile: the next owner reads it
-		}
-		if len(fp.Records) > 0 {
-			h.end = fp.Records[len(fp.Records)-1].Offset + 1
-		}
-		fresh := h.fresh(fp.Records)
-		h.queue = append(h.queue, fresh...)
-		for _, r := range fresh {
-			h.bytes += size(r)
-		}
-		if !h.paused && (len(h.queue) > maxHeldRecords || h.bytes > maxHeldBytes) {
-			h.paused = true
-			c.member.Pause(fp.Partition)
-		}
-	})
-}
-
-func size(r *kgo.Record) int {
-	const overhead = 200 // of a record in memory
-	n := overhead + len(r.Key) + len(r.Value)
-	for i := range r.Headers {
-		n += len(r.Headers[i].Key) + len(r.Headers[i].Value)
-	}
-	return n
 }
 
 // move runs one transaction with what passes, and says how many records that were, markers included; where none passes,
@@ -314,109 +226,6 @@ func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err 
 		c.moved(b.produced(), int(over))
 	}
 	return b.size(), wait, nil
-}
-
-// size is how many records are taken.
-func (b batch) size() int {
-	n := 0
-	for _, t := range b.taken {
-		n += t.n + len(t.ahead)
-	}
-	return n
-}
-
-// produced is what became of them, what tells of ended tasks aside.
-func (b batch) produced() int {
-	n := int64(0)
-	for _, t := range b.taken {
-		n += t.produced
-	}
-	return int(n)
-}
-
-// choose asks the rule what passes.
-func (c *Carrier) choose() (batch, time.Duration) {
-	b := batch{generation: c.member.Generation(), taken: make(map[int32]taken)}
-	wait, bytes := maxSilence, 0
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for p, h := range c.parts {
-		room := maxBatch - len(b.records)
-		if len(h.queue) == 0 {
-			continue
-		}
-		if room <= 0 || bytes > maxBatchBytes {
-			wait = 0
-			continue
-		}
-		if c.overtake(&b, p, h) {
-			wait = 0
-			continue
-		}
-		outs, again := c.cfg.Rule.Take(p, h.queue, room)
-		if len(outs) < len(h.queue) {
-			wait = min(wait, again)
-		}
-		if len(outs) == 0 {
-			continue
-		}
-		before := len(b.records)
-		bytes += h.bytes / len(h.queue) * len(outs)
-		var over int64
-		for i, out := range outs {
-			switch {
-			case out != nil:
-				b.records = append(b.records, out)
-				b.sources = append(b.sources, h.queue[i])
-			case !h.queue[i].Attrs.IsControl():
-				over++
-			}
-		}
-		b.taken[p] = taken{from: h, n: len(outs), next: h.behind(len(outs)), produced: int64(len(b.records) - before), over: over}
-	}
-	return b, wait
-}
-
-func (c *Carrier) positions(b batch) map[int32]hop.Position {
-	ps := make(map[int32]hop.Position, len(b.taken))
-	for p, t := range b.taken {
-		ps[p] = t.from.position(c.cfg.Member.Node, t.next, t.passed(), t.settled(), false)
-	}
-	return ps
-}
-
-// passed is the count once the batch is committed.
-func (t taken) passed() offsets.Count {
-	return offsets.Count{Since: t.from.passed.Since, N: t.from.passed.N + t.produced, Over: t.from.passed.Over + t.over}
-}
-
-// position is a commit's, which speaks of the topic that the partition was assigned of: were it of one that has taken its
-// name since, that one's records below would count as moved.
-func (h *held) position(node string, at int64, passed offsets.Count, settled offsets.Set, clean bool) hop.Position {
-	m := offsets.Metadata{Clean: clean, Passed: passed, Settled: settled, TopicID: h.topicID, Node: node}
-	return hop.Position{Offset: at, Metadata: m.Encode(at)}
-}
-
-// done lets go of what was moved.
-func (c *Carrier) done(b batch) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for p, t := range b.taken {
-		h := t.from
-		h.next, h.passed = t.next, t.passed()
-		h.moved(t.ahead)
-		for _, r := range h.queue[:t.n] {
-			h.bytes -= size(r)
-		}
-		clear(h.queue[:t.n]) // the array lives on with the rest, and would keep what was moved in memory
-		if h.queue = h.queue[t.n:]; len(h.queue) == 0 {
-			h.queue = nil
-		}
-		if h.paused && len(h.queue) <= maxHeldRecords/4 && h.bytes <= maxHeldBytes/4 {
-			h.paused = false
-			c.member.Resume(p)
-		}
-	}
 }
 
 // handOver commits where all partitions stand, marked clean: nothing of this process is under way for them, so that
