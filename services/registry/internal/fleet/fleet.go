@@ -30,6 +30,7 @@ type Fleet struct {
 	// progress is what running tasks have told, as long as there is room.
 	progress map[progressKey]status.Progress
 	ear      ear
+	bounds   map[string]*bound // by topic/name
 }
 
 type node struct {
@@ -39,7 +40,7 @@ type node struct {
 }
 
 // New makes an empty fleet.
-func New() *Fleet { return &Fleet{nodes: map[string]*node{}} }
+func New() *Fleet { return &Fleet{nodes: map[string]*node{}, bounds: map[string]*bound{}} }
 
 // Apply takes a record of the status topic that was seen at a time. Records of other kinds, and those that don't parse,
 // are none of its business.
@@ -77,7 +78,14 @@ func (f *Fleet) heartbeat(n status.Node, seen time.Time) {
 	defer f.mu.Unlock()
 	fresh := &node{beat: n, seen: seen, reports: make(map[string]status.AgentReport, len(n.Agents))}
 	for _, r := range n.Agents {
-		fresh.reports[r.Topic+"/"+r.AgentName] = r
+		ref := r.Topic + "/" + r.AgentName
+		fresh.reports[ref] = r
+		if r.Unsettled != nil {
+			if f.bounds[ref] == nil {
+				f.bounds[ref] = &bound{begun: seen, since: seen}
+			}
+			f.bounds[ref].add(*r.Unsettled, seen)
+		}
 	}
 	fresh.beat.Agents = nil
 	f.nodes[n.Service+"/"+n.Node] = fresh
@@ -112,6 +120,7 @@ type Agent struct {
 	running   int64  // attempts in flight
 	unsettled *int64 // bound of the tasks on the task topic, as the dispatcher that was heard last knows it; each of them looks at all
 	lookedAt  time.Time
+	lately    *int64 // the same of the last while; nil where it isn't known for as long
 	whole     *int64 // lag as a dispatcher sees it that doesn't serve the agent: of the whole topic
 }
 
@@ -164,6 +173,9 @@ func (f *Fleet) View(now time.Time) View {
 			}
 			v.Agents[ref].add(n, r)
 		}
+	}
+	for ref, a := range v.Agents {
+		a.lately = f.bounds[ref].get(now)
 	}
 	for _, a := range v.Agents {
 		if a.Lag == nil {
@@ -259,8 +271,8 @@ func (a *Agent) Open(dispatched, finished, between int64) (waiting, running int6
 	if a == nil {
 		return open, 0
 	}
-	if a.unsettled != nil {
-		open = min(open, *a.unsettled+between)
+	if a.lately != nil {
+		open = min(open, *a.lately+between)
 	}
 	running = min(a.running, open)
 	return open - running, running

@@ -79,7 +79,10 @@ func TestOpenTasksAreThoseDispatchedThatArentFinished(t *testing.T) {
 		"an agent that was dispatched never before": {0, 0, 0, ptr(0), 0, 0, 0},
 	} {
 		f, now := New(), time.Unix(1000, 0)
-		heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: c.unsettled})
+		for range 3 { // it is the same for long enough
+			now = now.Add(lately)
+			heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: c.unsettled})
+		}
 		heartbeat(t, f, "supervisor", "a", now, status.AgentReport{State: status.ReportServing, Running: c.running})
 		if waiting, running := f.View(now).Agents["t/n"].Open(c.dispatched, c.finished, c.between); waiting != c.wantWaiting || running != c.wantRuns {
 			t.Errorf("%s: %d wait and %d run", name, waiting, running)
@@ -87,6 +90,29 @@ func TestOpenTasksAreThoseDispatchedThatArentFinished(t *testing.T) {
 	}
 	if waiting, running := (*Agent)(nil).Open(12, 9, 1); waiting != 3 || running != 0 {
 		t.Error("nobody alive: what was dispatched waits")
+	}
+}
+
+// The task topic shows what a worker has settled before the history does: nothing vanishes in between.
+func TestWhatIsSettledAndNotYetProjectedIsStillOpen(t *testing.T) {
+	f, now := New(), time.Unix(1000, 0)
+	for _, unsettled := range []int64{200, 200, 200, 0} {
+		now = now.Add(lately / 2)
+		heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: ptr(unsettled)})
+	}
+	open := func() int64 {
+		waiting, running := f.View(now).Agents["t/n"].Open(200, 22, 0)
+		return waiting + running
+	}
+	if n := open(); n != 178 {
+		t.Errorf("%d of 178 are open", n)
+	}
+	for range 5 { // the history would have them by now
+		now = now.Add(lately / 2)
+		heartbeat(t, f, "dispatcher", "a", now, status.AgentReport{State: status.ReportServing, Unsettled: ptr(0)})
+	}
+	if n := open(); n != 0 {
+		t.Errorf("%d are open of which the task topic has none", n)
 	}
 }
 
