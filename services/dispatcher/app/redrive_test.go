@@ -221,14 +221,19 @@ func (m *morgue) open() []string {
 		m.t.Fatal(err)
 	}
 	defer cl.Close()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	defer cancel()
 	var out []string
 	for from < to {
-		cl.PollFetches(m.t.Context()).EachRecord(func(r *kgo.Record) {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
 			from = r.Offset + 1
 			if !r.Attrs.IsControl() && ledger.Open(r.Offset) {
 				out = append(out, string(r.Value))
 			}
 		})
+		if ctx.Err() != nil {
+			m.t.Fatalf("of %s offsets %d to %d don't come", m.dlq, from, to)
+		}
 	}
 	return out
 }
