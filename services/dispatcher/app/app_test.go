@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,13 @@ func (w *world) start(change ...func(*Config)) (stop func() error) {
 	go func() { done <- a.Run(ctx); close(done) }()
 	stop = func() error {
 		cancel()
-		return <-done // nil from the second time on
+		select {
+		case err := <-done: // nil from the second time on
+			return err
+		case <-time.After(time.Minute):
+			stacks := make([]byte, 1<<20)
+			return fmt.Errorf("it goes on a minute after it was told to stop:\n%s", stacks[:runtime.Stack(stacks, true)])
+		}
 	}
 	w.t.Cleanup(func() {
 		if err := stop(); err != nil {
