@@ -107,7 +107,7 @@ type AgentReport struct {
 	// are still ahead count as well. nil where unknown.
 	Unsettled    *int64 `json:"unsettled,omitempty"`
 	TopicMissing bool   `json:"topic_missing,omitempty"`
-	// Outage says that the worker has paused the agent, because nearly all of its last tasks failed alike.
+	// Outage says that the worker has paused the agent, because its last tasks failed alike and none succeeded.
 	Outage *Outage `json:"outage,omitempty"`
 	// Dispatched counts the agent's tasks, exactly, in heartbeats only: the partitions whose count has changed since the
 	// heartbeat before, and once a minute all that the node routes.

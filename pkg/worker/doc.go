@@ -37,8 +37,9 @@
 //
 // # In an outage
 //
-// When nearly all of the last distinct tasks have failed alike, it isn't them: see outage.go. The worker starts only probes
-// then, and what failed since the outage began costs no retry. Tasks carry when their retries were burnt, and commits the
-// times of the agent's latest outages, so that whoever runs a task next gives back what an outage took. What would be a task's
-// last failure isn't settled while nothing speaks against the task and others fail as well, however few there are: see doubt.go.
+// When the last distinct tasks have failed alike and none has succeeded, it isn't them: see outage.go. The worker starts only
+// probes then, and what failed since the outage began costs no retry. Tasks carry when their retries were burnt, and commits
+// the times of the agent's latest outages, so that whoever runs a task next gives back what an outage took. What would be a
+// task's last failure isn't settled while nothing speaks against the task and others fail as well: two tasks are enough whose
+// class says that something outside of the agent failed, nearly all of the last ones otherwise; see doubt.go.
 package worker

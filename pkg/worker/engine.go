@@ -155,7 +155,10 @@ func New(cfg Config) *Engine {
 // while somebody waits for a sync.Mutex.
 type turn chan struct{}
 
-func (t turn) Lock()   { t <- struct{}{} }
+// Lock takes the turn, and waits while it is somebody else's.
+func (t turn) Lock() { t <- struct{}{} }
+
+// Unlock gives it to the next.
 func (t turn) Unlock() { <-t }
 
 // denied tells that the worker may not consume, and that it may again.

@@ -25,8 +25,8 @@ type Policy struct {
 // strict the worker waits itself.
 func NewPolicy(a *spec.Agent, tiers []time.Duration) Policy {
 	delays := a.Config.Delays()
-	for i, d := range delays {
-		if len(tiers) > 0 && a.Config.Ordering != spec.OrderingStrict {
+	if len(tiers) > 0 && a.Config.Ordering != spec.OrderingStrict {
+		for i, d := range delays {
 			delays[i] = tierFor(tiers, d)
 		}
 	}

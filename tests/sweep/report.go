@@ -31,6 +31,7 @@ func (r *Report) Err() error {
 	return errors.Join(errs...)
 }
 
+// String is the account in a few lines.
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d blows, each with at least %d unsettled tasks; %d tasks, %d runs (%d repeats), %d dead-lettered\n", r.Blows, r.Least, r.Tasks, r.Runs, r.Repeats, r.DeadLettered)

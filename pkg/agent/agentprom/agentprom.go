@@ -55,7 +55,7 @@ var (
 	running    = prometheus.NewDesc("reeve_worker_running", "Attempts in flight.", ofAgent, nil)
 	held       = prometheus.NewDesc("reeve_worker_held", "Tasks read and not settled, the running ones included.", ofAgent, nil)
 	overdue    = prometheus.NewDesc("reeve_worker_overdue", "Attempts that have run for twice their time.", ofAgent, nil)
-	outage     = prometheus.NewDesc("reeve_worker_outage", "Whether the agent is paused here, because nearly all of its last tasks failed alike.", ofAgent, nil)
+	outage     = prometheus.NewDesc("reeve_worker_outage", "Whether the agent is paused here, because its last tasks failed alike and none succeeded.", ofAgent, nil)
 	serving    = prometheus.NewDesc("reeve_worker_serving", "Whether this program serves the agent.", ofAgent, nil)
 	ready      = prometheus.NewDesc("reeve_worker_ready", "Whether every agent that is active is served.", nil, nil)
 )

@@ -114,7 +114,7 @@ type Agent struct {
 	TopicMissing       bool
 	Problems           []Problem
 	Cleaned            *status.Cleaned // what a dispatcher has deleted of an earlier life
-	Outages            int             // workers that have paused it, because nearly all of its last tasks failed alike
+	Outages            int             // workers that have paused it, because its last tasks failed alike and none succeeded
 
 	votes     []vote
 	running   int64  // attempts in flight

@@ -96,10 +96,12 @@ func (h *headersOnly) Decompress(src []byte, codec kgo.CompressionCodecType) ([]
 // scratchPool lends the decompressor memory that headersOnly gives back.
 type scratchPool struct{ *sync.Pool }
 
+// GetDecompressBytes and PutDecompressBytes are those of the client's pool.
 func (p scratchPool) GetDecompressBytes([]byte, kgo.CompressionCodecType) []byte {
 	return *p.Get().(*[]byte) //nolint:forcetypeassert // it holds nothing else
 }
 
+// PutDecompressBytes see GetDecompressBytes.
 func (p scratchPool) PutDecompressBytes(b []byte) { p.Put(&b) }
 
 var errRecord = errors.New("a record ends before its time")

@@ -228,7 +228,7 @@ func (k Collector) live(out chan<- prometheus.Metric) {
 		gauge("reeve_agent_unsettled", "At most so many tasks on the task topic are not settled: markers of transactions count as well.", float64(a.Unsettled()), of, topic, name)
 		gauge("reeve_agent_instances", "Processes that run.", float64(a.Instances), of, topic, name)
 		gauge("reeve_agent_workers", "Live nodes that serve the agent.", float64(a.Workers), of, topic, name)
-		gauge("reeve_agent_outage", "Live nodes that have paused the agent, because nearly all of its last tasks failed alike.", float64(a.Outages), of, topic, name)
+		gauge("reeve_agent_outage", "Live nodes that have paused the agent, because its last tasks failed alike and none succeeded.", float64(a.Outages), of, topic, name)
 		if a.Lag != nil {
 			gauge("reeve_agent_lag", "Events of the user topic that are not routed yet.", float64(*a.Lag), of, topic, name)
 		}

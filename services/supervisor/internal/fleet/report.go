@@ -108,6 +108,7 @@ func sameCause(a, b *spec.Cause) bool {
 // observer passes on what instances do. A crash is an agent's business at once.
 type observer struct{ k *Keeper }
 
+// Changed reports the change and logs it.
 func (o observer) Changed(a *spec.Agent, id string, c instance.Change) {
 	o.k.env.Reporter.Changed(a, id, c)
 	level := slog.LevelDebug
@@ -117,10 +118,12 @@ func (o observer) Changed(a *spec.Agent, id string, c instance.Change) {
 	o.k.log.Log(context.Background(), level, "instance changed", slog.String("state", string(c.To)), slog.String("instance", id), slog.Int("pid", c.PID), slog.String("reason", c.Reason))
 }
 
+// Checked reports what a ping found.
 func (o observer) Checked(a *spec.Agent, id string, c instance.Check) {
 	o.k.env.Reporter.Checked(a, id, c)
 }
 
+// Output passes on a line of the agent's log.
 func (o observer) Output(a *spec.Agent, id, line string, heldBack int) {
 	o.k.env.Reporter.Output(a, id, line, heldBack)
 }
