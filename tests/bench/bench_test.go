@@ -67,18 +67,21 @@ func TestRetriesAreNeverEarlyAndHoldUpNobody(t *testing.T) {
 }
 
 // Agents in trouble delay no other of their supervisor: a DLQ that can't be written is tried for ten seconds at a time, and
-// nobody else may wait for that.
+// nobody else may wait for that. Where they did wait, they would in every round; a machine that other tests keep busy spoils one.
 func TestAgentsInTroubleHoldUpNobody(t *testing.T) {
 	t.Parallel()
 	b := short(t)
-	c, err := b.companyRound(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	for range 3 {
+		c, err := b.companyRound(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("the healthy agent's p99 is %s alone and %s beside agents in trouble", c.Alone, c.Beside)
+		if c.Beside <= c.Alone+3*time.Second {
+			return
+		}
 	}
-	t.Logf("%+v", c)
-	if c.Beside > c.Alone+3*time.Second {
-		t.Errorf("the healthy agent's p99 is %s alone and %s beside agents in trouble", c.Alone, c.Beside)
-	}
+	t.Error("it was held up in every round")
 }
 
 func TestWhatIsBeyondItsBoundIsSaid(t *testing.T) {

@@ -65,6 +65,7 @@ func (s *secured) waitsForItsDLQ(m *mortal) {
 	if _, err := s.admin.CreateACLs(s.Context(), denial()); err != nil {
 		s.Fatal(err)
 	}
+	s.holds(denial(), true)
 	s.kinds("denied", "denied", "well", "well")
 	eventually(s.T, 45*time.Second, func() string { return s.alerted(map[string]bool{"mortal": true}) })
 	m.await(map[string]float64{"received": 8, "completed": 5}) // what goes elsewhere isn't held up

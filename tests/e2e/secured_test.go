@@ -179,7 +179,27 @@ func (s *secured) grant(flags map[string][]string) error {
 			err = r.Err
 		}
 	}
+	if err == nil {
+		s.holds(rights(flags), true)
+	}
 	return err
+}
+
+// holds waits until the broker goes by rights, or doesn't any more: what the controller has answered reaches it a moment later.
+func (s *secured) holds(rights *kadm.ACLBuilder, want bool) {
+	s.Helper()
+	eventually(s.T, 30*time.Second, func() string {
+		all, err := s.admin.DescribeACLs(s.Context(), rights)
+		if err != nil {
+			return err.Error()
+		}
+		for _, r := range all {
+			if r.Err != nil || (len(r.Described) > 0) != want {
+				return fmt.Sprintf("the broker shows the rights %+v (%v)", r.Described, r.Err)
+			}
+		}
+		return ""
+	})
 }
 
 func (s *secured) revoke(flags map[string][]string) {
@@ -195,6 +215,7 @@ func (s *secured) revoke(flags map[string][]string) {
 	if n == 0 {
 		s.Fatalf("nothing was revoked: %v", flags)
 	}
+	s.holds(rights(flags), false)
 }
 
 func (s *secured) acls() []string {

@@ -61,7 +61,14 @@ func TestAProcessIsFoundByItsMarkUntilItEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found := Marked(mark); !slices.Equal(found, []Identity{id}) || !id.Alive() {
+	// A process that was just started shows its environment a moment later.
+	found := Marked(mark)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); len(found) == 0 && time.Now().Before(end); found = Marked(mark) {
+		<-tick.C
+	}
+	if !slices.Equal(found, []Identity{id}) || !id.Alive() {
 		t.Errorf("found %v, not %v", found, id)
 	}
 	if !slices.Contains(Children(os.Getpid()), id.PID) {
@@ -71,7 +78,7 @@ func TestAProcessIsFoundByItsMarkUntilItEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	if found := Marked(mark); len(found) != 0 || id.Alive() {
+	if found = Marked(mark); len(found) != 0 || id.Alive() {
 		t.Errorf("after its end: found %v", found)
 	}
 }

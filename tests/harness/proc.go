@@ -17,7 +17,8 @@ type Identity struct {
 }
 
 // Marked are the processes whose environment holds mark as NAME=value. Ones that ended while nobody has waited for them
-// don't count.
+// don't count, nor does one that was started within the last moment: the kernel shows a new program's environment a little
+// after its start.
 func Marked(mark string) []Identity {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	var found []Identity

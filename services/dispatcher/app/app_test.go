@@ -169,7 +169,7 @@ func (w *world) read(topics ...string) *reader {
 // next waits for n records.
 func (r *reader) next(n int) []*kgo.Record {
 	r.w.t.Helper()
-	return r.within(n, 20*time.Second)
+	return r.within(n, 60*time.Second)
 }
 
 // within is next with a limit.
@@ -203,7 +203,7 @@ func (r *reader) nothing(d time.Duration) {
 // until waits for a condition.
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
-	deadline, tick := time.After(20*time.Second), time.NewTicker(20*time.Millisecond)
+	deadline, tick := time.After(60*time.Second), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	for !is() {
 		select {
@@ -710,7 +710,7 @@ func TestANewerProcessOfTheSameNameWins(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "node name n1") || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 			t.Errorf("the older one ended with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("the older one goes on")
 	}
 	w.events("orders", 1, 2)

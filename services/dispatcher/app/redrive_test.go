@@ -221,7 +221,7 @@ func (m *morgue) open() []string {
 		m.t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 60*time.Second)
 	defer cancel()
 	var out []string
 	for from < to {

@@ -3,7 +3,6 @@ package app
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ func onEachKafka(t *testing.T, body func(t *testing.T, w *world, topic string)) 
 func (w *world) passed(beats *reader, events int64) (tasks, filtered int64) {
 	w.t.Helper()
 	most := map[[2]int64]status.Dispatched{}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for tasks+filtered < events {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("heartbeats tell of %d tasks and %d filtered, not of %d", tasks, filtered, events)
@@ -290,12 +289,19 @@ func TestATopicThatIsMadeAgainSkipsAndRepeatsNothing(t *testing.T) {
 			if _, err := w.adm.DeleteTopic(t.Context(), topic); err != nil {
 				t.Fatal(err)
 			}
+			var made kadm.TopicID
 			w.until("the topic is made again", func() bool {
 				r, err := w.adm.CreateTopic(t.Context(), partitions, 1, nil, topic)
-				if err != nil || r.Err != nil && !errors.Is(r.Err, kerr.TopicAlreadyExists) {
+				made = r.ID
+				return err == nil && r.Err == nil
+			})
+			w.until("the broker shows the new topic and takes records for it", func() bool {
+				shown, err := w.adm.ListTopics(t.Context(), topic)
+				if err != nil || shown[topic].ID != made {
 					return false
 				}
-				return r.Err == nil
+				ends, err := w.adm.ListEndOffsets(t.Context(), topic)
+				return err == nil && ends.Error() == nil && len(ends[topic]) == int(partitions)
 			})
 			w.cl.PurgeTopicsFromClient(topic)
 		}

@@ -205,7 +205,7 @@ func TestADeadEndpointDelaysNoOther(t *testing.T) {
 	w.start()
 	w.hand(dead.URL, 0, 20_000) // more than the window of all partitions' share
 	w.hand(alive.URL, 20_000, 200)
-	alive.await(t, 200, 20*time.Second)
+	alive.await(t, 200, 60*time.Second)
 	if n := len(alive.seen()); n != 200 {
 		t.Errorf("%d ids", n)
 	}
@@ -342,7 +342,7 @@ func TestTwoDispatchersDeliverEachWebhookOnce(t *testing.T) {
 	stop := w.start()
 	w.start(func(c *Config) { c.Node = "n2" })
 	w.hand(rc.URL, 0, 300)
-	rc.await(t, 300, 20*time.Second)
+	rc.await(t, 300, 60*time.Second)
 	w.told(300)
 	if err := stop(); err != nil {
 		t.Fatal(err)
