@@ -2379,6 +2379,12 @@ type ListDeadWebhooksParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// CancelDeadWebhookOrderParams defines parameters for CancelDeadWebhookOrder.
+type CancelDeadWebhookOrderParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+}
+
 // SaveConfigJSONRequestBody defines body for SaveConfig for application/json ContentType.
 type SaveConfigJSONRequestBody SaveConfigJSONBody
 
@@ -2985,6 +2991,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/webhooks/dlq/orders/{id} (the `GetDeadWebhookOrder` operationId).
 	GetDeadWebhookOrder(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelDeadWebhookOrder Takes a redrive or a purge of webhooks back that hasn't ended. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	//
+	// Corresponds with POST /v1/webhooks/dlq/orders/{id}/cancel (the `CancelDeadWebhookOrder` operationId).
+	CancelDeadWebhookOrder(ctx context.Context, id string, params *CancelDeadWebhookOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PurgeDeadWebhooksWithBody Deletes webhooks for ever that were given up. Only those that are there now are meant.
 	//
@@ -4195,6 +4206,21 @@ func (c *Client) ListDeadWebhookOrders(ctx context.Context, reqEditors ...Reques
 // Corresponds with GET /v1/webhooks/dlq/orders/{id} (the `GetDeadWebhookOrder` operationId).
 func (c *Client) GetDeadWebhookOrder(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetDeadWebhookOrderRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelDeadWebhookOrder Takes a redrive or a purge of webhooks back that hasn't ended. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+//
+// Corresponds with POST /v1/webhooks/dlq/orders/{id}/cancel (the `CancelDeadWebhookOrder` operationId).
+func (c *Client) CancelDeadWebhookOrder(ctx context.Context, id string, params *CancelDeadWebhookOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelDeadWebhookOrderRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -7968,6 +7994,63 @@ func NewGetDeadWebhookOrderRequest(server string, id string) (*http.Request, err
 	return req, nil
 }
 
+// NewCancelDeadWebhookOrderRequest constructs an http.Request for the CancelDeadWebhookOrder method
+func NewCancelDeadWebhookOrderRequest(server string, id string, params *CancelDeadWebhookOrderParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/dlq/orders/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPurgeDeadWebhooksRequest calls the generic PurgeDeadWebhooks builder with application/json body
 func NewPurgeDeadWebhooksRequest(server string, body PurgeDeadWebhooksJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8670,6 +8753,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/webhooks/dlq/orders/{id} (the `GetDeadWebhookOrder` operationId).
 	GetDeadWebhookOrderWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetDeadWebhookOrderResponse, error)
+
+	// CancelDeadWebhookOrderWithResponse Takes a redrive or a purge of webhooks back that hasn't ended. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/dlq/orders/{id}/cancel (the `CancelDeadWebhookOrder` operationId).
+	CancelDeadWebhookOrderWithResponse(ctx context.Context, id string, params *CancelDeadWebhookOrderParams, reqEditors ...RequestEditorFn) (*CancelDeadWebhookOrderResponse, error)
 
 	// PurgeDeadWebhooksWithBodyWithResponse Deletes webhooks for ever that were given up. Only those that are there now are meant.
 	//
@@ -12139,6 +12229,61 @@ func (r GetDeadWebhookOrderResponse) ContentType() string {
 	return ""
 }
 
+type CancelDeadWebhookOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DLQOrder
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DLQOrder
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelDeadWebhookOrderResponse) GetJSON200() *DLQOrder {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CancelDeadWebhookOrderResponse) GetJSON202() *DLQOrder {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CancelDeadWebhookOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelDeadWebhookOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelDeadWebhookOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelDeadWebhookOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelDeadWebhookOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PurgeDeadWebhooksResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13290,6 +13435,19 @@ func (c *ClientWithResponses) GetDeadWebhookOrderWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParseGetDeadWebhookOrderResponse(rsp)
+}
+
+// CancelDeadWebhookOrderWithResponse Takes a redrive or a purge of webhooks back that hasn't ended. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/dlq/orders/{id}/cancel (the `CancelDeadWebhookOrder` operationId).
+func (c *ClientWithResponses) CancelDeadWebhookOrderWithResponse(ctx context.Context, id string, params *CancelDeadWebhookOrderParams, reqEditors ...RequestEditorFn) (*CancelDeadWebhookOrderResponse, error) {
+	rsp, err := c.CancelDeadWebhookOrder(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelDeadWebhookOrderResponse(rsp)
 }
 
 // PurgeDeadWebhooksWithBodyWithResponse Deletes webhooks for ever that were given up. Only those that are there now are meant.
@@ -15781,6 +15939,46 @@ func ParseGetDeadWebhookOrderResponse(rsp *http.Response) (*GetDeadWebhookOrderR
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCancelDeadWebhookOrderResponse parses an HTTP response from a CancelDeadWebhookOrderWithResponse call
+func ParseCancelDeadWebhookOrderResponse(rsp *http.Response) (*CancelDeadWebhookOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelDeadWebhookOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DLQOrder
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -107,7 +107,7 @@ func (c Command) Check() error {
 		return fmt.Errorf("its verb %q is none of this version", c.Verb)
 	case c.Agent == "" || c.Topic == "" && !c.OfWebhooks():
 		return errors.New("it names no agent")
-	case c.OfWebhooks() && c.Verb != Redrive && c.Verb != Purge && c.Verb != Done:
+	case c.OfWebhooks() && c.Verb != Redrive && c.Verb != Purge && c.Verb != CancelOrder && c.Verb != Done:
 		return fmt.Errorf("its verb %q is none for webhooks", c.Verb)
 	case c.At.IsZero() || c.Expires.Before(c.At):
 		return errors.New("it doesn't say from when to when it counts")

@@ -85,6 +85,7 @@ func TestAnOrderAboutWebhooksNamesNoAgent(t *testing.T) {
 		{Redrive, "", "", &Dead{Endpoint: "https://h:443", Ends: ends, Force: true}, ""},
 		{Purge, "", "", &Dead{Webhook: "msg_1", Ends: ends}, ""},
 		{Done, "", "", nil, ""},
+		{CancelOrder, "", "", nil, ""},
 		{Cancel, "", "orders/0/1", nil, "none for webhooks"},
 		{Redrive, "", "orders/0/1", &Dead{Ends: ends}, "in 0 ways of webhook, endpoint and all"},
 		{Redrive, "", "", &Dead{Fingerprint: "f", All: true, Ends: ends}, "nothing else"},
@@ -94,6 +95,9 @@ func TestAnOrderAboutWebhooksNamesNoAgent(t *testing.T) {
 	} {
 		x := cancelOf("1", time.Now(), time.Minute)
 		x.Verb, x.Topic, x.Agent, x.Task, x.Dead = c.verb, c.topic, Webhooks, c.task, c.dead
+		if c.verb == CancelOrder {
+			x.Order = "7"
+		}
 		r, err := x.Record(topics.Names{})
 		if c.says != "" {
 			if err == nil || !strings.Contains(err.Error(), c.says) {

@@ -25,14 +25,21 @@ type post struct {
 	states       *reader
 }
 
-func newPost(t *testing.T, well, broken int) *post {
+// openPost is one to which nothing has come.
+func openPost(t *testing.T) *post {
 	t.Helper()
 	p := &post{world: webhookWorld(t)}
 	p.cfg.Webhooks.Retries = []time.Duration{200 * time.Millisecond}
 	p.create(kafka.CommandsTopic(p.names), kafka.StatusTopic(p.names), kafka.OutcomesTopic(p.names), kafka.WebhookDLQTopic(p.names))
+	p.states = p.read(p.names.Status())
+	return p
+}
+
+func newPost(t *testing.T, well, broken int) *post {
+	t.Helper()
+	p := openPost(t)
 	p.well = newReceiver(t, nil)
 	p.broken = newReceiver(t, func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusInternalServerError) })
-	p.states = p.read(p.names.Status())
 	p.giveUp(p.well.URL+"/in", 0, well)
 	p.giveUp(p.broken.URL, well, broken)
 	p.start()
@@ -78,7 +85,7 @@ func (p *post) order(id string, verb command.Verb, dead command.Dead) {
 	p.produce(r)
 }
 
-// ended waits for an order's end.
+// ended waits for an order's end, or for that of any.
 func (p *post) ended(id string) status.DLQOrder {
 	p.t.Helper()
 	for began := time.Now(); ; {
@@ -87,7 +94,7 @@ func (p *post) ended(id string) status.DLQOrder {
 				p.t.Fatalf("waited in vain for the end of the order %s", id)
 			}
 			var o status.DLQOrder
-			if json.Unmarshal(r.Value, &o) == nil && o.Event == status.EventDLQOrder && o.ID == id && o.State != status.OrderRunning && o.State != status.OrderWaiting {
+			if json.Unmarshal(r.Value, &o) == nil && o.Event == status.EventDLQOrder && (id == "" || o.ID == id) && o.State != status.OrderRunning && o.State != status.OrderWaiting {
 				if o.Topic != "" || o.AgentName != command.Webhooks {
 					p.t.Errorf("%+v", o)
 				}
@@ -143,4 +150,32 @@ func TestWebhooksThatWereGivenUpAreRedrivenAndPurged(t *testing.T) {
 		starts, err := p.adm.ListStartOffsets(t.Context(), p.names.WebhookDLQ())
 		return err == nil && starts[p.names.WebhookDLQ()][0].Offset >= 40
 	})
+}
+
+// What waits for an endpoint that doesn't answer stays where it is once the order is taken back.
+func TestARedriveOfWebhooksIsTakenBack(t *testing.T) {
+	p := openPost(t)
+	p.cfg.Webhooks.Timeout = time.Minute
+	answer := make(chan struct{})
+	defer close(answer)
+	slow := newReceiver(t, func(http.ResponseWriter, *http.Request, int) { <-answer })
+	p.giveUp(slow.URL, 0, 10)
+	p.start()
+	p.order("1", command.Redrive, command.Dead{All: true})
+	slow.await(t, 1, time.Minute)
+	for _, id := range []string{"1", "of which nobody has heard"} {
+		r, err := command.Command{ID: "cancel " + id, Verb: command.CancelOrder, Order: id, Agent: command.Webhooks, Actor: "ann", Reason: "not yet", At: time.Now(), Expires: time.Now().Add(time.Hour)}.Record(p.names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.produce(r)
+	}
+	moved := map[string]int64{"1": 1, "of which nobody has heard": 0}
+	for range moved {
+		o := p.ended("")
+		if n, known := moved[o.ID]; !known || o.State != status.OrderCancelled || o.Moved != n || o.Reason != "cancelled by ann: not yet" {
+			t.Errorf("%+v", o)
+		}
+	}
+	p.until("the others are open", func() bool { return p.lag(p.names.WebhookDLQGroup(), p.names.WebhookDLQ()) == 9 })
 }

@@ -2380,6 +2380,12 @@ type ListDeadWebhooksParams struct {
 	PageToken PageToken `form:"page_token,omitempty" json:"page_token,omitempty,omitzero"`
 }
 
+// CancelDeadWebhookOrderParams defines parameters for CancelDeadWebhookOrder.
+type CancelDeadWebhookOrderParams struct {
+	// Reason Why, for the agent's history.
+	Reason Reason `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+}
+
 // SaveConfigJSONRequestBody defines body for SaveConfig for application/json ContentType.
 type SaveConfigJSONRequestBody SaveConfigJSONBody
 
@@ -2675,6 +2681,9 @@ type ServerInterface interface {
 	// GetDeadWebhookOrder Says how far a redrive or a purge of webhooks has come, and why it stopped.
 	// (GET /v1/webhooks/dlq/orders/{id})
 	GetDeadWebhookOrder(c *gin.Context, id string)
+	// CancelDeadWebhookOrder Takes a redrive or a purge of webhooks back that hasn't ended. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	// (POST /v1/webhooks/dlq/orders/{id}/cancel)
+	CancelDeadWebhookOrder(c *gin.Context, id string, params CancelDeadWebhookOrderParams)
 	// PurgeDeadWebhooks Deletes webhooks for ever that were given up. Only those that are there now are meant.
 	// (POST /v1/webhooks/dlq/purge)
 	PurgeDeadWebhooks(c *gin.Context)
@@ -5227,6 +5236,42 @@ func (siw *ServerInterfaceWrapper) GetDeadWebhookOrder(c *gin.Context) {
 	siw.Handler.GetDeadWebhookOrder(c, id)
 }
 
+// CancelDeadWebhookOrder operation middleware
+func (siw *ServerInterfaceWrapper) CancelDeadWebhookOrder(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelDeadWebhookOrderParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", c.Request.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter reason: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CancelDeadWebhookOrder(c, id, params)
+}
+
 // PurgeDeadWebhooks operation middleware
 func (siw *ServerInterfaceWrapper) PurgeDeadWebhooks(c *gin.Context) {
 
@@ -5344,6 +5389,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/v1/webhooks/dlq/purge", wrapper.PurgeDeadWebhooks)
 	router.GET(options.BaseURL+"/v1/webhooks/dlq/orders", wrapper.ListDeadWebhookOrders)
 	router.GET(options.BaseURL+"/v1/webhooks/dlq/orders/:id", wrapper.GetDeadWebhookOrder)
+	router.POST(options.BaseURL+"/v1/webhooks/dlq/orders/:id/cancel", wrapper.CancelDeadWebhookOrder)
 	router.GET(options.BaseURL+"/v1/webhooks/dlq/:webhook_id", wrapper.GetDeadWebhook)
 	router.GET(options.BaseURL+"/v1/bus/groups", wrapper.ListGroups)
 	router.GET(options.BaseURL+"/v1/instances", wrapper.ListInstances)
@@ -8226,6 +8272,60 @@ func (response GetDeadWebhookOrderdefaultApplicationProblemPlusJSONResponse) Vis
 	return err
 }
 
+type CancelDeadWebhookOrderRequestObject struct {
+	Id     string `json:"id"`
+	Params CancelDeadWebhookOrderParams
+}
+
+type CancelDeadWebhookOrderResponseObject interface {
+	VisitCancelDeadWebhookOrderResponse(w http.ResponseWriter) error
+}
+
+type CancelDeadWebhookOrder200JSONResponse DLQOrder
+
+func (response CancelDeadWebhookOrder200JSONResponse) VisitCancelDeadWebhookOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelDeadWebhookOrder202JSONResponse DLQOrder
+
+func (response CancelDeadWebhookOrder202JSONResponse) VisitCancelDeadWebhookOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelDeadWebhookOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelDeadWebhookOrderdefaultApplicationProblemPlusJSONResponse) VisitCancelDeadWebhookOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PurgeDeadWebhooksRequestObject struct {
 	Body *PurgeDeadWebhooksJSONRequestBody
 }
@@ -8568,6 +8668,9 @@ type StrictServerInterface interface {
 	// GetDeadWebhookOrder Says how far a redrive or a purge of webhooks has come, and why it stopped.
 	// (GET /v1/webhooks/dlq/orders/{id})
 	GetDeadWebhookOrder(ctx context.Context, request GetDeadWebhookOrderRequestObject) (GetDeadWebhookOrderResponseObject, error)
+	// CancelDeadWebhookOrder Takes a redrive or a purge of webhooks back that hasn't ended. What it has moved stays moved, and the rest stays where it is. 409 order_ended where it has ended.
+	// (POST /v1/webhooks/dlq/orders/{id}/cancel)
+	CancelDeadWebhookOrder(ctx context.Context, request CancelDeadWebhookOrderRequestObject) (CancelDeadWebhookOrderResponseObject, error)
 	// PurgeDeadWebhooks Deletes webhooks for ever that were given up. Only those that are there now are meant.
 	// (POST /v1/webhooks/dlq/purge)
 	PurgeDeadWebhooks(ctx context.Context, request PurgeDeadWebhooksRequestObject) (PurgeDeadWebhooksResponseObject, error)
@@ -10534,6 +10637,33 @@ func (sh *strictHandler) GetDeadWebhookOrder(ctx *gin.Context, id string) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetDeadWebhookOrderResponseObject); ok {
 		if err := validResponse.VisitGetDeadWebhookOrderResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelDeadWebhookOrder operation middleware
+func (sh *strictHandler) CancelDeadWebhookOrder(ctx *gin.Context, id string, params CancelDeadWebhookOrderParams) {
+	var request CancelDeadWebhookOrderRequestObject
+
+	request.Id = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelDeadWebhookOrder(ctx, request.(CancelDeadWebhookOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelDeadWebhookOrder")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CancelDeadWebhookOrderResponseObject); ok {
+		if err := validResponse.VisitCancelDeadWebhookOrderResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/reeve-run/reeve/pkg/client"
 	"github.com/reeve-run/reeve/services/registry/api"
 )
 
@@ -109,29 +108,37 @@ func (f *fake) CancelDLQOrder(_ context.Context, r api.CancelDLQOrderRequestObje
 	if r.Id == "o2" {
 		return api.CancelDLQOrderdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "not_found"), StatusCode: 404}, nil
 	}
-	if r.Id != "o1" { // which ends as the test says
+	return api.CancelDLQOrder202JSONResponse(f.takenBack(r.Id, r.Params.Reason)), nil
+}
+
+// takenBack is an order that somebody takes back; o1 ends as the test says.
+func (f *fake) takenBack(id, reason string) api.DLQOrder {
+	if id != "o1" {
 		f.ends = "cancelled"
 	}
 	o := f.order("redrive", false)
-	o.Reason = r.Params.Reason
-	return api.CancelDLQOrder202JSONResponse(o), nil
+	o.Reason = reason
+	return o
 }
 
 func TestAnOrderIsTakenBack(t *testing.T) {
-	for end, want := range map[string]int{"cancelled": Done, "done": Conflict} {
+	for orders, cancel := range map[string][]string{"reeve dlq orders orders/hello": {"dlq", "cancel", "orders/hello"}, "reeve webhook orders": {"webhook", "cancel"}} {
+		for end, want := range map[string]int{"cancelled": Done, "done": Conflict} {
+			f := newFake()
+			f.ends = api.DLQOrderState(end)
+			if got := f.reeve(t, "", append(cancel, "--order", "o1", "--reason", "not yet", "--wait")...); got.code != want || !strings.HasPrefix(got.out, end+": 30 of 30") {
+				t.Errorf("%v: %+v", cancel, got)
+			}
+		}
 		f := newFake()
-		f.ends = api.DLQOrderState(end)
-		if got := f.reeve(t, "", "dlq", "cancel", "orders/hello", "--order", "o1", "--reason", "not yet", "--wait"); got.code != want || !strings.HasPrefix(got.out, end+": 30 of 30") {
-			t.Errorf("%+v", got)
+		if got := f.reeve(t, "", append(cancel, "--order", "o2")...); got.code != NotFound {
+			t.Errorf("%v: %+v", cancel, got)
+		}
+		if got := f.reeve(t, "", cancel...); got.code != Usage || !strings.Contains(got.err, orders) {
+			t.Errorf("%v: %+v", cancel, got)
 		}
 	}
 	f := newFake()
-	if got := f.reeve(t, "", "dlq", "cancel", "orders/hello", "--order", "o2"); got.code != NotFound {
-		t.Errorf("%+v", got)
-	}
-	if got := f.reeve(t, "", "dlq", "cancel", "orders/hello"); got.code != Usage || !strings.Contains(got.err, "reeve dlq orders orders/hello") {
-		t.Errorf("%+v", got)
-	}
 	f.ends = "cancelled"
 	if got := f.reeve(t, "", "dlq", "redrive", "orders/hello", "--all", "--wait"); got.code != Failed {
 		t.Errorf("a redrive that somebody takes back: %+v", got)
@@ -153,12 +160,10 @@ func TestAFailureIsNamedByTheBeginningOfItsFingerprint(t *testing.T) {
 		t.Error("something was done all the same")
 	}
 	s := selected{ref: ref{"orders", "hello"}, fingerprint: "0123456789abcdef"}
-	if err := s.found(nil, &client.DLQOrder{State: "dry_run"}); exitCode(err) != NotFound {
-		t.Errorf("a failure that isn't there: %v", err)
-	}
-	for _, o := range []*client.DLQOrder{nil, {State: "accepted"}, {State: "done", Guarded: 1}, {State: "done", Matched: 1}} {
-		if err := s.found(nil, o); err != nil {
-			t.Errorf("%+v: %v", o, err)
+	for answer, want := range map[string]int{`{"state":"dry_run"}`: NotFound, `{"state":"done"}`: NotFound, `{"state":"accepted"}`: Done,
+		`{"state":"done","guarded":1}`: Done, `{"state":"done","matched":1}`: Done, `{`: Failed} {
+		if _, err := s.found([]byte(answer)); exitCode(err) != want {
+			t.Errorf("%s: %v", answer, err)
 		}
 	}
 }

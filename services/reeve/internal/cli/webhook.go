@@ -12,7 +12,7 @@ import (
 
 func (c *command) webhook() *cobra.Command {
 	return group(&cobra.Command{Use: "webhook", Short: "Look at webhooks that were given up, redrive and purge them"},
-		c.webhookList(), c.webhookCount(), c.webhookGet(), c.webhookRedrive(), c.webhookPurge(), c.webhookOrders())
+		c.webhookList(), c.webhookCount(), c.webhookGet(), c.webhookRedrive(), c.webhookPurge(), c.webhookOrders(), c.webhookCancel())
 }
 
 func (c *command) webhookList() *cobra.Command {
@@ -22,6 +22,9 @@ func (c *command) webhookList() *cobra.Command {
 		Use: "list", Short: "List the webhooks that were given up", Args: exactly(0, "no argument"),
 		Example: "  reeve webhook list\n  reeve webhook list --endpoint https://hooks.example.com:443 --since 1h -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkBounds(limit, p.Since); err != nil {
+				return err
+			}
 			cl, err := c.client()
 			if err != nil {
 				return err
@@ -123,23 +126,14 @@ func (c *command) deadWebhookFacts(w client.DeadWebhookDetail) {
 
 // selectedWebhooks says which are meant.
 type selectedWebhooks struct {
-	id, endpoint      string
-	all, dryRun, wait bool
+	orderFlags
+	id, endpoint string
 }
 
 // read checks what was given.
 func (s *selectedWebhooks) read(args []string) error {
-	n := len(args)
-	for _, given := range []bool{s.endpoint != "", s.all} {
-		if given {
-			n++
-		}
-	}
-	switch {
-	case n != 1:
-		return usage("say which webhooks, in one way: the id of one, --endpoint SCHEME://HOST:PORT or --all")
-	case s.dryRun && s.wait:
-		return usage("--dry-run does nothing that --wait could wait for: give one of them")
+	if err := s.check(len(args)+howMany(s.endpoint != ""), "webhooks, in one way: the id of one, --endpoint SCHEME://HOST:PORT or --all"); err != nil {
+		return err
 	}
 	if len(args) == 1 {
 		s.id = args[0]
@@ -150,9 +144,7 @@ func (s *selectedWebhooks) read(args []string) error {
 func (c *command) webhookFlags(cmd *cobra.Command, s *selectedWebhooks) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&s.endpoint, "endpoint", "", "those to one endpoint, SCHEME://HOST:PORT; `reeve webhook count` lists endpoints")
-	f.BoolVar(&s.all, "all", false, "all that are there now")
-	f.BoolVar(&s.dryRun, "dry-run", false, "only say how many that are")
-	f.BoolVar(&s.wait, "wait", false, "wait until it has ended, however long that takes")
+	s.add(f)
 	completeFlag(cmd, "endpoint", c.completeEndpoints())
 	cmd.ValidArgsFunction = first(c.completeWebhooks())
 	return c.outputFlag(cmd)
@@ -202,25 +194,13 @@ func (c *command) webhookPurge() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ask := client.WebhookPurgeRequest{WebhookId: s.id, Endpoint: s.endpoint, All: s.all, DryRun: true}
-			if !s.dryRun && !yes {
-				counted, err := cl.PurgeDeadWebhooksWithResponse(cmd.Context(), ask)
+			return c.purge(cmd.Context(), s.orderFlags, yes, webhookOrder(cl), func(dryRun bool) ([]byte, error) {
+				answer, err := cl.PurgeDeadWebhooksWithResponse(cmd.Context(), client.WebhookPurgeRequest{WebhookId: s.id, Endpoint: s.endpoint, All: s.all, DryRun: dryRun})
 				if err != nil {
-					return err
+					return nil, err
 				}
-				if counted.JSON200.Reason != "" {
-					c.say("%s", counted.JSON200.Reason)
-				}
-				if err := c.confirm(false, "purging deletes %d webhooks for ever", counted.JSON200.Matched); err != nil {
-					return err
-				}
-			}
-			ask.DryRun = s.dryRun
-			answer, err := cl.PurgeDeadWebhooksWithResponse(cmd.Context(), ask)
-			if err != nil {
-				return err
-			}
-			return c.followOrder(cmd.Context(), webhookOrder(cl), s.wait, answer.Body)
+				return answer.Body, nil
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
@@ -254,6 +234,32 @@ func (c *command) webhookOrders() *cobra.Command {
 		},
 	}
 	return c.outputFlag(c.watchFlag(cmd))
+}
+
+func (c *command) webhookCancel() *cobra.Command {
+	var t taking
+	cmd := &cobra.Command{
+		Use: "cancel --order ID", Short: "Take a redrive or a purge of webhooks back that hasn't ended", Args: exactly(0, "no argument"),
+		Long: `Take a redrive or a purge of webhooks back that hasn't ended. What it has moved stays moved, and the rest stays where it is.
+Where it has ended already the exit code is 4.`,
+		Example: "  reeve webhook cancel --order 9f0c2e51-6d3b-4c1e-8f53-1f6f0f1e7a42\n  reeve webhook cancel --order 9f0c2e51-6d3b-4c1e-8f53-1f6f0f1e7a42 --reason 'not yet mended' --wait",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := t.check("reeve webhook orders"); err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			answer, err := cl.CancelDeadWebhookOrderWithResponse(cmd.Context(), t.id, &client.CancelDeadWebhookOrderParams{Reason: t.reason})
+			if err != nil {
+				return err
+			}
+			return c.followTaking(cmd.Context(), webhookOrder(cl), t.wait, answer.Body)
+		},
+	}
+	t.add(cmd.Flags(), "reeve webhook orders")
+	return c.outputFlag(cmd)
 }
 
 // completeWebhooks completes the ids of webhooks that were given up.

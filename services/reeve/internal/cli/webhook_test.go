@@ -63,6 +63,13 @@ func (f *fake) GetDeadWebhookOrder(ctx context.Context, _ api.GetDeadWebhookOrde
 	return api.GetDeadWebhookOrder200JSONResponse(webhooks(api.DLQOrder(o.(api.GetDLQOrder200JSONResponse)))), err
 }
 
+func (f *fake) CancelDeadWebhookOrder(_ context.Context, r api.CancelDeadWebhookOrderRequestObject) (api.CancelDeadWebhookOrderResponseObject, error) {
+	if r.Id == "o2" {
+		return api.CancelDeadWebhookOrderdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "not_found"), StatusCode: 404}, nil
+	}
+	return api.CancelDeadWebhookOrder202JSONResponse(webhooks(f.takenBack(r.Id, r.Params.Reason))), nil
+}
+
 func (f *fake) ListDeadWebhookOrders(context.Context, api.ListDeadWebhookOrdersRequestObject) (api.ListDeadWebhookOrdersResponseObject, error) {
 	o := webhooks(f.order("redrive", false))
 	o.Endpoint = deadWebhook.Endpoint
@@ -129,6 +136,8 @@ func TestWebhooksThatWereGivenUpAreShown(t *testing.T) {
 		{[]string{"get", "msg_0"}, NotFound, nil},
 		{[]string{"orders"}, Done, []string{"DELIVERED", deadWebhook.Endpoint}},
 		{[]string{"list", "x"}, Usage, nil},
+		{[]string{"list", "--limit", "-1"}, Usage, nil},
+		{[]string{"list", "--since", "yesterday"}, Usage, nil},
 	} {
 		got := f.reeve(t, "", append([]string{"webhook"}, tt.args...)...)
 		if got.code != tt.code {

@@ -18,7 +18,7 @@ func inCommands(text string) string {
 		{`GET /v1/agents`, "`reeve agent list`"},
 		{`GET /v1/dlq/` + part + `/` + part + `/orders(/` + part + `)?`, "`reeve dlq orders $1/$2`"},
 		{`GET /v1/dlq/` + part + `/` + part, "`reeve dlq list $1/$2`"},
-		{`GET /v1/webhooks/dlq/orders`, "`reeve webhook orders`"},
+		{`GET /v1/webhooks/dlq/orders(/` + part + `)?`, "`reeve webhook orders`"},
 		{`GET /v1/webhooks/dlq`, "`reeve webhook list`"},
 		{`GET /v1/tasks/` + part + `/` + part + `/` + part + `/` + part, "`reeve task get $1/$2/$3/$4`"},
 		{`GET /v1/tasks`, "`reeve task list`"},

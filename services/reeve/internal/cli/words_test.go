@@ -22,6 +22,7 @@ func TestRequestsAreToldAsCommands(t *testing.T) {
 		"see what POST /v1/events answered; an event":                                  "see what `reeve publish` said of it; an event",
 		"see GET /v1/webhooks/dlq/orders; see GET /v1/webhooks/dlq for those":          "see `reeve webhook orders`; see `reeve webhook list` for those",
 		"see filtered of GET /v1/agents/{topic}/{name}/metrics for how many there are": "see filtered of `reeve metrics` for how many there are",
+		"see GET /v1/webhooks/dlq/orders/o1":                                           "see `reeve webhook orders`",
 		"see GET /health; try again when Kafka answers":                                "see `reeve health`; try again when Kafka answers",
 		"correct the fields in errors; nothing was published":                          "correct what is named above; nothing was published",
 		"an agent that says `get it at /v1/x`":                                         "an agent that says `get it at /v1/x`",

@@ -111,6 +111,14 @@ func (s Store) Webhook(ctx context.Context, topic, name string, partition int32,
 	return &w, nil
 }
 
+// KnowsWebhook reports whether it was told of a webhook with this id, and isn't forgotten. It looks at all that are known.
+func (s Store) KnowsWebhook(ctx context.Context, id string) (known bool, err error) {
+	if err := s.DB.GetContext(ctx, &known, `SELECT EXISTS (SELECT 1 FROM webhooks WHERE webhook_id = $1)`, id); err != nil {
+		return false, fmt.Errorf("look for the webhook %s: %w", id, err)
+	}
+	return known, nil
+}
+
 // pruneWebhooks forgets what is old, and what there is no room for.
 func pruneWebhooks(ctx context.Context, db *sqlx.DB, now time.Time) error {
 	_, err := db.ExecContext(ctx, `DELETE FROM webhooks WHERE updated_at < greatest($1, (SELECT updated_at FROM webhooks ORDER BY updated_at DESC OFFSET $2 LIMIT 1))`,

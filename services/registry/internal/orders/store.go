@@ -101,6 +101,15 @@ func (s *Store) Get(ctx context.Context, topic, name, id string) (Order, error) 
 	return o, nil
 }
 
+// Named reports whether an order has named a webhook by its id.
+func (s *Store) Named(ctx context.Context, webhook string) (named bool, err error) {
+	err = s.DB.GetContext(ctx, &named, `SELECT EXISTS (SELECT 1 FROM dlq_orders WHERE topic = '' AND name = $1 AND command -> 'dead' ->> 'webhook' = $2)`, command.Webhooks, webhook)
+	if err != nil {
+		return false, fmt.Errorf("look for orders about a webhook: %w", err)
+	}
+	return named, nil
+}
+
 // List gives an agent's latest orders, the newest first.
 func (s *Store) List(ctx context.Context, topic, name string, limit int) ([]Order, error) {
 	return s.list(ctx, `SELECT `+columns+` FROM dlq_orders WHERE topic = $1 AND name = $2 ORDER BY requested_at DESC, id LIMIT $3`, topic, name, limit)

@@ -124,6 +124,9 @@ func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api
 	}
 	if matched == 0 && complete {
 		o.State, o.Reason = "done", "no open dead letter is meant: nothing is done"
+		if c.OfWebhooks() {
+			o.Reason = "no webhook that was given up is meant: nothing is done"
+		}
 		if c.OfOne() {
 			return dlqOrder(o), false, s.seenBefore(ctx, c)
 		}
@@ -169,11 +172,17 @@ func (s *Server) eachDead(ctx context.Context, limit time.Duration, g bus.Graves
 	return false, &Unreached{err}
 }
 
-// seenBefore is nil where the history knows the task that was named: then its dead letter was redriven or purged, and to ask
-// twice is fine. Of webhooks it knows too little.
+// seenBefore is nil where it is known what was named: then it was redriven or purged, and to ask twice is fine.
 func (s *Server) seenBefore(ctx context.Context, c command.Command) error {
 	if c.OfWebhooks() {
-		return noDeadWebhook(c.Dead.Webhook)
+		known, err := s.Orders.Named(ctx, c.Dead.Webhook)
+		if err == nil && !known {
+			known, err = s.Reports.KnowsWebhook(ctx, c.Dead.Webhook)
+		}
+		if err == nil && !known {
+			err = noDeadWebhook(c.Dead.Webhook)
+		}
+		return err
 	}
 	o, err := task.ParseOrigin(c.Task)
 	if err != nil {
@@ -230,40 +239,59 @@ func (s *Server) GetDLQOrder(ctx context.Context, r api.GetDLQOrderRequestObject
 	return api.GetDLQOrder200JSONResponse(dlqOrder(o)), nil
 }
 
+// CancelDLQOrder takes an order back.
+func (s *Server) CancelDLQOrder(ctx context.Context, r api.CancelDLQOrderRequestObject) (api.CancelDLQOrderResponseObject, error) {
+	o, accepted, err := s.takeBack(ctx, r.Topic, r.Name, r.Id, r.Params.Reason)
+	if err != nil || !accepted {
+		return api.CancelDLQOrder200JSONResponse(o), err
+	}
+	return api.CancelDLQOrder202JSONResponse(o), nil
+}
+
+// takeBack takes an order back, and reports whether there is anything left of it to take back.
+func (s *Server) takeBack(ctx context.Context, topic, name, id, why string) (api.DLQOrder, bool, error) {
+	if _, err := because(why); err != nil {
+		return api.DLQOrder{}, false, err
+	}
+	o, err := s.knownOrder(ctx, topic, name, id)
+	if err != nil {
+		return api.DLQOrder{}, false, err
+	}
+	c := command.Command{ID: "cancel " + o.ID, Verb: command.CancelOrder, Order: o.ID, Topic: topic, Agent: name, Actor: admin.Name, Reason: why}
+	open, err := s.Orders.TakeBack(ctx, c, s.Now())
+	if err != nil {
+		return api.DLQOrder{}, false, err
+	}
+	if !open {
+		if o, err = s.knownOrder(ctx, topic, name, id); err != nil { // it may have ended just now
+			return api.DLQOrder{}, false, err
+		}
+		if o.State == status.OrderCancelled {
+			return dlqOrder(o), false, nil
+		}
+		_, list := aboutOrders(topic, name)
+		return api.DLQOrder{}, false, &bad{status: http.StatusConflict, code: "order_ended", detail: fmt.Sprintf("the %s %s has ended: it is %s", o.Verb, o.ID, o.State),
+			remedy: "what it has moved stays moved; see GET " + list + "/" + o.ID}
+	}
+	if _, _, err := s.Commands.Issue(ctx, c, command.MaxLife, 0); err != nil {
+		return api.DLQOrder{}, false, &Unreached{err} // it is issued again, as all that hasn't ended
+	}
+	return dlqOrder(o), true, nil
+}
+
 func (s *Server) knownOrder(ctx context.Context, topic, name, id string) (orders.Order, error) {
 	o, err := s.Orders.Get(ctx, topic, name, id)
 	if errors.Is(err, orders.ErrNotFound) {
-		err = notFound(fmt.Sprintf("there is no order %s about dead letters of %s/%s", id, topic, name), "see GET /v1/dlq/"+topic+"/"+name+"/orders; an order is kept for 30 days")
+		what, list := aboutOrders(topic, name)
+		err = notFound(fmt.Sprintf("there is no order %s about %s", id, what), "see GET "+list+"; an order is kept for 30 days")
 	}
 	return o, err
 }
 
-// CancelDLQOrder takes an order back.
-func (s *Server) CancelDLQOrder(ctx context.Context, r api.CancelDLQOrderRequestObject) (api.CancelDLQOrderResponseObject, error) {
-	if _, err := because(r.Params.Reason); err != nil {
-		return nil, err
+// aboutOrders says what orders are about, and where they are listed.
+func aboutOrders(topic, name string) (what, list string) {
+	if (command.Command{Topic: topic, Agent: name}).OfWebhooks() {
+		return "webhooks", "/v1/webhooks/dlq/orders"
 	}
-	o, err := s.knownOrder(ctx, r.Topic, r.Name, r.Id)
-	if err != nil {
-		return nil, err
-	}
-	c := command.Command{ID: "cancel " + o.ID, Verb: command.CancelOrder, Order: o.ID, Topic: r.Topic, Agent: r.Name, Actor: admin.Name, Reason: r.Params.Reason}
-	open, err := s.Orders.TakeBack(ctx, c, s.Now())
-	if err != nil {
-		return nil, err
-	}
-	if !open {
-		if o, err = s.knownOrder(ctx, r.Topic, r.Name, r.Id); err != nil { // it may have ended just now
-			return nil, err
-		}
-		if o.State == status.OrderCancelled {
-			return api.CancelDLQOrder200JSONResponse(dlqOrder(o)), nil
-		}
-		return nil, &bad{status: http.StatusConflict, code: "order_ended", detail: fmt.Sprintf("the %s %s has ended: it is %s", o.Verb, o.ID, o.State),
-			remedy: "what it has moved stays moved; see GET /v1/dlq/" + r.Topic + "/" + r.Name + "/orders/" + o.ID}
-	}
-	if _, _, err := s.Commands.Issue(ctx, c, command.MaxLife, 0); err != nil {
-		return nil, &Unreached{err} // it is issued again, as all that hasn't ended
-	}
-	return api.CancelDLQOrder202JSONResponse(dlqOrder(o)), nil
+	return "dead letters of " + topic + "/" + name, "/v1/dlq/" + topic + "/" + name + "/orders"
 }

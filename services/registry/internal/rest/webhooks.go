@@ -3,7 +3,6 @@ package rest
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,7 +15,6 @@ import (
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/bus"
-	"github.com/reeve-run/reeve/services/registry/internal/orders"
 )
 
 // ListDeadWebhooks lists webhooks that were given up.
@@ -183,12 +181,18 @@ func (s *Server) ListDeadWebhookOrders(ctx context.Context, _ api.ListDeadWebhoo
 
 // GetDeadWebhookOrder gives one.
 func (s *Server) GetDeadWebhookOrder(ctx context.Context, r api.GetDeadWebhookOrderRequestObject) (api.GetDeadWebhookOrderResponseObject, error) {
-	o, err := s.Orders.Get(ctx, "", command.Webhooks, r.Id)
-	if errors.Is(err, orders.ErrNotFound) {
-		return nil, notFound(fmt.Sprintf("there is no order %s about webhooks", r.Id), "see GET /v1/webhooks/dlq/orders; an order is kept for 30 days")
-	}
+	o, err := s.knownOrder(ctx, "", command.Webhooks, r.Id)
 	if err != nil {
 		return nil, err
 	}
 	return api.GetDeadWebhookOrder200JSONResponse(dlqOrder(o)), nil
+}
+
+// CancelDeadWebhookOrder takes an order back.
+func (s *Server) CancelDeadWebhookOrder(ctx context.Context, r api.CancelDeadWebhookOrderRequestObject) (api.CancelDeadWebhookOrderResponseObject, error) {
+	o, accepted, err := s.takeBack(ctx, "", command.Webhooks, r.Id, r.Params.Reason)
+	if err != nil || !accepted {
+		return api.CancelDeadWebhookOrder200JSONResponse(o), err
+	}
+	return api.CancelDeadWebhookOrder202JSONResponse(o), nil
 }

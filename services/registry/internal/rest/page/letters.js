@@ -1,10 +1,11 @@
 "use strict";
-// Dead letters by agent and failure, webhooks that were given up by their endpoint, and the redrives of both. To count them
-// the registry reads them, so the page asks only when the counters have changed, while an order is carried out, and once a
-// minute (a purge changes no counter, and webhooks have none).
+// Dead letters by agent and failure, webhooks that were given up by their endpoint, and the redrives and purges of both, which
+// can be taken back. To count them the registry reads them, so the page asks only when the counters have changed, while an
+// order is carried out, and once a minute (a purge changes no counter, and webhooks have none).
 
 const graves = new Map(); // agent → its dead-letter topic with the failures on it
 const orders = new Map(); // id → the order as it was last seen
+const takenBack = new Map(); // id of an order that is taken back → what went wrong with that, or ""
 const pace = 2000, anyway = 60000, shown = 5;
 let counted = "", lookedAt = 0, looking = false;
 
@@ -66,7 +67,10 @@ function follow(o) {
   orders.set(o.id, o);
   if (before?.state !== o.state) setText("order-said", `${o.verb} of ${ownerOf(o)}: ${o.state}. ${over(o) ? progress(o) : ""} ${o.reason || ""}`);
   const ended = [...orders.values()].filter(over);
-  for (const old of ended.slice(0, -shown)) orders.delete(old.id);
+  for (const old of ended.slice(0, -shown)) {
+    orders.delete(old.id);
+    takenBack.delete(old.id);
+  }
 }
 
 function progress(o) {
@@ -80,11 +84,39 @@ function progress(o) {
 
 function drawLetters() {
   if ($("redrive").open) return; // the focus returns to its button
-  redraw($("orders"), [...orders.values()].reverse().map((o) => el("li", {}, tag(o.state), ` ${o.verb} of ${ownerOf(o)}: ${progress(o)}`, o.reason ? el("small", {}, o.reason) : null)));
+  redraw($("orders"), [...orders.values()].reverse().map(orderItem), $("failures-title"));
   const all = [...graves.values()].sort((a, b) => refOf(a).localeCompare(refOf(b)));
   redraw($("failures"), all.flatMap((d) => [agentHead(d), ...(d.items || []).map((f) => failureRow(d, f))]), $("failures-title"));
   $("failures").closest("table").hidden = all.length === 0;
   $("failures-empty").hidden = all.length > 0 || !lookedAt;
+}
+
+function orderItem(o) {
+  const wrong = over(o) ? "" : takenBack.get(o.id);
+  return el("li", {}, el("div", {}, tag(o.state), ` ${o.verb} of ${ownerOf(o)}: ${progress(o)}`, o.reason ? el("small", {}, o.reason) : null, wrong ? el("small", { className: "bad" }, wrong) : null),
+    over(o) ? null : takeBackButton(o, wrong === ""));
+}
+
+// takeBackButton stays until the order has ended, so that whoever stands on it with the keyboard keeps their place.
+function takeBackButton(o, asked) {
+  const button = el("button", { type: "button", className: "plain", name: `take back ${o.id}`, onclick: () => takeBack(o) }, asked ? "Taking back…" : "Take back");
+  button.setAttribute("aria-label", `${button.textContent} the ${o.verb} of ${ownerOf(o)}`);
+  button.setAttribute("aria-disabled", String(asked));
+  return button;
+}
+
+async function takeBack(o) {
+  if (takenBack.get(o.id) === "") return;
+  takenBack.set(o.id, "");
+  drawLetters();
+  try {
+    follow(await json(letterPath(o, `/orders/${o.id}/cancel`), {}));
+  } catch (e) {
+    takenBack.set(o.id, reason(e)); // where it has ended meanwhile the next look says so
+    setText("order-said", reason(e));
+  }
+  lookedAt = 0;
+  drawLetters();
 }
 
 function agentHead(d) {

@@ -154,7 +154,7 @@ function draw(o) {
   const at = Date.parse(o.at), h = o.health, [how, said] = standing(h);
   $("status").className = `status ${how}`;
   setText("status-text", said); // announced only when it changes
-  setText("detail", h.detail || `${h.registered_agents} agents, ${h.active_consumers} served${h.uptime_seconds ? `, up ${uptime(h.uptime_seconds)}` : ""}`);
+  setText("detail", h.detail || `${h.registered_agents} agent${h.registered_agents === 1 ? "" : "s"}, ${h.active_consumers} served${h.uptime_seconds ? `, up ${uptime(h.uptime_seconds)}` : ""}`);
   setText("updated", `updated ${new Date(at).toLocaleTimeString()}`);
   document.title = `Reeve · ${said}`;
 
