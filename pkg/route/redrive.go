@@ -16,7 +16,7 @@ import (
 
 // ofRound are the headers that tell of a round of a task. A new one begins without them, as the first one did: who reads an
 // error's class on a task that has not failed takes it for unfit to run.
-var ofRound = []string{task.HeaderAttempt, task.HeaderAttempts, task.HeaderBurnt, task.HeaderTimeouts, task.HeaderRedrives,
+var ofRound = []string{task.HeaderAttempt, task.HeaderAttempts, task.HeaderBurnt, task.HeaderTimeouts, task.HeaderRedrives, task.HeaderOrder,
 	task.HeaderErrorClass, task.HeaderErrorMessage, task.HeaderErrorFingerprint, task.HeaderFirstFailedAt, task.HeaderLastFailedAt}
 
 // Redrives is how often a task was redriven, as its record says.
@@ -31,16 +31,17 @@ func Redrives(rec *kgo.Record) int {
 // Redrive makes a dead letter a task again, for a task partition: the event and the task's identity as they are, a new round
 // with all its retries. becomes is what is to be written. That is the task, unless the agent as it is now doesn't take the
 // event: it goes by its gate as any event does, and what would be passed over is rejected (see Passage.Again). node is who
-// settles that.
-func Redrive(names topics.Names, a *spec.Agent, gate *Gate, rec *kgo.Record, partition int32, node string, now time.Time) (again, becomes *kgo.Record) {
-	hs := make([]kgo.RecordHeader, 0, len(rec.Headers)+2)
+// settles that, order the id of what people ordered.
+func Redrive(names topics.Names, a *spec.Agent, gate *Gate, rec *kgo.Record, partition int32, order, node string, now time.Time) (again, becomes *kgo.Record) {
+	hs := make([]kgo.RecordHeader, 0, len(rec.Headers)+3)
 	for _, h := range rec.Headers {
 		if !slices.Contains(ofRound, h.Key) {
 			hs = append(hs, h)
 		}
 	}
 	hs = append(hs, kgo.RecordHeader{Key: task.HeaderAttempt, Value: firstAttempt()},
-		kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte(strconv.Itoa(Redrives(rec) + 1))})
+		kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte(strconv.Itoa(Redrives(rec) + 1))},
+		kgo.RecordHeader{Key: task.HeaderOrder, Value: []byte(order)})
 	again = &kgo.Record{Topic: names.Tasks(a.Topic, a.Name), Partition: partition, Key: rec.Key, Value: rec.Value, Headers: hs, Timestamp: now}
 	return again, unfit(a, gate, rec).Settle(names, again, node, now)
 }

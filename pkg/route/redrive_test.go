@@ -18,20 +18,20 @@ import (
 func TestARedrivenTaskIsItselfInANewRound(t *testing.T) {
 	dead := record("k", "\x00v1", "traceparent", "00", task.HeaderAgent, "orders/bill_1", task.HeaderOrigin, "orders/2/9/u", task.HeaderEvent, "17 id 1",
 		task.HeaderCorrelationID, "c", task.HeaderErrorClass, "network", task.HeaderErrorMessage, "m", task.HeaderErrorFingerprint, "f",
-		task.HeaderFirstFailedAt, "x", task.HeaderLastFailedAt, "y", task.HeaderAttempts, "4", task.HeaderBurnt, "3", task.HeaderTimeouts, "1", task.HeaderRedrives, "2")
-	_, got := Redrive(topics.Names{}, agent(), nil, dead, 5, "n1", now)
+		task.HeaderFirstFailedAt, "x", task.HeaderLastFailedAt, "y", task.HeaderAttempts, "4", task.HeaderBurnt, "3", task.HeaderTimeouts, "1", task.HeaderRedrives, "2", task.HeaderOrder, "order 1")
+	_, got := Redrive(topics.Names{}, agent(), nil, dead, 5, "order 2", "n1", now)
 	var hs []string
 	for _, h := range got.Headers {
 		hs = append(hs, h.Key+"="+string(h.Value))
 	}
-	want := "traceparent=00 reeve-agent=orders/bill_1 reeve-origin=orders/2/9/u reeve-event=17 id 1 reeve-correlation-id=c reeve-attempt=1 reeve-redrives=3"
+	want := "traceparent=00 reeve-agent=orders/bill_1 reeve-origin=orders/2/9/u reeve-event=17 id 1 reeve-correlation-id=c reeve-attempt=1 reeve-redrives=3 reeve-order=order 2"
 	if s := strings.Join(hs, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}
 	if got.Topic != "reeve.tasks.orders.bill--1" || got.Partition != 5 || string(got.Key) != "k" || string(got.Value) != "\x00v1" || !got.Timestamp.Equal(now) {
 		t.Errorf("%+v", got)
 	}
-	if len(dead.Headers) != 14 || Redrives(dead) != 2 {
+	if len(dead.Headers) != 15 || Redrives(dead) != 2 {
 		t.Error("the dead letter was changed")
 	}
 }
@@ -39,7 +39,7 @@ func TestARedrivenTaskIsItselfInANewRound(t *testing.T) {
 // It was never fit to run, and would stop being so by losing the header that says it.
 func TestARedrivenEventThatIsNotWhatItClaimsIsRejectedAgain(t *testing.T) {
 	dead := record("k", "{", "content-type", "application/cloudevents+json", task.HeaderErrorClass, "invalid_input", task.HeaderErrorMessage, "old", task.HeaderFirstFailedAt, "x")
-	_, got := Redrive(topics.Names{}, agent(), nil, dead, 0, "n1", now)
+	_, got := Redrive(topics.Names{}, agent(), nil, dead, 0, "o", "n1", now)
 	if Header(got, task.HeaderErrorClass) != "invalid_input" || Header(got, task.HeaderErrorMessage) == "old" || Header(got, task.HeaderFirstFailedAt) != "" {
 		t.Error(fmt.Sprint(got.Headers))
 	}
@@ -67,11 +67,11 @@ func TestARedrivenTaskGoesByTheAgentAsItIsNow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, got := Redrive(topics.Names{}, a, gate, dead, 0, "n1", now)
+		again, got := Redrive(topics.Names{}, a, gate, dead, 0, "o", "n1", now)
 		if Header(got, task.HeaderErrorClass) != c.class || Header(got, task.HeaderErrorMessage) == "old" || Header(got, task.HeaderOutcome) != c.outcome || (got != again) != (c.outcome != "") {
 			t.Errorf("an agent that takes %s: %v", name, got.Headers)
 		}
-		if Header(got, task.HeaderRedrives) != "2" || Header(got, task.HeaderOrigin) != "orders/2/9/u" || c.outcome != "" && Header(got, task.HeaderAttempt) != "0" {
+		if Header(got, task.HeaderRedrives) != "2" || Header(got, task.HeaderOrder) != "o" || Header(got, task.HeaderOrigin) != "orders/2/9/u" || c.outcome != "" && Header(got, task.HeaderAttempt) != "0" {
 			t.Errorf("an agent that takes %s: %v", name, got.Headers)
 		}
 	}

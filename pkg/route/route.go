@@ -174,6 +174,7 @@ func Outcome(names topics.Names, rec *kgo.Record, end Ending, now time.Time) (*k
 	add(task.HeaderOutcome, string(end.Outcome))
 	add(task.HeaderSettled, string(end.Settled))
 	add(task.HeaderRedrives, redrives)
+	add(task.HeaderOrder, Header(rec, task.HeaderOrder))
 	add(task.HeaderFinal, "true")
 	add(task.HeaderEvent, Header(rec, task.HeaderEvent))
 	add(task.HeaderTimes, published+" "+strconv.FormatInt(now.UnixMilli(), 10)+" 0 0")

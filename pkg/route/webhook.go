@@ -83,18 +83,20 @@ func WebhookTries(r *kgo.Record) int {
 
 // ofTry are the headers that tell of a webhook's tries. It is redriven without them, with all its tries; how often it was
 // tried before it was given up stays, in task.HeaderAttempts.
-var ofTry = []string{task.HeaderAttempt, task.HeaderDeferred, task.HeaderNotBefore, task.HeaderWebhookRedriven,
+var ofTry = []string{task.HeaderAttempt, task.HeaderDeferred, task.HeaderNotBefore, task.HeaderWebhookRedriven, task.HeaderOrder,
 	task.HeaderErrorClass, task.HeaderErrorMessage, task.HeaderErrorFingerprint, task.HeaderFirstFailedAt, task.HeaderLastFailedAt}
 
-// RedriveWebhook makes a webhook that was given up one that is to be sent: body and id as they are.
-func RedriveWebhook(names topics.Names, rec *kgo.Record, now time.Time) *kgo.Record {
-	hs := make([]kgo.RecordHeader, 0, len(rec.Headers)+1)
+// RedriveWebhook makes a webhook that was given up one that is to be sent: body and id as they are. order is the id of what
+// people ordered.
+func RedriveWebhook(names topics.Names, rec *kgo.Record, order string, now time.Time) *kgo.Record {
+	hs := make([]kgo.RecordHeader, 0, len(rec.Headers)+2)
 	for _, h := range rec.Headers {
 		if !slices.Contains(ofTry, h.Key) {
 			hs = append(hs, h)
 		}
 	}
 	times, _ := WebhookRedrives(rec)
-	hs = append(hs, kgo.RecordHeader{Key: task.HeaderWebhookRedriven, Value: fmt.Appendf(nil, "%d %d", times+1, now.UnixMilli())})
+	hs = append(hs, kgo.RecordHeader{Key: task.HeaderWebhookRedriven, Value: fmt.Appendf(nil, "%d %d", times+1, now.UnixMilli())},
+		kgo.RecordHeader{Key: task.HeaderOrder, Value: []byte(order)})
 	return &kgo.Record{Topic: names.Webhooks(), Partition: hop.AnyPartition, Key: rec.Key, Value: rec.Value, Headers: hs, Timestamp: now}
 }

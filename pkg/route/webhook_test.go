@@ -24,11 +24,11 @@ func TestARedrivenWebhookIsTheSameOneWithAllItsTries(t *testing.T) {
 		task.HeaderFirstFailedAt, "a", task.HeaderLastFailedAt, "b", task.HeaderAttempts, "7", "traceparent", "00-1")
 	id := WebhookID(dead)
 	now := time.UnixMilli(1_700_000_000_123)
-	again := RedriveWebhook(topics.Names{}, dead, now)
+	again := RedriveWebhook(topics.Names{}, dead, "1", now)
 	if again.Topic != "reeve.webhooks" || string(again.Key) != "orders/0/17" || string(again.Value) != string(dead.Value) || WebhookID(again) != id {
 		t.Errorf("%+v", again)
 	}
-	if got := len(again.Headers); got != 7 { // webhook, agent, origin, redrives, attempts, traceparent, redriven
+	if got := len(again.Headers); got != 8 || Header(again, task.HeaderOrder) != "1" { // webhook, agent, origin, redrives, attempts, traceparent, redriven, order
 		t.Errorf("%d headers are left: %v", got, again.Headers)
 	}
 	if u, endpoint, err := WebhookURL(again); err != nil || endpoint != "https://hooks.example.com:443" || u.RawQuery != "token=s" || WebhookTries(again) != 7 || Header(again, task.HeaderAttempt) != "" {
@@ -37,8 +37,8 @@ func TestARedrivenWebhookIsTheSameOneWithAllItsTries(t *testing.T) {
 	if times, last := WebhookRedrives(again); times != 1 || !last.Equal(now) {
 		t.Errorf("%d, %s", times, last)
 	}
-	third := RedriveWebhook(topics.Names{}, RedriveWebhook(topics.Names{}, again, now), now.Add(time.Second))
-	if times, last := WebhookRedrives(third); times != 3 || !last.Equal(now.Add(time.Second)) || len(third.Headers) != len(again.Headers) {
+	third := RedriveWebhook(topics.Names{}, RedriveWebhook(topics.Names{}, again, "2", now), "3", now.Add(time.Second))
+	if times, last := WebhookRedrives(third); times != 3 || !last.Equal(now.Add(time.Second)) || len(third.Headers) != len(again.Headers) || Header(third, task.HeaderOrder) != "3" {
 		t.Errorf("%d, %s: %v", times, last, third.Headers)
 	}
 	next := givenUp(task.HeaderAgent, "orders/bill", task.HeaderOrigin, "orders/0/17/uuid", task.HeaderRedrives, "3")

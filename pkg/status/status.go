@@ -212,13 +212,16 @@ type DLQOrder struct {
 	Verb      string `json:"verb"` // redrive, purge
 	// State is waiting (it can't go on now; Reason says why), running, or for good: done, stopped (by itself, where tasks
 	// came back dead; Reason says which), refused (nothing was done), cancelled (somebody took it back).
-	State     string  `json:"state"`
-	Reason    string  `json:"reason,omitempty"`
-	Moved     int64   `json:"moved"`     // dead letters that were redriven or purged
-	Completed int64   `json:"completed"` // of the redriven tasks; of webhooks: delivered
-	CameBack  int64   `json:"came_back"` // dead once more; of webhooks: failed in the first try
-	Kept      int64   `json:"kept"`      // left where they are, because others of their failure came back, or nobody takes them
-	Guarded   int64   `json:"guarded"`   // left, because they came back too often before
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+	Moved  int64  `json:"moved"` // dead letters that were redriven or purged
+	// Completed counts redriven tasks, of webhooks those that were delivered; CameBack those that are dead once more, of
+	// webhooks those that failed in their first try. Both lack what ended while this dispatcher didn't look: the outcomes,
+	// and what is told of webhooks, name their order (task.HeaderOrder, Webhook.Order), and count all.
+	Completed int64   `json:"completed"`
+	CameBack  int64   `json:"came_back"`
+	Kept      int64   `json:"kept"`    // left where they are, because others of their failure came back, or nobody takes them
+	Guarded   int64   `json:"guarded"` // left, because they came back too often before
 	Timestamp float64 `json:"timestamp"`
 }
 
@@ -265,8 +268,13 @@ type Webhook struct {
 	ErrorClass string  `json:"error_class,omitempty"`
 	Error      string  `json:"error,omitempty"`
 	NextAt     float64 `json:"next_at,omitempty"` // with retrying
-	Timestamp  float64 `json:"timestamp"`
+	// Order is the id of the order that sent it off once more, in what is told of its first try since.
+	Order     string  `json:"order,omitempty"`
+	Timestamp float64 `json:"timestamp"`
 }
+
+// WebhookDelivered is the State of a Webhook that was; the others say that its try failed.
+const WebhookDelivered = "delivered"
 
 // States of AgentReport.
 const (

@@ -26,6 +26,9 @@ const (
 	HeaderFirstFailedAt    = "reeve-first-failed-at" // RFC 3339 with milliseconds
 	HeaderLastFailedAt     = "reeve-last-failed-at"
 	HeaderRedrives         = "reeve-redrives"
+	// HeaderOrder is the id of the order about dead letters that has opened the task's round, or sent a webhook off once
+	// more. It rides along to the outcomes, so that who counts these for the order needs no memory of what it has moved.
+	HeaderOrder = "reeve-order"
 
 	// HeaderEvent is "<milliseconds> <id>": when the event was published (its record's timestamp in Unix
 	// milliseconds), and its id. The dispatcher adds it; the id is the rest of the value and may hold any character.

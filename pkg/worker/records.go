@@ -42,7 +42,7 @@ type writer struct {
 // headersMost is how many headers an outcome has at most, headersEach how many nearly all have no more than, and textEach how
 // many bytes nearly all have to be written for.
 const (
-	headersMost = 19
+	headersMost = 20
 	headersEach = 12
 	textEach    = 96
 )
@@ -147,6 +147,9 @@ func (w *writer) outcome(s *slot, ref, version []byte, place int32) {
 	add(task.HeaderVersion, version)
 	add(task.HeaderTimes, w.bytes(s.appendTimes))
 	add(task.HeaderRunner, w.bytes(func(b []byte) []byte { return append(append(append(b, w.node...), ' '), s.result.Instance...) }))
+	if order := s.header.order(); order != nil {
+		add(task.HeaderOrder, order)
+	}
 	if s.header.event != nil {
 		add(task.HeaderEvent, s.header.event)
 	}

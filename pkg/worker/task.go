@@ -21,6 +21,7 @@ type header struct {
 // past is what has become of a task before.
 type past struct {
 	redrives, firstFailed    []byte
+	order                    []byte // task.HeaderOrder
 	burntAt, spared          []byte // as task.HeaderBurntAt and task.HeaderSpared
 	errorClass, errorMessage []byte // of a record that was routed only to be dead-lettered, or of the last attempt
 	burnt, timeouts          int
@@ -49,6 +50,14 @@ func (h *header) redrives() []byte {
 		return nil
 	}
 	return h.past.redrives
+}
+
+// order is task.HeaderOrder, nil where the record has none.
+func (h *header) order() []byte {
+	if h.past == nil {
+		return nil
+	}
+	return h.past.order
 }
 
 // round is how often the task was redriven.
@@ -85,6 +94,8 @@ func (h *header) read(r *kgo.Record) {
 			h.webhook = value
 		case task.HeaderRedrives:
 			h.remember().redrives = value
+		case task.HeaderOrder:
+			h.remember().order = value
 		case task.HeaderFirstFailedAt:
 			h.remember().firstFailed = value
 		case task.HeaderErrorClass:

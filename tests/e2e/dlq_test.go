@@ -119,6 +119,9 @@ func (m *mortal) killedInTheMiddle(dispatcher *harness.Process) {
 	start(m.t, m.sys, "dispatcher.d0")
 	m.ended(o.ID, "done")
 	m.await(map[string]float64{"received": 30 + many, "dead_lettered": 0, "waiting": 0, "completed": 30 + many})
+	if o = m.ended(o.ID, "done"); o.Moved != many || o.Completed != many || o.CameBack != 0 {
+		m.t.Errorf("what the killed dispatcher has moved is missing: %+v", o)
+	}
 	m.t.Logf("killed with %d of %d through; all in %s", through, many, time.Since(began))
 	if through >= many {
 		m.t.Error("it was over before the kill")

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -104,6 +105,26 @@ func (p *post) ended(id string) status.DLQOrder {
 	}
 }
 
+// tells checks how many webhooks' first tries are told of, by the order that sent them off.
+func (p *post) tells(want map[string]int) {
+	p.t.Helper()
+	told, states := map[string]int{}, p.read(p.names.Status())
+	for tries := 0; tries < 1+19+2*5; { // a second try is told without the order
+		for _, r := range states.next(1) {
+			var w status.Webhook
+			if json.Unmarshal(r.Value, &w) != nil || w.Event != status.EventWebhook {
+				continue
+			}
+			if tries++; w.Order != "" {
+				told[w.Order]++
+			}
+		}
+	}
+	if !maps.Equal(told, want) {
+		p.t.Errorf("%v", told)
+	}
+}
+
 // Webhooks that were given up are sent off once more as what they were, and stop by themselves where their endpoint fails as
 // before; one endpoint's failure stops no other's.
 func TestWebhooksThatWereGivenUpAreRedrivenAndPurged(t *testing.T) {
@@ -117,6 +138,7 @@ func TestWebhooksThatWereGivenUpAreRedrivenAndPurged(t *testing.T) {
 	if o.State != status.OrderStopped || o.Moved != 19+5 || o.Completed != 19 || o.CameBack != 5 || o.Kept != 15 || !strings.Contains(o.Reason, "5 of 5 redriven webhooks to "+p.broken.URL+" failed again") {
 		t.Errorf("%+v", o)
 	}
+	p.tells(map[string]int{"one": 1, "all": 24})
 	seen := p.well.seen()
 	for n := range 20 {
 		if id := route.WebhookID(p.letter(p.well.URL, n)); seen[id] != 1 {

@@ -448,7 +448,7 @@ func TestARedriveGoesOnPastWhatItsAgentTakesNoMore(t *testing.T) {
 	w.start()
 	m.run()
 	m.ask("1", command.Redrive, all)
-	if o := m.report("1", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 44 || o.Completed != 4 || o.CameBack != 0 || o.Reason != "40 are rejected, since the agent doesn't take them any more" {
+	if o := m.report("1", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 44 || o.Completed != 4 || o.CameBack != 40 || o.Reason != "40 are rejected, since the agent doesn't take them any more" {
 		t.Errorf("%+v", o)
 	}
 }

@@ -181,7 +181,7 @@ func TestARedrivenWebhookIsAsYoungAsItsRedrive(t *testing.T) {
 	if v := Defer(retries, 0, true, now.Sub(since(dead))); v.State != Failed {
 		t.Errorf("%+v", v)
 	}
-	again := route.RedriveWebhook(topics.Names{}, dead, now)
+	again := route.RedriveWebhook(topics.Names{}, dead, "1", now)
 	if v := Defer(retries, 0, true, now.Sub(since(again))); v.State != Retrying || !v.Deferred {
 		t.Errorf("%+v", v)
 	}

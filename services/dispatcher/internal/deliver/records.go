@@ -114,6 +114,9 @@ func (i *item) told(topic string, now time.Time) *kgo.Record {
 	s := status.Webhook{Event: status.EventWebhook, Topic: of, AgentName: name, Origin: route.Header(i.Record, task.HeaderOrigin),
 		Redrives: number(route.Header(i.Record, task.HeaderRedrives)), ID: i.ID, Endpoint: i.Endpoint, State: string(i.verdict.State), Attempts: i.Before + i.tries(),
 		StatusCode: i.status, ErrorClass: string(i.verdict.Class), Error: clip(i.verdict.Message), Timestamp: status.Seconds(i.ended)}
+	if i.Attempt == 1 {
+		s.Order = route.Header(i.Record, task.HeaderOrder)
+	}
 	if i.verdict.State == Retrying {
 		s.NextAt = status.Seconds(now.Add(i.verdict.Wait))
 	}

@@ -104,6 +104,7 @@ func (r *run) move(ctx context.Context, batch []*letter) error {
 	maps.Copy(r.ledgers, after)
 	r.stirred = time.Now()
 	r.count()
+	r.mine += int64(len(fitting))
 	r.unwanted += int64(b.unwanted)
 	r.opened = append(r.opened, Opened(r.cfg.Names.Tasks(r.agent, r.name), b.records)...)
 	if r.order.Verb == command.Redrive {
@@ -152,14 +153,14 @@ func (r *run) become(ctx context.Context, batch []*letter) (b become, ok bool, e
 	now := time.Now()
 	var endings []worker.Ending
 	for _, l := range batch {
-		record, outcome, err := r.to.record(l, now)
+		record, outcome, err := r.to.record(l, r.order.ID, now)
 		switch {
 		case err != nil || record == nil:
 			return b, false, err
-		case outcome == nil && unrun(record):
-			b.unwanted++
-			b.records = append(b.records, record)
 		case outcome == nil:
+			if l.unrun = unrun(record); l.unrun {
+				b.unwanted++
+			}
 			b.records, b.again = append(b.records, record), append(b.again, l)
 		default:
 			b.unwanted++
@@ -173,29 +174,6 @@ func (r *run) become(ctx context.Context, batch []*letter) (b become, ok bool, e
 
 // unrun reports whether a worker dead-letters a task again without running it, since its agent doesn't take it.
 func unrun(r *kgo.Record) bool { return route.Header(r, task.HeaderErrorClass) != "" }
-
-// begun notes tasks that are about to be redriven; they may end before the transaction's answer is here. What ends unrun
-// says nothing of a failure.
-func (r *run) begun(batch []*letter) {
-	r.tasks.Lock()
-	defer r.tasks.Unlock()
-	for _, l := range batch {
-		r.pace(l).Move()
-		r.underway[l.id] = redriven{l.cause, l.round}
-	}
-}
-
-// notBegun takes begun back.
-func (r *run) notBegun(batch []*letter) {
-	r.tasks.Lock()
-	defer r.tasks.Unlock()
-	for _, l := range batch {
-		if u, ok := r.underway[l.id]; ok {
-			delete(r.underway, l.id)
-			r.paces[u.cause].takeBack()
-		}
-	}
-}
 
 // hold puts letters back, where they were.
 func (r *run) hold(batch []*letter) {

@@ -22,6 +22,7 @@ type letter struct {
 
 	place    int32 // its partition, once it has one
 	refusals int   // how often that refused it
+	unrun    bool  // its task ends without being run, as its agent doesn't take it
 }
 
 // causeOf is the fingerprint of a record's failure without the agent's version: a mended version that fails as before has
@@ -56,13 +57,10 @@ func endOfTry(told status.Webhook, before int) (how end, ok bool) {
 	switch {
 	case told.Attempts < before:
 		return 0, false
-	case told.State == delivered:
+	case told.State == status.WebhookDelivered:
 		return completed, true
 	}
 	return same, true
 }
-
-// delivered is the state of a webhook that was; the others say that its try failed.
-const delivered = "delivered"
 
 var errFull = errors.New("what is redriven or purged of the dead letters is scattered over so many places that Kafka's commit can't hold more: redrive or purge the older ones first")

@@ -233,7 +233,7 @@ func TestWhatIsUnderWayIsFollowedFromWhereItWasLeft(t *testing.T) {
 	}
 	_, desks := hall(t, Config{})
 	r := redriveOf(desks[0])
-	r.paces["down"], r.underway["id"] = &Pace{underway: first}, redriven{"down", 1}
+	r.paces["down"], r.underway["id"] = &Pace{underway: first}, redriven{cause: "down", round: 1}
 	r.since = since
 	if r.begin(); r.paces["down"].Room() != 0 || len(r.underway) != 1 {
 		t.Error("what is under way is forgotten")

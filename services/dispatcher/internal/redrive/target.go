@@ -30,8 +30,9 @@ type target interface {
 	pace() *Pace
 	// place takes a place for a letter, which is then its record's. Once one had to wait, those behind it do too.
 	place(l *letter, full map[int32]bool) bool
-	// record is what a letter becomes; nil where its agent is gone. outcome is to be written in place of a task that ends unrun.
-	record(l *letter, now time.Time) (r, outcome *kgo.Record, err error)
+	// record is what a letter becomes by an order; nil where its agent is gone. outcome is to be written in place of a task that
+	// ends unrun.
+	record(l *letter, order string, now time.Time) (r, outcome *kgo.Record, err error)
 	// mend makes the topic take what it has refused.
 	mend(ctx context.Context) error
 	// follow hands on how letters end that are redriven from now on, from another goroutine, until stop is called. With what
@@ -108,7 +109,7 @@ func (a *agent) place(l *letter, full map[int32]bool) bool {
 	return ok
 }
 
-func (a *agent) record(l *letter, now time.Time) (r, outcome *kgo.Record, err error) {
+func (a *agent) record(l *letter, order string, now time.Time) (r, outcome *kgo.Record, err error) {
 	s := a.cfg.Agent(a.ref)
 	if s == nil {
 		return nil, nil, nil
@@ -117,7 +118,7 @@ func (a *agent) record(l *letter, now time.Time) (r, outcome *kgo.Record, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	again, becomes := route.Redrive(a.cfg.Names, s, gate, l.record, l.place, a.cfg.Node, now)
+	again, becomes := route.Redrive(a.cfg.Names, s, gate, l.record, l.place, order, a.cfg.Node, now)
 	if becomes != again {
 		return again, becomes, nil
 	}
@@ -184,8 +185,8 @@ func (e *endpoints) place(l *letter, _ map[int32]bool) bool {
 	return true
 }
 
-func (e *endpoints) record(l *letter, now time.Time) (r, outcome *kgo.Record, err error) {
-	return route.RedriveWebhook(e.cfg.Names, l.record, now), nil, nil
+func (e *endpoints) record(l *letter, order string, now time.Time) (r, outcome *kgo.Record, err error) {
+	return route.RedriveWebhook(e.cfg.Names, l.record, order, now), nil, nil
 }
 
 func (e *endpoints) mend(context.Context) error { return nil }

@@ -49,6 +49,7 @@ type batch struct {
 	wishes  []status.CommandResult     // what became of them
 	lost    []status.Lost
 	hooks   webhooks
+	moved   orders.Outcomes // of webhooks
 	rounds  []status.Rounds
 }
 
@@ -135,6 +136,9 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 	if err := storeWebhooks(ctx, tx, b.hooks); err != nil {
 		return fmt.Errorf("store what became of webhooks: %w", err)
 	}
+	if err := b.moved.Store(ctx, tx); err != nil {
+		return err
+	}
 	if err := history.OpenRounds(ctx, tx, b.rounds); err != nil { // last: it holds back the projection of outcomes
 		return fmt.Errorf("store which rounds of tasks are opened: %w", err)
 	}
@@ -143,7 +147,7 @@ func write(ctx context.Context, tx *sqlx.Tx, b batch) error {
 
 func collect(records []*kgo.Record) batch {
 	b := batch{nodes: map[string]status.Node{}, changes: map[string]status.StateChange{}, checks: map[string]status.HealthCheck{}, alerts: map[string]status.Alert{}, counts: counts{},
-		hooks: webhooks{}, orders: map[string]status.DLQOrder{}}
+		hooks: webhooks{}, moved: orders.Outcomes{}, orders: map[string]status.DLQOrder{}}
 	for _, r := range records {
 		var head struct{ Event string }
 		value := storable(r.Value)
@@ -185,6 +189,7 @@ func collect(records []*kgo.Record) batch {
 			var w status.Webhook
 			if json.Unmarshal(value, &w) == nil {
 				b.hooks.add(w)
+				b.moved.Add(w.Order, w.State == status.WebhookDelivered)
 			}
 		case status.EventRounds:
 			var rounds status.Rounds

@@ -10,10 +10,13 @@ import (
 	"github.com/reeve-run/reeve/internal/postgres"
 	"github.com/reeve-run/reeve/internal/testenv"
 	"github.com/reeve-run/reeve/migrations"
+	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/status"
+	"github.com/reeve-run/reeve/services/registry/internal/orders"
 )
 
-// What a kill made somebody tell again may come late: it takes nothing back.
+// What a kill made somebody tell again may come late: it takes nothing back. The first try of each that an order has redriven
+// counts for the order.
 func TestTheLatestOfATasksWebhookIsKept(t *testing.T) {
 	db, err := postgres.Open(t.Context(), testenv.Schema(t), postgres.Options{})
 	if err != nil {
@@ -25,6 +28,12 @@ func TestTheLatestOfATasksWebhookIsKept(t *testing.T) {
 	}
 	s := Store{DB: db}
 	at := float64(time.Now().UnixMilli()) / 1000
+	o := &orders.Store{DB: db}
+	now := time.Now()
+	redrive := command.Command{ID: "o1", Verb: command.Redrive, Agent: command.Webhooks, Actor: "ann", At: now, Expires: now.Add(time.Hour), Dead: &command.Dead{All: true, Ends: map[int32]int64{0: 9}}}
+	if err := o.Add(t.Context(), redrive, 9, 0, now); err != nil {
+		t.Fatal(err)
+	}
 	tell := func(ws ...status.Webhook) {
 		t.Helper()
 		var records []*kgo.Record
@@ -67,6 +76,12 @@ func TestTheLatestOfATasksWebhookIsKept(t *testing.T) {
 	expect(0, "", 0)
 	tell(status.Webhook{Origin: "orders/0/7/made-again", State: "delivered", Attempts: 1})
 	expect(0, "delivered", 1)
+	tell(status.Webhook{Origin: "orders/0/8/uuid", State: "retrying", Attempts: 3, Order: "o1"}, status.Webhook{Origin: "orders/0/8/uuid", State: "delivered", Attempts: 4},
+		status.Webhook{Origin: "orders/0/9/uuid", State: "delivered", Attempts: 3, Order: "o1"})
+	tell(status.Webhook{Origin: "orders/0/10/uuid", State: "failed", Attempts: 2, Order: "o1"}) // long after the order
+	if got, err := o.Get(t.Context(), "", command.Webhooks, "o1"); err != nil || got.Completed != 1 || got.CameBack != 2 {
+		t.Errorf("%+v, %v", got, err)
+	}
 	if err := s.Prune(t.Context(), time.Now().Add(keepWebhooks-time.Hour)); err != nil {
 		t.Fatal(err)
 	}

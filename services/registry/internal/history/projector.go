@@ -12,6 +12,8 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/reeve-run/reeve/services/registry/internal/orders"
 )
 
 // Projector is the projection of the outcomes topic. It serves one run of a projection at a time.
@@ -134,6 +136,9 @@ func (p *Projector) Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, _ [
 	if err := p.countResults(ctx, tx); err != nil {
 		return err
 	}
+	if err := p.ofOrders().Store(ctx, tx); err != nil {
+		return err
+	}
 	packs, rest := p.packBatch()
 	next, err := storePacks(ctx, tx, packs, first)
 	if err != nil || len(rest) == 0 {
@@ -144,6 +149,18 @@ func (p *Projector) Write(ctx context.Context, conn *sqlx.Conn, tx *sqlx.Tx, _ [
 		p.text.attempt(next+int64(n), p.ids[i], &p.attempts[i])
 	}
 	return copyIn(ctx, conn, p.text)
+}
+
+// ofOrders counts the outcomes of what orders about dead letters have moved. What is cancelled or discarded counts for neither.
+func (p *Projector) ofOrders() orders.Outcomes {
+	moved := orders.Outcomes{}
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		if len(a.order) > 0 && (a.status == completed || a.status == deadLettered || a.status == failed) {
+			moved.Add(clean(string(a.order)), a.status == completed)
+		}
+	}
+	return moved
 }
 
 // counterKey is a row of counters.

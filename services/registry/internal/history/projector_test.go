@@ -30,9 +30,10 @@ const outcomesTopic = "outcomes"
 
 type bench struct {
 	*testing.T
-	db   *sqlx.DB
-	opts []kgo.Opt
-	cl   *kgo.Client
+	db    *sqlx.DB
+	opts  []kgo.Opt
+	cl    *kgo.Client
+	order string // that has opened the rounds of what is settled
 }
 
 func newBench(t *testing.T) *bench {
@@ -54,7 +55,7 @@ func newBench(t *testing.T) *bench {
 	if err := kafka.EnsureTopics(t.Context(), cl, -1, kafka.Topic{Name: outcomesTopic, Partitions: 3}); err != nil {
 		t.Fatal(err)
 	}
-	return &bench{t, db, opts, cl}
+	return &bench{T: t, db: db, opts: opts, cl: cl}
 }
 
 // settle produces outcomes of tasks t/0/<task> for agent t/n, each written <task>:<attempt>:<outcome>:<settled>[:<redrives>].
@@ -71,6 +72,7 @@ func (b *bench) produce(task int, attempt int, outcome, settled string, redrives
 	if outcome == "completed" {
 		r.Headers = r.Headers[:len(r.Headers)-1]
 	}
+	b.ofOrder(r)
 	r.Key, r.Value, r.Timestamp = []byte(strconv.Itoa(task)), []byte(`{"ok":true}`), time.Now()
 	if err := b.cl.ProduceSync(b.Context(), r).FirstErr(); err != nil {
 		b.Fatal(err)

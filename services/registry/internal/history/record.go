@@ -27,6 +27,7 @@ type attempt struct {
 
 	runner, eventID, correlationID       []byte
 	errorClass, errorMessage, errorPrint []byte
+	order                                []byte // that opened its round
 	atPartition                          int32
 	atOffset                             int64
 }
@@ -49,6 +50,7 @@ const (
 	atErrorClass
 	atErrorMessage
 	atErrorPrint
+	atOrder
 )
 
 // headerKeys are their keys.
@@ -57,6 +59,7 @@ func headerKeys() []string {
 		atAgent: task.HeaderAgent, atOrigin: task.HeaderOrigin, atAttempt: task.HeaderAttempt, atOutcome: task.HeaderOutcome, atSettled: task.HeaderSettled,
 		atRedrives: task.HeaderRedrives, atVersion: task.HeaderVersion, atEvent: task.HeaderEvent, atTimes: task.HeaderTimes, atRunner: task.HeaderRunner,
 		atCorrelationID: task.HeaderCorrelationID, atErrorClass: task.HeaderErrorClass, atErrorMessage: task.HeaderErrorMessage, atErrorPrint: task.HeaderErrorFingerprint,
+		atOrder: task.HeaderOrder,
 	}
 }
 
@@ -95,6 +98,8 @@ func (a *attempt) read(r *kgo.Record, keys []string) error {
 			a.errorMessage = v
 		case atErrorPrint:
 			a.errorPrint = v
+		case atOrder:
+			a.order = v
 		}
 	}
 	if len(a.agent) == 0 || len(origin) == 0 || len(outcome) == 0 || bytes.IndexByte(a.agent, '/') < 1 {

@@ -60,7 +60,11 @@ type Order struct {
 	UpdatedAt             time.Time `db:"updated_at"`
 }
 
-const columns = `id, topic, name, verb, command, matched, requested_by, requested_at, state, reason, moved, completed, came_back, kept, guarded, updated_at`
+// selected are orders. What their dispatchers say has ended lacks what did so while none looked; what is counted of outcomes
+// comes later than theirs, and lacks nothing then. Both only grow.
+const selected = `SELECT o.id, o.topic, o.name, o.verb, o.command, o.matched, o.requested_by, o.requested_at, o.state, o.reason, o.moved,
+		greatest(o.completed, c.completed) AS completed, greatest(o.came_back, c.came_back) AS came_back, o.kept, o.guarded, o.updated_at
+	FROM dlq_orders o LEFT JOIN dlq_order_outcomes c ON c.order_id = o.id `
 
 // Add stores an order that is about to be issued.
 func (s *Store) Add(ctx context.Context, c command.Command, matched, guarded int64, now time.Time) error {
@@ -88,7 +92,7 @@ func (s *Store) Drop(ctx context.Context, id string) error {
 // Get gives one order of an agent, or ErrNotFound.
 func (s *Store) Get(ctx context.Context, topic, name, id string) (Order, error) {
 	var o Order
-	err := s.DB.GetContext(ctx, &o, `SELECT `+columns+` FROM dlq_orders WHERE id = $1 AND topic = $2 AND name = $3`, id, topic, name)
+	err := s.DB.GetContext(ctx, &o, selected+`WHERE o.id = $1 AND o.topic = $2 AND o.name = $3`, id, topic, name)
 	if errors.Is(err, sql.ErrNoRows) {
 		return o, ErrNotFound
 	}
@@ -112,13 +116,13 @@ func (s *Store) Named(ctx context.Context, webhook string) (named bool, err erro
 
 // List gives an agent's latest orders, the newest first.
 func (s *Store) List(ctx context.Context, topic, name string, limit int) ([]Order, error) {
-	return s.list(ctx, `SELECT `+columns+` FROM dlq_orders WHERE topic = $1 AND name = $2 ORDER BY requested_at DESC, id LIMIT $3`, topic, name, limit)
+	return s.list(ctx, selected+`WHERE o.topic = $1 AND o.name = $2 ORDER BY o.requested_at DESC, o.id LIMIT $3`, topic, name, limit)
 }
 
 // Open gives orders that haven't ended and were issued a while ago, the oldest first.
 func (s *Store) Open(ctx context.Context, now time.Time) ([]Order, error) {
-	return s.list(ctx, `SELECT `+columns+` FROM dlq_orders
-		WHERE state NOT IN (`+ends+`) AND command IS NOT NULL AND sent_at < $1 ORDER BY sent_at LIMIT 1000`, now.Add(-sendAgain))
+	return s.list(ctx, selected+`WHERE o.state NOT IN (`+ends+`) AND o.command IS NOT NULL AND o.sent_at < $1
+		ORDER BY o.sent_at LIMIT 1000`, now.Add(-sendAgain))
 }
 
 func (s *Store) list(ctx context.Context, query string, args ...any) ([]Order, error) {
@@ -171,10 +175,13 @@ func (s *Store) Sent(ctx context.Context, id string, now time.Time) error {
 	return nil
 }
 
-// Prune forgets orders that ended long ago.
+// Prune forgets orders that ended long ago, and what was counted for those that are forgotten.
 func (s *Store) Prune(ctx context.Context, now time.Time) error {
 	if _, err := s.DB.ExecContext(ctx, `DELETE FROM dlq_orders WHERE updated_at < $1 AND state IN (`+ends+`)`, now.Add(-keep)); err != nil {
 		return fmt.Errorf("forget old orders: %w", err)
+	}
+	if _, err := s.DB.ExecContext(ctx, `DELETE FROM dlq_order_outcomes c WHERE updated_at < $1 AND NOT EXISTS (SELECT 1 FROM dlq_orders o WHERE o.id = c.order_id)`, now.Add(-keep)); err != nil {
+		return fmt.Errorf("forget what was counted for old orders: %w", err)
 	}
 	return nil
 }
