@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -111,6 +112,7 @@ type Member struct {
 	instance    string
 	lease       lease
 	disconnects disconnects
+	purged      atomic.Bool   // the topic was made again, and the client had to forget the one before
 	made        chan struct{} // closed once cl is set; the client's callbacks may come before
 	life        context.Context
 	end         context.CancelFunc // with Close
@@ -188,8 +190,12 @@ func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 			return nil, ErrClosed
 		}
 		var fatal error
-		denied := false
+		denied, unknown := false, false
 		fs.EachError(func(_ string, p int32, err error) {
+			if errors.Is(err, kerr.UnknownTopicID) {
+				unknown = true
+				return
+			}
 			cut, err2 := m.fetchError(ctx, p, err)
 			if cut {
 				drop(fs, p)
@@ -206,6 +212,9 @@ func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 			return fs, nil
 		}
 		m.cl.AllowRebalance()
+		if unknown {
+			m.unknownTopic(ctx)
+		}
 		if denied { // the client would fetch again at once, and for ever
 			sleep(ctx, deniedPause)
 		}
@@ -271,6 +280,7 @@ func (m *Member) revoked(ctx context.Context, _ *kgo.Client, ps map[string][]int
 	if gone := ps[m.cfg.Topic]; len(gone) > 0 {
 		m.cfg.Handler.Revoked(ctx, gone)
 	}
+	m.consumeAgain()
 }
 
 func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
@@ -281,6 +291,7 @@ func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
 	if gone := ps[m.cfg.Topic]; len(gone) > 0 {
 		m.cfg.Handler.Lost(gone)
 	}
+	m.consumeAgain()
 }
 
 // Leave takes the static member out of the group by name, so that others get its partitions at once, and closes.

@@ -1,8 +1,11 @@
 package hop_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -62,4 +65,43 @@ func TestATopicThatWasMadeAgainIsWritten(t *testing.T) {
 		}
 	}
 	t.Error("a topic that is gone isn't said so")
+}
+
+// A topic that is deleted and made again is consumed from its beginning, by members that have consumed the one before.
+func TestATopicThatWasMadeAgainIsConsumed(t *testing.T) {
+	s := newStand(t, "in")
+	s.publish("in", 0, 3)
+	h := newHandler()
+	m := s.member("a", h)
+	before := h.last(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	next := func() string {
+		fs, err := m.Poll(ctx, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.AllowRebalance()
+		return string(fs.Records()[0].Value)
+	}
+	for range 3 {
+		next()
+	}
+	for again := range 2 {
+		if _, err := s.adm.DeleteTopics(t.Context(), "in"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.adm.CreateTopics(t.Context(), 1, 1, nil, "in"); err != nil {
+			t.Fatal(err)
+		}
+		s.publish("in", 10*again, 2)
+		if got, want := next()+" "+next(), fmt.Sprintf("%d %d", 10*again, 10*again+1); got != want {
+			t.Errorf("it brings %s, not %s", got, want)
+		}
+		if after := h.last(t); after.TopicID == before.TopicID || after.Offset != 0 {
+			t.Errorf("%+v", after)
+		} else {
+			before = after
+		}
+	}
 }
