@@ -48,7 +48,7 @@ func OwnBroker(t testing.TB, gates int) *Broker {
 
 // StartBroker starts a Broker with so many gates.
 func StartBroker(ctx context.Context, say Say, gates int) (*Broker, error) {
-	if m := apacheKafka().missing(); m != "" {
+	if m := apacheKafka(light).missing(); m != "" {
 		return nil, errors.New("start a broker: " + m)
 	}
 	jars, err := kafkaJars(ctx, say)
@@ -110,7 +110,7 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	c, err := serveKafka(ctx, dir, b.jars, b.Address, b.config)
+	c, err := serveKafka(ctx, dir, b.jars, light, b.Address, b.config)
 	if err != nil {
 		return err
 	}

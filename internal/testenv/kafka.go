@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,19 +35,33 @@ const startLimit = 90 * time.Second
 //go:embed pom.xml
 var pom []byte
 
+// How Java runs a broker. That of a test lives for minutes beside all the others: what compiling its methods to the end costs
+// doesn't come back. A measured one is compiled as a server is.
+const (
+	light    = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+	measured = "-XX:TieredStopAtLevel=4 -XX:+UseG1GC"
+)
+
 // StartKafka starts a Kafka by the first provider that can.
-func StartKafka(ctx context.Context, say Say) (*Server, error) {
+func StartKafka(ctx context.Context, say Say) (*Server, error) { return startKafka(ctx, say, light) }
+
+// StartMeasuredKafka is StartKafka for whoever measures throughput or latency.
+func StartMeasuredKafka(ctx context.Context, say Say) (*Server, error) {
+	return startKafka(ctx, say, measured)
+}
+
+func startKafka(ctx context.Context, say Say, jvm string) (*Server, error) {
 	only := os.Getenv(EnvKafka)
 	if os.Getenv(EnvKafkaBrokers) != "" {
 		only = "external"
 	}
-	return first(ctx, say, "Kafka", only, []provider{externalKafka(), apacheKafka(), fakeKafka()})
+	return first(ctx, say, "Kafka", only, []provider{externalKafka(), apacheKafka(jvm), fakeKafka()})
 }
 
-// StartApacheKafka starts an Apache Kafka that no other test uses, for tests that stop it, measure it or need settings
-// of their own, each as name=value.
+// StartApacheKafka starts an Apache Kafka that no other test uses, for tests that stop it or need settings of their own,
+// each as name=value.
 func StartApacheKafka(ctx context.Context, say Say, settings ...string) (*Server, error) {
-	return first(ctx, say, "Kafka", "apache", []provider{apacheKafka(settings...)})
+	return first(ctx, say, "Kafka", "apache", []provider{apacheKafka(light, settings...)})
 }
 
 // StartKfake starts a kfake that no other test uses.
@@ -92,7 +107,7 @@ func fakeKafka() provider {
 	}
 }
 
-func apacheKafka(settings ...string) provider {
+func apacheKafka(jvm string, settings ...string) provider {
 	return provider{
 		name: "apache",
 		missing: func() string {
@@ -103,11 +118,11 @@ func apacheKafka(settings ...string) provider {
 			}
 			return ""
 		},
-		start: func(ctx context.Context, say Say) (*Server, error) { return startApache(ctx, say, settings) },
+		start: func(ctx context.Context, say Say) (*Server, error) { return startApache(ctx, say, jvm, settings) },
 	}
 }
 
-func startApache(ctx context.Context, say Say, more []string) (*Server, error) {
+func startApache(ctx context.Context, say Say, jvm string, more []string) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	jars, err := kafkaJars(ctx, say)
@@ -118,7 +133,7 @@ func startApache(ctx context.Context, say Say, more []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := runApache(ctx, dir, jars, more)
+	s, err := runApache(ctx, dir, jars, jvm, more)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -159,18 +174,17 @@ func commonSettings(dir string) string {
 	return "log.dirs=" + dir + "/data\n" + rest
 }
 
-func runApache(ctx context.Context, dir, jars string, more []string) (*Server, error) {
+func runApache(ctx context.Context, dir, jars, jvm string, more []string) (*Server, error) {
 	addrs, err := FreeAddrs(2)
 	if err != nil {
 		return nil, err
 	}
-	return runKafka(ctx, dir, jars, addrs[0], fmt.Sprintf(settings, addrs[0], addrs[1], dir)+strings.Join(more, "\n")+"\n")
+	return runKafka(ctx, dir, jars, jvm, addrs[0], fmt.Sprintf(settings, addrs[0], addrs[1], dir)+strings.Join(more, "\n")+"\n")
 }
 
-func java(ctx context.Context, jars, class string, args ...string) *exec.Cmd {
-	flags := []string{"-cp", filepath.Join(jars, "*"), "-Xms128m", "-Xmx512m", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4",
-		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", class}
-	return exec.CommandContext(ctx, "java", append(flags, args...)...)
+func java(ctx context.Context, jars, jvm, class string, args ...string) *exec.Cmd {
+	flags := []string{"-cp", filepath.Join(jars, "*"), "-Xms128m", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}
+	return exec.CommandContext(ctx, "java", slices.Concat(flags, strings.Fields(jvm), []string{class}, args)...)
 }
 
 func pingKafka(ctx context.Context, addr string) error {
@@ -195,14 +209,14 @@ func kafkaVersion(jars string) string {
 // KafkaTool is a command of Apache Kafka's own, by its class, such as
 // org.apache.kafka.tools.consumer.group.ConsumerGroupCommand; an error says that java or mvn is missing.
 func KafkaTool(ctx context.Context, say Say, class string, args ...string) (*exec.Cmd, error) {
-	if m := apacheKafka().missing(); m != "" {
+	if m := apacheKafka(light).missing(); m != "" {
 		return nil, errors.New(m)
 	}
 	jars, err := kafkaJars(ctx, say)
 	if err != nil {
 		return nil, err
 	}
-	return java(ctx, jars, class, args...), nil
+	return java(ctx, jars, light, class, args...), nil
 }
 
 // kafkaJars is the directory of Kafka's jars, fetched by Maven the first time. It is named for what the pom asks for, so

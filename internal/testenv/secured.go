@@ -85,12 +85,12 @@ func noApacheKafka() string {
 	if os.Getenv(EnvKafka) == "kfake" {
 		return EnvKafka + " asks for kfake"
 	}
-	return apacheKafka().missing()
+	return apacheKafka(light).missing()
 }
 
 // StartSecuredKafka starts a secured Apache Kafka.
 func StartSecuredKafka(ctx context.Context, say Say) (*Secured, error) {
-	if m := apacheKafka().missing(); m != "" {
+	if m := apacheKafka(light).missing(); m != "" {
 		return nil, errors.New("start a secured Kafka: " + m)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
@@ -136,17 +136,17 @@ func runSecured(ctx context.Context, dir, jars string) (*Secured, error) {
 		fmt.Fprintf(&config, saslSettings, listener, PlainUser, PlainPassword)
 	}
 	config.WriteString(commonSettings(dir))
-	s.Server, err = runKafka(ctx, dir, jars, addrs[0], config.String())
+	s.Server, err = runKafka(ctx, dir, jars, light, addrs[0], config.String())
 	return s, err
 }
 
 // runKafka formats the storage and starts a broker with a configuration; addr answers without authentication.
-func runKafka(ctx context.Context, dir, jars, addr, configuration string) (*Server, error) {
+func runKafka(ctx context.Context, dir, jars, jvm, addr, configuration string) (*Server, error) {
 	config, err := formatKafka(ctx, dir, jars, configuration)
 	if err != nil {
 		return nil, err
 	}
-	c, err := serveKafka(ctx, dir, jars, addr, config)
+	c, err := serveKafka(ctx, dir, jars, jvm, addr, config)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func formatKafka(ctx context.Context, dir, jars, configuration string) (config s
 	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
 		return "", err
 	}
-	format := java(ctx, jars, "kafka.tools.StorageTool", "format", "-t", "cmVldmUtdGVzdC1rYWZrYQ", "-c", config)
+	format := java(ctx, jars, light, "kafka.tools.StorageTool", "format", "-t", "cmVldmUtdGVzdC1rYWZrYQ", "-c", config)
 	if out, err := format.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("format storage: %w\n%s", err, out)
 	}
@@ -167,8 +167,8 @@ func formatKafka(ctx context.Context, dir, jars, configuration string) (config s
 }
 
 // serveKafka starts a broker on formatted storage and waits until it answers. dir goes when it ends.
-func serveKafka(ctx context.Context, dir, jars, addr, config string) (*child, error) {
-	c, err := startChild(dir, "KILL", nil, java(ctx, jars, "kafka.Kafka", config).Args...)
+func serveKafka(ctx context.Context, dir, jars, jvm, addr, config string) (*child, error) {
+	c, err := startChild(dir, "KILL", nil, java(ctx, jars, jvm, "kafka.Kafka", config).Args...)
 	if err != nil {
 		return nil, err
 	}
