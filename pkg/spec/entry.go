@@ -27,6 +27,9 @@ func ParseEntry(raw []byte) (*Agent, []Fault) {
 		"filter": &e.agent.Filter, "rate": &e.rate, "accepts": &e.agent.Accepts, "capabilities": &e.agent.Capabilities, "on_incompatible": &e.agent.OnIncompatible,
 		"start": &e.agent.Start,
 	}, "canary", "resources", "coordination", "init_args", "when", "requires", "labels", "state", "env_from", "profile", "history", "store_results")
+	if e.fields == nil {
+		return e.agent, e.faults
+	}
 	e.routing()
 	e.agent.Inactive = !e.activate
 	e.identity()
@@ -73,6 +76,9 @@ func (e *entry) object(field string, raw []byte, given *map[string]bool, what st
 			e.fault(prefix+key, "%s", notCarriedOut(key))
 		case !known:
 			e.fault(prefix+key, "%s", unknownKey(key, what, targets))
+		case hasNUL(values[key]):
+			(*given)[key] = true
+			e.fault(prefix+key, "has a NUL character: leave it out")
 		case string(values[key]) != "null":
 			(*given)[key] = true
 			if err := json.Unmarshal(values[key], target); err != nil {
@@ -80,6 +86,20 @@ func (e *entry) object(field string, raw []byte, given *map[string]bool, what st
 			}
 		}
 	}
+}
+
+// hasNUL reports whether a JSON text has a NUL in it, which neither a program's environment nor the registry's database takes.
+func hasNUL(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		if bytes.HasPrefix(raw[i:], []byte(`\u0000`)) {
+			return true
+		}
+		i++ // what is escaped
+	}
+	return false
 }
 
 // routing refuses what would count as left out, and is something else to who wrote it.

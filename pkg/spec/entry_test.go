@@ -43,12 +43,13 @@ func TestParseEntryTakesEverySpelling(t *testing.T) {
 
 func TestParseEntryNamesEveryFault(t *testing.T) {
 	for in, want := range map[string]string{
-		`[]`:                                     ": an agent is an object of keys and values, this is a list",
-		`{"name":"x","command":"x"}`:             "topic: is missing",
-		`{"topic":"a"}`:                          "callback: is missing",
-		`{"topic":"a","callback":"c:h"}`:         "runtime: is missing",
-		`{"topic":"a","command":"x","nmae":"y"}`: "nmae: is no key of an agent (did you mean name?)",
-		`{"topic":"a","command":"x","canary":1}`: "canary: is not carried out by this version",
+		`[]`:                         ": an agent is an object of keys and values, this is a list",
+		`{"name":"x","command":"x"}`: "topic: is missing",
+		`{"topic":"a","command":"x","env":{"A":"\\\u0000"}}`: "env: has a NUL character: leave it out",
+		`{"topic":"a"}`:                                                                           "callback: is missing",
+		`{"topic":"a","callback":"c:h"}`:                                                          "runtime: is missing",
+		`{"topic":"a","command":"x","nmae":"y"}`:                                                  "nmae: is no key of an agent (did you mean name?)",
+		`{"topic":"a","command":"x","canary":1}`:                                                  "canary: is not carried out by this version",
 		`{"topic":"a","command":"x","config":{"max_retry":1}}`:                                    "config.max_retry: is no key of config (did you mean max_retries?)",
 		`{"topic":"a","command":"x","config":{"max_retries":"many"}}`:                             `config.max_retries: is "many": give a whole number`,
 		`{"topic":"a","command":"x","config":{"backoff":{"bse":1}}}`:                              "config.backoff.bse: is no key of backoff (did you mean base?)",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/reeve-run/reeve/pkg/filter"
@@ -37,7 +38,7 @@ func (r Rules) Read(entries []json.RawMessage, list bool) ([]Wanted, error) {
 		seen[a.Ref()] = i
 		for _, f := range fs {
 			if list {
-				f.Field = fmt.Sprintf("agents[%d].%s", i, f.Field)
+				f.Field = strings.TrimSuffix(fmt.Sprintf("agents[%d].%s", i, f.Field), ".")
 			}
 			faults = append(faults, f)
 		}

@@ -3,6 +3,7 @@ package agents
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/reeve-run/reeve/pkg/spec"
 )
@@ -26,8 +27,9 @@ type Invalid struct {
 }
 
 func (e *Invalid) Error() string {
+	first := strings.TrimPrefix(e.Faults[0].Field+": "+e.Faults[0].Message, ": ") // a fault of the whole has no field
 	if len(e.Faults) == 1 {
-		return e.Faults[0].Field + ": " + e.Faults[0].Message
+		return first
 	}
-	return fmt.Sprintf("%d faults, the first is %s: %s", len(e.Faults), e.Faults[0].Field, e.Faults[0].Message)
+	return fmt.Sprintf("%d faults, the first is %s", len(e.Faults), first)
 }

@@ -22,6 +22,11 @@ func (s *Server) ListAgents(ctx context.Context, r api.ListAgentsRequestObject) 
 	if err != nil {
 		return nil, err
 	}
+	switch r.Params.Phase {
+	case "", spec.Created, spec.Initialized, spec.Active, spec.Paused, spec.Terminated, spec.Error:
+	default:
+		return nil, badRequest("invalid_request", "use created, initialized, active, paused, error or, with all, terminated", "the phase %q is unknown", r.Params.Phase)
+	}
 	f := agents.Filter{Topic: r.Params.Topic, Phase: r.Params.Phase, Deleted: r.Params.All, Limit: limit + 1}
 	if err := readToken(r.Params.PageToken, &f.After); err != nil {
 		return nil, err
@@ -173,6 +178,9 @@ func underPath(entry json.RawMessage, topic, name string) (json.RawMessage, erro
 
 // ApplyAgents registers a whole file.
 func (s *Server) ApplyAgents(ctx context.Context, r api.ApplyAgentsRequestObject) (api.ApplyAgentsResponseObject, error) {
+	if r.Body.Agents == nil {
+		return nil, badRequest("invalid_request", "list them; [] is none, and with prune that is the end of all there are", "agents is missing")
+	}
 	if len(r.Body.Agents) > 1000 {
 		return nil, badRequest("invalid_request", "apply them in several files, without prune", "%d agents are more than 1000 at once", len(r.Body.Agents))
 	}

@@ -174,6 +174,9 @@ func (s *Server) eachDead(ctx context.Context, limit time.Duration, g bus.Graves
 
 // seenBefore is nil where it is known what was named: then it was redriven or purged, and to ask twice is fine.
 func (s *Server) seenBefore(ctx context.Context, c command.Command) error {
+	if c.OfWebhooks() && hasControl(c.Dead.Webhook) {
+		return noDeadWebhook(c.Dead.Webhook)
+	}
 	if c.OfWebhooks() {
 		known, err := s.Orders.Named(ctx, c.Dead.Webhook)
 		if err == nil && !known {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -136,6 +137,9 @@ func unreadable(err error) error {
 	case errors.As(err, &kind):
 		e := &bad{status: http.StatusBadRequest, code: "invalid_request", remedy: "correct the fields in errors"}
 		wrong := fmt.Sprintf("is a JSON %s: give %s", kind.Value, inJSON(kind.Type))
+		if kind.Field == "" {
+			return badRequest("invalid_request", "send one JSON object", "the body %s", wrong)
+		}
 		e.detail = kind.Field + ": " + wrong
 		e.faults = []api.FieldError{{Field: kind.Field, Message: wrong}}
 		return e
@@ -143,12 +147,33 @@ func unreadable(err error) error {
 		return badRequest("invalid_json", "send one JSON object", "the body is empty or cut off")
 	}
 	if m := badParameter.FindStringSubmatch(err.Error()); m != nil {
-		return wrongParameter(m[1], m[2], m[3], m[4])
+		return unboundParameter(m[1], m[2])
 	}
 	return badRequest("invalid_request", "see /openapi.yaml for what the request takes", "%v", err)
 }
 
-var badParameter = regexp.MustCompile(`^Invalid format for parameter (\w+): .*strconv\.Parse(\w+): parsing ("(?:[^"\\]|\\.)*"): (.*)$`)
+var (
+	badParameter = regexp.MustCompile(`^Invalid format for parameter ([\w-]+): (.*)$`)
+	badValue     = regexp.MustCompile(`strconv\.Parse(\w+): parsing ("(?:[^"\\]|\\.)*"): (.*)$`)
+)
+
+// unboundParameter says in words what the generated code says of a parameter that it couldn't read.
+func unboundParameter(name, why string) error {
+	if m := badValue.FindStringSubmatch(why); m != nil {
+		return wrongParameter(name, m[1], m[2], m[3])
+	}
+	for says, in := range map[string][2]string{
+		"is required":                      {"%s is missing", "give it in the query"},
+		"overflows destination":            {"%s is out of range", "give a smaller number"},
+		"is empty, can't bind":             {"%s is empty in the path", "give one"},
+		"multiple values for single value": {"%s is given more than once", "give it once"},
+	} {
+		if strings.Contains(why, says) {
+			return badRequest("invalid_request", in[1], in[0], name)
+		}
+	}
+	return badRequest("invalid_request", "see /openapi.yaml for what the request takes", "%s: %s", name, why)
+}
 
 // wrongParameter says in words what strconv says of a parameter's text.
 func wrongParameter(name, kind, text, why string) error {

@@ -4,6 +4,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -11,12 +12,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,7 +80,7 @@ func (s *Server) Handler() http.Handler {
 	r.HandleMethodNotAllowed, r.ContextWithFallback = true, true
 	r.UseRawPath, r.UnescapePathValues = true, true
 	r.Use(gin.CustomRecoveryWithWriter(io.Discard, func(c *gin.Context, panicked any) { s.fail(c, fmt.Errorf("panic: %v", panicked)) }))
-	r.Use(s.limit, s.authorize)
+	r.Use(s.limit, s.authorize, s.legible)
 	r.NoRoute(func(c *gin.Context) {
 		s.fail(c, &bad{status: http.StatusNotFound, code: "route_not_found", detail: "there is nothing at " + c.Request.URL.Path,
 			remedy: "see /openapi.yaml for what there is"})
@@ -150,6 +154,33 @@ func (s *Server) limit(c *gin.Context) {
 	c.Next()
 }
 
+// legible refuses what can't be read as text, and NUL in the URL, which the database takes for none.
+func (s *Server) legible(c *gin.Context) {
+	text := func(what, value string) error {
+		if utf8.ValidString(value) && !strings.ContainsRune(value, 0) {
+			return nil
+		}
+		return badRequest("invalid_request", "write UTF-8, without NUL", "%s is no text: %.100q", what, value)
+	}
+	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	if err != nil {
+		err = badRequest("invalid_request", "write special characters of a parameter's value as %XX, and & between parameters", "the query can't be read: %v", err)
+	} else {
+		err = text("the path", c.Request.URL.Path)
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		for _, value := range query[name] {
+			err = cmp.Or(err, text("the name of a query parameter", name), text("the query parameter "+name, value))
+		}
+	}
+	if raw, _ := c.Get(rawBody); err == nil && raw != nil && !utf8.Valid(raw.([]byte)) {
+		err = badRequest("invalid_json", "write it in UTF-8", "the body is no UTF-8")
+	}
+	if err != nil {
+		s.fail(c, err)
+	}
+}
+
 // knownKeys refuses query parameters and body keys that the operation doesn't have, by name: a misspelt filter that is
 // ignored answers with everything.
 func knownKeys(next api.StrictHandlerFunc, _ string) api.StrictHandlerFunc {
@@ -178,8 +209,11 @@ func knownKeys(next api.StrictHandlerFunc, _ string) api.StrictHandlerFunc {
 func strictBody(c *gin.Context, t reflect.Type) error {
 	raw, _ := c.Get(rawBody)
 	b, _ := raw.([]byte)
-	if len(bytes.TrimSpace(b)) == 0 {
+	switch string(bytes.TrimSpace(b)) {
+	case "":
 		return nil
+	case "null":
+		return badRequest("invalid_json", "send one JSON object", "the body is null")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
@@ -198,9 +232,9 @@ func strictBody(c *gin.Context, t reflect.Type) error {
 
 func unknown(what, key string, allowed []string) error {
 	slices.Sort(allowed)
-	remedy := "this takes none"
+	remedy := "it takes none"
 	if len(allowed) > 0 {
-		remedy = "there are " + strings.Join(allowed, ", ")
+		remedy = "it takes " + strings.Join(allowed, ", ")
 	}
 	if near := spec.Nearest(key, allowed); near != "" {
 		remedy = "did you mean " + near + "? " + remedy
