@@ -1,6 +1,9 @@
 package dispatch
 
 import (
+	"cmp"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -46,32 +49,39 @@ func (b batch) produced() int {
 	return int(n)
 }
 
-// choose asks the rule what passes.
-func (c *Carrier) choose() (batch, time.Duration) {
-	b := batch{generation: c.member.Generation(), taken: make(map[int32]taken)}
+// share is how many records of a partition are worth their place in a transaction that has no room for all that is held.
+const share = 500
+
+// choose asks the rule what passes. The room of a transaction is shared evenly, and partitions that had the least come first:
+// none falls behind the others (start-time fair queuing, with records for time).
+func (c *Carrier) choose(g hop.Generation) (batch, time.Duration) {
+	b := batch{generation: g, taken: make(map[int32]taken)}
 	wait, bytes := maxSilence, 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for p, h := range c.parts {
+	order := c.waiting()
+	behind := int64(math.MaxInt64)
+	for i, p := range order {
+		h := c.parts[p]
 		room := maxBatch - len(b.records)
-		if len(h.queue) == 0 {
-			continue
-		}
 		if room <= 0 || bytes > maxBatchBytes {
 			wait = 0
-			continue
+			break
 		}
 		if c.overtake(&b, p, h) {
 			wait = 0
 			continue
 		}
-		outs, again := c.cfg.Rule.Take(p, h.queue, room)
+		limit := min(room, max(share, room/(len(order)-i)))
+		outs, again := c.cfg.Rule.Take(p, h.queue, limit)
 		if len(outs) < len(h.queue) {
 			wait = min(wait, again)
 		}
 		if len(outs) == 0 {
 			continue
 		}
+		behind = min(behind, h.had)
+		h.had += int64(len(outs))
 		before := len(b.records)
 		bytes += h.bytes / len(h.queue) * len(outs)
 		var over int64
@@ -86,7 +96,26 @@ func (c *Carrier) choose() (batch, time.Duration) {
 		}
 		b.taken[p] = taken{from: h, n: len(outs), next: h.behind(len(outs)), produced: int64(len(b.records) - before), over: over}
 	}
+	if behind < math.MaxInt64 {
+		c.behind = behind
+	}
 	return b, wait
+}
+
+// waiting are the partitions of which records are held, those first that had the least. One that held none for a while has no
+// claim to what the others had meanwhile. c.mu is held.
+func (c *Carrier) waiting() []int32 {
+	var ps []int32
+	for p, h := range c.parts {
+		if len(h.queue) > 0 {
+			h.had = max(h.had, c.behind)
+			ps = append(ps, p)
+		}
+	}
+	slices.SortFunc(ps, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(c.parts[a].had, c.parts[b].had), cmp.Compare(a, b))
+	})
+	return ps
 }
 
 func (c *Carrier) positions(b batch) map[int32]hop.Position {

@@ -76,8 +76,9 @@ type Carrier struct {
 	// txn is held from the choice of a batch to the end of its transaction: a partition is given back only between.
 	txn sync.Mutex
 
-	mu    sync.Mutex
-	parts map[int32]*held
+	mu     sync.Mutex
+	parts  map[int32]*held
+	behind int64 // the least that a partition had which the last transaction gave more
 }
 
 // NewCarrier joins the group. moved, if any, is told how many records were produced, and how many became nothing.
@@ -195,7 +196,7 @@ func (c *Carrier) moveAll(ctx context.Context) {
 func (c *Carrier) move(ctx context.Context) (moved int, wait time.Duration, err error) {
 	c.txn.Lock()
 	defer c.txn.Unlock()
-	b, wait := c.choose()
+	b, wait := c.choose(c.member.Generation())
 	if len(b.taken) == 0 {
 		c.cfg.Rule.Ended(false)
 		return 0, wait, nil

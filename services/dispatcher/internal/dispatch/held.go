@@ -18,6 +18,7 @@ type held struct {
 	passed  offsets.Count  // of what was produced up to there
 	added   int64          // how often Add was called
 	paused  bool
+	had     int64 // records that had their turn, see Carrier.waiting
 }
 
 // sparse reports whether few records are held. What comes during a transaction then waits at the broker until its end,
