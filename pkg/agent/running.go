@@ -135,7 +135,11 @@ func (d *desires) Changed(key string, a *spec.Agent) {
 	r := (*Runner)(d)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.known[key] = a
+	if a == nil {
+		delete(r.known, key)
+	} else {
+		r.known[key] = a
+	}
 	if k := r.keepers[key]; k != nil {
 		k.desire(a)
 	}

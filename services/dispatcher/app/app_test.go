@@ -570,6 +570,56 @@ func TestACompleteDeletionSettlesWhatIsLeftAndLeavesNothing(t *testing.T) {
 	})
 }
 
+// A deleted agent's record goes in the end, and with it the agent from all that a dispatcher tells. One that comes back is
+// served.
+func TestAnAgentWhoseRecordIsGoneIsToldOfNoMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create(kafka.Topic{Name: "orders", Partitions: 1}, kafka.StatusTopic(w.names))
+	a, gone := agent("orders", "bill"), agent("orders", "old")
+	w.desire(a)
+	w.desire(gone)
+	w.start()
+	w.events("orders", 0, 5)
+	w.read(w.names.Tasks("orders", "bill")).next(5)
+	w.read(w.names.Tasks("orders", "old")).next(5)
+	tombstone := func(a *spec.Agent) *kgo.Record { return &kgo.Record{Topic: w.names.Control(), Key: []byte(a.Key())} }
+	gone.Phase, gone.Generation = spec.Terminated, 2
+	w.desire(gone)
+	w.produce(tombstone(gone))
+	states := w.read(w.names.Status())
+	heartbeats := func(what string, is func(refs []string) bool) {
+		t.Helper()
+		for began := time.Now(); ; {
+			for _, r := range states.next(1) {
+				var n status.Node
+				if json.Unmarshal(r.Value, &n) != nil || n.Event != status.EventNode {
+					continue
+				}
+				var refs []string
+				for _, r := range n.Agents {
+					refs = append(refs, r.AgentName+" "+r.State)
+				}
+				if is(refs) {
+					return
+				}
+				if time.Since(began) > time.Minute {
+					t.Fatalf("waited in vain for %s: %v", what, refs)
+				}
+			}
+		}
+	}
+	heartbeats("both", func(refs []string) bool { return len(refs) == 2 })
+	heartbeats("one to be told of no more", func(refs []string) bool { return len(refs) == 1 && refs[0] == "bill serving" })
+	a.Phase, a.Generation = spec.Terminated, 2
+	w.desire(a)
+	w.produce(tombstone(a))
+	a.Phase, a.Generation = spec.Active, 3
+	w.desire(a)
+	w.events("orders", 5, 10)
+	each(t, w.read(w.names.Tasks("orders", "bill")).next(10), 0, 10)
+}
+
 func TestAMissingTopicIsReportedAndFoundOnceItIsThere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -72,6 +72,13 @@ func (p *parts) lead(ctx context.Context) {
 	loops.Go(func() { again(ctx, log, "the keeping of positions", p.keeper().Run) })
 	loops.Go(func() { every(ctx, judgeEvery, func() { p.judge(ctx) }) })
 	loops.Go(func() { every(ctx, tidyEvery, func() { p.tidy(ctx) }) })
+	loops.Go(func() {
+		every(ctx, buryEvery, func() {
+			if err := p.bury(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				log.Warn("agents that were deleted long ago stay on the control topic for now", slog.Any("error", err))
+			}
+		})
+	})
 }
 
 const (

@@ -247,6 +247,35 @@ func TestAPausedAgentsProcessesEnd(t *testing.T) {
 	s.outcome("0", task.Completed)
 }
 
+// A deleted agent's record goes in the end, and with it the agent from all that a supervisor tells. It may come back.
+func TestAnAgentWhoseRecordIsGoneIsToldOfNoMore(t *testing.T) {
+	s := newSystem(t)
+	a := s.agent(nil)
+	s.desire(a)
+	s.run(quiet())
+	s.report("serving", func(r status.AgentReport) bool { return r.State == status.ReportServing })
+	heartbeat := func(what string, is func(agents, before int) bool) {
+		before := 0
+		s.records(s.cfg.Kafka.Names().Status(), what, func(r *kgo.Record) bool {
+			var n status.Node
+			if json.Unmarshal(r.Value, &n) != nil || n.Event != status.EventNode {
+				return false
+			}
+			before = max(before, len(n.Agents))
+			return is(len(n.Agents), before)
+		})
+	}
+	heartbeat("a heartbeat with the agent", func(agents, _ int) bool { return agents == 1 })
+	for range 2 { // with processes, and without
+		s.produce(&kgo.Record{Topic: s.cfg.Kafka.Names().Control(), Key: []byte(a.Key())})
+	}
+	heartbeat("a heartbeat without it", func(agents, before int) bool { return agents == 0 && before == 1 })
+	s.desire(s.agent(func(a *spec.Agent) { a.Generation = 3 }))
+	s.report("serving again", func(r status.AgentReport) bool { return r.State == status.ReportServing && r.Generation == 3 })
+	s.dispatch(a, 0, `1`)
+	s.outcome("0", task.Completed)
+}
+
 func TestAnOpenCircuitLeavesAndAResetCloses(t *testing.T) {
 	s := newSystem(t)
 	s.write("echo/agent.py", "raise SystemExit(3)\n")

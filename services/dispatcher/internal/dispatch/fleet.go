@@ -226,17 +226,32 @@ func (f *Fleet) Changed(key string, a *spec.Agent) {
 	switch {
 	case k != nil:
 		k.Desire(a)
-		if a == nil {
-			delete(f.keepers, key)
-			r := k.Report()
-			f.env.Metrics.forget(r.Topic, r.AgentName)
-		}
 	case a != nil && f.ctx != nil:
 		k = newKeeper(f.env, a, f.upkeep.leads, f.fail)
 		f.keepers[key] = k
 		ctx := f.ctx
-		f.running.Go(func() { k.Run(ctx) })
+		f.running.Go(func() {
+			for k.Run(ctx); !f.retire(ctx, key, k); k.Run(ctx) {
+			}
+		})
 	}
+}
+
+// retire lets go of a keeper whose agent's record is gone. It reports false where the agent has a record again: the keeper goes
+// on then, since another beside it would join the agent's groups under the name that this one leaves them by.
+func (f *Fleet) retire(ctx context.Context, key string, k *Keeper) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ctx.Err() != nil {
+		return true
+	}
+	if k.Spec() != nil {
+		return false
+	}
+	delete(f.keepers, key)
+	r := k.Report()
+	f.env.Metrics.forget(r.Topic, r.AgentName)
+	return true
 }
 
 // spec is an agent's spec by topic/name.

@@ -221,7 +221,7 @@ func (s *Store) revise(ctx context.Context, topic, name string, change func(a *s
 		if err != nil {
 			return fmt.Errorf("encode agent %s: %w", a.Ref(), err)
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE agents SET record = $3 WHERE topic = $1 AND name = $2`, topic, name, record); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE agents SET record = $3, buried = false WHERE topic = $1 AND name = $2`, topic, name, record); err != nil {
 			return fmt.Errorf("store agent %s: %w", a.Ref(), err)
 		}
 		return tx.publish(ctx, a, record)
@@ -353,7 +353,7 @@ func (t *tx) put(ctx context.Context, before, a *spec.Agent, action string, by A
 	_, err = t.ExecContext(ctx, `INSERT INTO agents (topic, name, id, phase, generation, record, initialized_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $8 THEN $7::timestamptz END, $7)
 		ON CONFLICT (topic, name) DO UPDATE SET id = excluded.id, phase = excluded.phase, generation = excluded.generation,
-			record = excluded.record, initialized_at = coalesce(excluded.initialized_at, agents.initialized_at), updated_at = excluded.updated_at`,
+			record = excluded.record, initialized_at = coalesce(excluded.initialized_at, agents.initialized_at), updated_at = excluded.updated_at, buried = false`,
 		a.Topic, a.Name, a.ID, a.Phase, a.Generation, record, t.now, initialized)
 	if err != nil {
 		return fmt.Errorf("store agent %s: %w", a.Ref(), err)

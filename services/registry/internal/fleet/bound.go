@@ -16,7 +16,7 @@ const lately = 10 * time.Second
 // add takes a look.
 func (b *bound) add(unsettled int64, at time.Time) {
 	switch {
-	case at.Sub(b.since) >= 2*lately: // those of long ago tell nothing
+	case b.old(at): // those of long ago tell nothing
 		b.since, b.before, b.now = at, unsettled, unsettled
 	case at.Sub(b.since) >= lately:
 		b.since, b.before, b.now = at, b.now, unsettled
@@ -25,9 +25,12 @@ func (b *bound) add(unsettled int64, at time.Time) {
 	}
 }
 
+// old reports whether looks are too long ago to tell anything.
+func (b *bound) old(now time.Time) bool { return now.Sub(b.since) >= 2*lately }
+
 // get is the bound; nil where there is none, or looks are too few or too old to tell.
 func (b *bound) get(now time.Time) *int64 {
-	if b == nil || b.since.Sub(b.begun) < lately || now.Sub(b.since) >= 2*lately {
+	if b == nil || b.since.Sub(b.begun) < lately || b.old(now) {
 		return nil
 	}
 	most := max(b.now, b.before)

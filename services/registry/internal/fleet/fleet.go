@@ -5,6 +5,7 @@ package fleet
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ type Fleet struct {
 	progress map[progressKey]status.Progress
 	ear      ear
 	bounds   map[string]*bound // by topic/name
+	swept    time.Time
 }
 
 type node struct {
@@ -89,6 +91,18 @@ func (f *Fleet) heartbeat(n status.Node, seen time.Time) {
 	}
 	fresh.beat.Agents = nil
 	f.nodes[n.Service+"/"+n.Node] = fresh
+	f.sweep(seen)
+}
+
+// sweep forgets agents that nobody has told of lately, and nodes that weren't heard of for as long as they are kept. The lock is
+// held.
+func (f *Fleet) sweep(now time.Time) {
+	if now.Sub(f.swept) < lately {
+		return
+	}
+	f.swept = now
+	maps.DeleteFunc(f.bounds, func(_ string, b *bound) bool { return b.old(now) })
+	maps.DeleteFunc(f.nodes, func(_ string, n *node) bool { return now.Sub(n.seen) > keepReports })
 }
 
 func (f *Fleet) report(r status.AgentReport) {

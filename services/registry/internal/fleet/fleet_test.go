@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -216,4 +217,30 @@ func FuzzApply(f *testing.F) {
 		fl.Apply(value, time.Unix(1, 0))
 		fl.View(time.Unix(2, 0))
 	})
+}
+
+// Agents are made and deleted for years, and so are nodes: what is remembered is of those that are told of.
+func TestNobodyIsRememberedForEver(t *testing.T) {
+	f, now := New(), time.Unix(1000, 0)
+	tell := func(agent, node string) {
+		value, err := json.Marshal(status.Node{Event: status.EventNode, Service: "dispatcher", Node: node, Agents: []status.AgentReport{{Topic: "t", AgentName: agent, Unsettled: ptr(3)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Apply(value, now)
+	}
+	for n := range 500 {
+		tell(fmt.Sprint("agent-", n), fmt.Sprint("node-", n))
+		now = now.Add(10 * time.Minute)
+	}
+	if len(f.bounds) > 2 || len(f.nodes) > 24*6+2 {
+		t.Errorf("%d agents and %d nodes are remembered", len(f.bounds), len(f.nodes))
+	}
+	for range 15 { // who is told of is known
+		tell("agent-499", "node-499")
+		now = now.Add(2 * time.Second)
+	}
+	if got := f.View(now).Agents["t/agent-499"].lately; got == nil || *got != 3 {
+		t.Errorf("%v", got)
+	}
 }

@@ -142,9 +142,15 @@ func (r *Relay) control(ctx context.Context, cl *kgo.Client) (map[string][]byte,
 	return out, nil
 }
 
+// desired is what the control topic is to have of an agent.
+type desired struct {
+	record string
+	buried bool // nothing: the record is that of an agent that was deleted long ago
+}
+
 // wanted reads every agent's record, and the outbox rows that they include, from one snapshot. The rows are told by their
 // numbers one by one: a row of a transaction that began earlier may yet appear below the highest.
-func (r *Relay) wanted(ctx context.Context) (map[string]string, []int64, error) {
+func (r *Relay) wanted(ctx context.Context) (map[string]desired, []int64, error) {
 	tx, err := r.DB.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return nil, nil, fmt.Errorf("read agents for the control topic: %w", err)
@@ -154,37 +160,54 @@ func (r *Relay) wanted(ctx context.Context) (map[string]string, []int64, error) 
 	if err := tx.SelectContext(ctx, &overtaken, `SELECT id FROM outbox ORDER BY id LIMIT 1000000`); err != nil {
 		return nil, nil, fmt.Errorf("read the outbox: %w", err)
 	}
-	var rows []struct{ Topic, Name, Record string }
-	if err := tx.SelectContext(ctx, &rows, `SELECT topic, name, record FROM agents ORDER BY topic, name LIMIT 100000`); err != nil {
+	var rows []struct {
+		Topic, Name, Record string
+		Buried              bool
+	}
+	if err := tx.SelectContext(ctx, &rows, `SELECT topic, name, record, buried FROM agents ORDER BY topic, name LIMIT 100000`); err != nil {
 		return nil, nil, fmt.Errorf("read agents for the control topic: %w", err)
 	}
-	out := make(map[string]string, len(rows))
+	out := make(map[string]desired, len(rows))
 	for _, row := range rows {
-		out[(&spec.Agent{Topic: row.Topic, Name: row.Name}).Key()] = row.Record
+		out[(&spec.Agent{Topic: row.Topic, Name: row.Name}).Key()] = desired{row.Record, row.Buried}
 	}
 	return out, overtaken, nil
 }
 
-// compare lists what is to be published: records whose generation or revision differs from the published one. strays are the
-// agents that the database doesn't know. It keeps what it once knew, deleted ones too, so that it is the database that lacks
-// something, and a tombstone would stop an agent at work.
-func compare(wanted map[string]string, published map[string][]byte) (out []message, strays []string) {
-	for key, record := range wanted {
-		var have, want struct{ Generation, Revision int64 }
+// compare lists what is to be published: records whose generation or revision differs from the published one, and tombstones
+// of what is buried. strays are the agents that the database doesn't know, or not as of this life. It keeps what it once knew,
+// deleted ones too, so that it is the database that lacks something, and a tombstone would stop an agent at work.
+func compare(wanted map[string]desired, published map[string][]byte) (out []message, strays []string) {
+	var later []string
+	for key, want := range wanted {
 		old, ok := published[key]
-		if ok && json.Unmarshal(old, &have) == nil && json.Unmarshal([]byte(record), &want) == nil && have == want {
-			continue
+		same, newer := versions(want.record, old)
+		switch {
+		case want.buried && ok && newer:
+			later = append(later, key)
+		case want.buried && ok:
+			out = append(out, message{Key: key})
+		case !want.buried && !(ok && same):
+			out = append(out, message{Key: key, Value: &want.record})
 		}
-		out = append(out, message{Key: key, Value: &record})
 	}
 	for key := range published {
 		topic, name, isAgent := spec.ParseKey(key)
-		if _, ok := wanted[key]; isAgent && !ok {
+		if _, ok := wanted[key]; isAgent && (!ok || slices.Contains(later, key)) {
 			strays = append(strays, topic+"/"+name)
 		}
 	}
 	slices.Sort(strays)
 	return out, strays
+}
+
+// versions compares a record with the published one: whether it is the same, and whether that is of a later generation.
+func versions(record string, published []byte) (same, later bool) {
+	var have, want struct{ Generation, Revision int64 }
+	if json.Unmarshal(published, &have) != nil || json.Unmarshal([]byte(record), &want) != nil {
+		return false, false
+	}
+	return have == want, have.Generation > want.Generation
 }
 
 // drain publishes the outbox until it is empty.

@@ -108,13 +108,31 @@ func (f *Fleet) Changed(key string, a *spec.Agent) {
 	k := f.keepers[key]
 	switch {
 	case k != nil:
-		k.Desire(a) // the keeper of a deleted agent stays: it costs nothing, and the agent may come back
+		k.Desire(a)
 	case a != nil && f.ctx != nil:
 		k = newKeeper(f.env, a, f.fail)
 		f.keepers[key] = k
 		ctx := f.ctx
-		f.running.Go(func() { k.Run(ctx) })
+		f.running.Go(func() {
+			for k.Run(ctx); !f.retire(ctx, key, k); k.Run(ctx) {
+			}
+		})
 	}
+}
+
+// retire lets go of a keeper whose agent's record is gone. It reports false where the agent has a record again: the keeper goes
+// on then.
+func (f *Fleet) retire(ctx context.Context, key string, k *Keeper) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ctx.Err() != nil {
+		return true
+	}
+	if !k.gone() {
+		return false
+	}
+	delete(f.keepers, key)
+	return true
 }
 
 func (f *Fleet) heartbeats(ctx context.Context) {

@@ -75,7 +75,15 @@ func (k *Keeper) Report() (r status.AgentReport, ok bool) {
 	return k.report, k.desired != nil
 }
 
-// Run keeps the agent until the context ends, and then stops what runs.
+// gone reports whether the agent's record is.
+func (k *Keeper) gone() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.desired == nil
+}
+
+// Run keeps the agent until the context ends, and then stops what runs; or until the agent's record and all that ran of it are
+// gone.
 func (k *Keeper) Run(ctx context.Context) {
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
@@ -96,6 +104,10 @@ func (k *Keeper) Run(ctx context.Context) {
 		}
 		k.membership(ctx)
 		k.tell()
+		if k.pool == nil && k.gone() {
+			k.off(ctx, nil) // what was told of it is taken back
+			return
+		}
 	}
 }
 
