@@ -1,6 +1,8 @@
 # `make help` lists what there is. Everything runs from a fresh clone: tools are built from scripts/tools on first use.
 
 SHELL     := /bin/bash
+# What is compiled is the same in every directory, so that a clone finds it in the cache.
+export GOFLAGS := $(GOFLAGS) -trimpath
 .SHELLFLAGS := -euo pipefail -c
 MODULES   := internal migrations pkg services tests
 PACKAGES   = $(shell go list -f '{{.Dir}}/...' -m)
@@ -10,7 +12,8 @@ IMAGES    := demo-agents registry dispatcher cli supervisor
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
 # Three packages of tests at a time and four tests of each: most of them wait. The longest, tests/e2e, is among the first.
-TEST_FLAGS := -p 3 -parallel 4 -timeout 15m
+# `make lint` and `make verify` vet.
+TEST_FLAGS := -p 3 -parallel 4 -vet off -timeout 15m
 TESTED      = $(shell go list -f '{{.Dir}}/...' -m | sort -r)
 
 .DEFAULT_GOAL := help
@@ -29,9 +32,15 @@ demo: ## Real GitHub events through five agents, on this machine (DEMO_EXIT=1: e
 build: ## Build the binaries into bin/
 	@for b in $(BINARIES); do go build -trimpath -o bin/$$b ./services/$$b/cmd/$$b; done
 
+# Everything is compiled, and what several packages' tests start is built, before the first test runs: tests that run beside the
+# compiler wait for it.
 .PHONY: test
 test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache Kafka where Java and Maven are
-	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(TESTED)
+	@echo "compiling"
+	@go list -export -test -deps -f '' $(TESTED)
+	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
+	go build -ldflags=-w -o "$$bin/" $(foreach b,$(BINARIES),./services/$b/cmd/$b) ./tests/e2e/goworker ./tests/sweep/agent; \
+	REEVE_TEST_BIN="$$bin" $(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(TESTED)
 
 .PHONY: test-race
 test-race: $(TOOLS)/gotestsum ## The same with the race detector

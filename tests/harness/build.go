@@ -11,6 +11,9 @@ import (
 	"testing"
 )
 
+// EnvBin names a directory that has the binaries of all tests, so that each package doesn't link its own.
+const EnvBin = "REEVE_TEST_BIN"
+
 // Services are the binaries that Build makes.
 func Services() []string { return []string{"registry", "dispatcher", "supervisor", "reeve"} }
 
@@ -36,12 +39,13 @@ func Build(ctx context.Context, dir string, packages ...string) error {
 	return nil
 }
 
-// Binaries are built when the first of a package's tests asks for them, and serve all of them. Its methods are safe for
-// concurrent use.
+// Binaries are built when the first of a package's tests asks for them, unless EnvBin has them, and serve all of them. Its
+// methods are safe for concurrent use.
 type Binaries struct {
 	packages []string
 	once     sync.Once
 	dir      string
+	own      bool
 	err      error
 }
 
@@ -52,6 +56,10 @@ func NewBinaries(packages ...string) *Binaries { return &Binaries{packages: pack
 func (b *Binaries) Dir(t testing.TB) string {
 	t.Helper()
 	b.once.Do(func() {
+		if b.dir = os.Getenv(EnvBin); b.dir != "" {
+			return
+		}
+		b.own = true
 		if b.dir, b.err = os.MkdirTemp("", "reeve-test-bin-"); b.err == nil {
 			b.err = Build(context.Background(), b.dir, b.packages...)
 		}
@@ -65,7 +73,7 @@ func (b *Binaries) Dir(t testing.TB) string {
 // Remove takes away what was built.
 func (b *Binaries) Remove() {
 	b.once.Do(func() {})
-	if b.dir != "" {
+	if b.own {
 		_ = os.RemoveAll(b.dir) // at worst the system's cleaner of temporary files does it
 	}
 }
