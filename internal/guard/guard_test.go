@@ -79,7 +79,7 @@ func start(t *testing.T) family {
 // gone waits until none of the processes runs.
 func gone(t *testing.T, pids ...int) {
 	t.Helper()
-	limit := time.After(5 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -215,7 +215,7 @@ func awaitState(t *testing.T, r *agent.Runner, state string) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(10 * time.Second)
+	late := time.After(time.Minute)
 	for r.Figures()[0].State != state {
 		select {
 		case <-tick.C:

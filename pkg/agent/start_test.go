@@ -143,7 +143,7 @@ func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:
@@ -228,7 +228,7 @@ func TestAFunctionThatTakesTwiceItsTimeIsAlertedAndThatIsTakenBack(t *testing.T)
 			if a.Kind != "attempts_overdue" || a.Name != "deaf" || a.Resolved != resolved {
 				t.Errorf("%+v", a)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no alert, resolved: %t", resolved)
 		}
 		if !resolved {
@@ -265,7 +265,7 @@ func TestAStopIsBoundedAlsoWhereOnAlertDoesNotReturn(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "OnAlert") {
 			t.Error(err)
 		}
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the stop waits for OnAlert")
 	}
 	close(release)

@@ -193,7 +193,7 @@ func (h heard) next(t *testing.T) Command {
 	select {
 	case c := <-h:
 		return c
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the handler heard nothing")
 		return Command{}
 	}

@@ -33,7 +33,7 @@ func (c calls) next(t *testing.T) call {
 	select {
 	case got := <-c:
 		return got
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the handler heard nothing")
 		return call{}
 	}

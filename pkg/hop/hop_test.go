@@ -80,7 +80,7 @@ func (s *stand) values(topic string, n int) map[string]int {
 	}
 	defer cl.Close()
 	seen, total := map[string]int{}, 0
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	for total < n && ctx.Err() == nil {
 		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { seen[string(r.Value)]++; total++ })
@@ -134,7 +134,7 @@ func (h *handler) last(t testing.TB) hop.Assignment {
 	t.Helper()
 	select {
 	case <-h.got:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no assignment")
 	}
 	h.mu.Lock()
@@ -173,7 +173,7 @@ func (w testWriter) Write(b []byte) (int, error) {
 // copyTo moves records from in to another topic until n are committed.
 func copyTo(t testing.TB, m *hop.Member, p *hop.Pool, node, topic string, n int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for at := int64(0); at < n; {
 		fs, err := m.Poll(ctx, 50)
@@ -331,7 +331,7 @@ func TestNewerProcessReplacesOlder(t *testing.T) {
 		if !errors.Is(err, hop.ErrReplaced) {
 			t.Errorf("the older was told %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the older was told nothing")
 	}
 }

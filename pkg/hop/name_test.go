@@ -41,7 +41,7 @@ func (s *stand) holder(but string) string {
 	group := topics.Names{}.NodeGroup("test", "a")
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(20 * time.Second); ; {
+	for limit := time.After(time.Minute); ; {
 		gs, err := s.adm.DescribeGroups(s.t.Context(), group)
 		if err == nil && len(gs[group].Members) == 1 && gs[group].State == "Stable" && gs[group].Members[0].MemberID != but {
 			return gs[group].Members[0].MemberID
@@ -64,7 +64,7 @@ func TestTheNewerOfTwoHoldsTheName(t *testing.T) {
 		if !errors.Is(err, hop.ErrReplaced) {
 			t.Errorf("the older one ended with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the older one goes on")
 	}
 	second := s.holder(first)

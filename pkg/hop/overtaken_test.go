@@ -23,7 +23,7 @@ func TestWhatRetentionTakesFromAMemberThatConsumesIsReportedFromWhereItReads(t *
 	}
 	m.Resume(0)
 	copyTo(t, m, s.pool("b"), "a", "out", 40)
-	for limit := time.After(20 * time.Second); ; {
+	for limit := time.After(time.Minute); ; {
 		h.mu.Lock()
 		told := slices.Clone(h.overtaken)
 		h.mu.Unlock()

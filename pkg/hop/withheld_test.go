@@ -77,7 +77,7 @@ func TestAForgottenTransactionThatMayNotBeEndedIsToldAndEndedOnceItMay(t *testin
 		select {
 		case got := <-alerts:
 			return got
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nothing is told")
 		}
 		return told{}

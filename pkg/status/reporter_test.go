@@ -35,7 +35,7 @@ func records(t *testing.T, n int, report func(o []kgo.Opt, r *Reporter)) []map[s
 	t.Cleanup(cl.Close)
 	r := NewReporter(cl, topics.Names{}, "worker", "w0", slog.New(slog.DiscardHandler))
 	report(o, r)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var all []map[string]any
 	for len(all) < n {

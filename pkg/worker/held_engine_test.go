@@ -26,25 +26,27 @@ func (f *failing) all(n int64, e *worker.Engine) func() bool {
 
 // A stop while an outage may be forming finishes nothing for it: the next owner runs what has failed once more.
 func TestAStopInAFormingOutageDeadLettersNothing(t *testing.T) {
-	s := newStand(t)
-	s.spec.Config.MaxRetries = 0
-	var f failing
-	e, stop := s.engine("a", runner(t, 4, f.handle))
-	const n = 4
-	s.publish(0, n)
-	s.until("all have failed", f.all(n, e))
-	began := time.Now()
-	stop()
-	if d := time.Since(began); d > 2*time.Second {
-		t.Errorf("the stop took %v", d)
-	}
-	s.engine("a", runner(t, 4, ok))
-	for id, o := range s.byTask(n) {
-		if o.settled != "done" || o.attempt != 2 {
-			t.Errorf("%s is settled as %s with attempt %d", id, o.settled, o.attempt)
+	bubble(t, func(t *testing.T) {
+		s := newStand(t)
+		s.spec.Config.MaxRetries = 0
+		var f failing
+		e, stop := s.engine("a", runner(t, 4, f.handle))
+		const n = 4
+		s.publish(0, n)
+		s.until("all have failed", f.all(n, e))
+		began := time.Now()
+		stop()
+		if d := time.Since(began); d > 2*time.Second {
+			t.Errorf("the stop took %v", d)
 		}
-	}
-	s.awaitLag(0)
+		s.engine("a", runner(t, 4, ok))
+		for id, o := range s.byTask(n) {
+			if o.settled != "done" || o.attempt != 2 {
+				t.Errorf("%s is settled as %s with attempt %d", id, o.settled, o.attempt)
+			}
+		}
+		s.awaitLag(0)
+	})
 }
 
 // A partition that is revoked then goes with what has failed in it, and the worker's other partitions go on waiting.

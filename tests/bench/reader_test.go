@@ -37,7 +37,7 @@ func TestRecordsAreCountedAsAReaderGetsThem(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	total, done := 0, make(chan error, 1)
 	go func() {

@@ -130,7 +130,7 @@ func sized(do string, n int) []byte {
 
 func firstRecord(t *testing.T, sys *harness.System, topic string) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var value []byte
 	err := harness.Follow(ctx, sys.Brokers, []string{topic}, func(r *kgo.Record) {
@@ -200,7 +200,7 @@ func TestAStartThatCannotBeSaysWhatWhereAndWhatToDo(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
 			mark := "E2E_MARK=" + testenv.Unique()
-			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, filepath.Join(bin, a.program), a.args...)
 			cmd.Dir = t.TempDir()
@@ -275,7 +275,7 @@ func TestKafkaGoesAndComesAgain(t *testing.T) {
 		e.publish(t, sys, topic)
 	}
 	first.Close() // much of it is under way
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var h struct {
 			Status string `json:"status"`
 		}
@@ -336,7 +336,7 @@ func TestPostgresGoesAndComesAgain(t *testing.T) {
 	for _, e := range all {
 		e.await(t, sys, topic)
 	}
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var m struct{ Completed, Retried int }
 		if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/stock/metrics", nil, &m); err != nil || m.Completed != 60 || m.Retried != 6 {
 			return fmt.Sprintf("counted are %+v, %v", m, err)
@@ -348,7 +348,7 @@ func TestPostgresGoesAndComesAgain(t *testing.T) {
 // awaitFinals waits for the final outcomes of n tasks, on Kafka itself.
 func awaitFinals(t *testing.T, sys *harness.System, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := map[string]bool{}
 	err := harness.Follow(ctx, sys.Brokers, []string{sys.Names().Outcomes()}, func(r *kgo.Record) {

@@ -103,7 +103,7 @@ func blueAndGreen(t *testing.T, sys *harness.System) {
 		}
 		return ""
 	})
-	eventually(t, 30*time.Second, func() string { // the registry reads the outcomes by itself
+	eventually(t, time.Minute, func() string { // the registry reads the outcomes by itself
 		lines := scrape(t, sys)
 		for _, want := range []string{`agent="blue",topic="` + topic + `",version="1.0.0"} ` + fmt.Sprint(n), `agent="green",topic="` + topic + `",version="2.0.0"} `} {
 			if !strings.Contains(lines, "reeve_tasks_completed_total{"+want) {

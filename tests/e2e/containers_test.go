@@ -44,7 +44,7 @@ func theGuardIsPID1(t *testing.T, sys *harness.System) {
 	}
 	// A grandchild whose parent is gone by the time that it ends.
 	orphan := strings.TrimSpace(shell(`sh -c 'sleep 0.3 >/dev/null 2>&1 & echo $!'`))
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		return shell(`grep -E '^(State|PPid):' /proc/` + orphan + `/status 2>/dev/null || true`)
 	})
 

@@ -89,7 +89,7 @@ func taskOf(t *testing.T, sys *harness.System, p published, name, query string) 
 
 func (p published) await(t *testing.T, sys *harness.System, name, status string) (s steered) {
 	t.Helper()
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if s = taskOf(t, sys, p, name, ""); s.Status != status {
 			return fmt.Sprintf("the task is %s, not %s", s.Status, status)
 		}
@@ -135,7 +135,7 @@ func cancelledAndRetried(t *testing.T, sys *harness.System) {
 	running := publishContent(t, sys, topic, map[string]any{"seconds": 50}, "")
 	if s := running.await(t, sys, "a", "running"); s.Progress == nil || s.Progress.Fraction != 0.25 || s.Progress.Message != "a quarter" {
 		// The position alone says running too; the progress comes with the attempt.
-		eventually(t, 20*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			if s := taskOf(t, sys, running, "a", ""); s.Progress == nil || s.Progress.Message != "a quarter" {
 				return fmt.Sprintf("%+v", s)
 			}
@@ -179,7 +179,7 @@ func cancelledAndRetried(t *testing.T, sys *harness.System) {
 		t.Errorf("%+v", s)
 	}
 	check("a failed task", failing, "retry", "done")
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if s := taskOf(t, sys, failing, "a", ""); s.Status != "retrying" || s.Redrives != 1 || s.Attempts != 1 || len(s.History) != 3 {
 			return fmt.Sprintf("its next round: %+v", s)
 		}
@@ -196,7 +196,7 @@ func cancelledAndRetried(t *testing.T, sys *harness.System) {
 	registerSteered(t, sys, topic, "b", func(_, config, _ map[string]any) {
 		config["dlq_enabled"], config["max_retries"], config["concurrency"] = true, 0, 16
 	})
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if s := taskOf(t, sys, failing, "b", ""); s.Status != "dead_lettered" {
 			return s.Status
 		}
@@ -205,7 +205,7 @@ func cancelledAndRetried(t *testing.T, sys *harness.System) {
 	if got := steer(t, sys, failing, "b", "retry"); got != "done" {
 		t.Errorf("retry of a dead letter: %s", got)
 	}
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if s := taskOf(t, sys, failing, "b", ""); s.Status != "dead_lettered" || s.Redrives != 1 || len(s.History) != 2 {
 			return fmt.Sprintf("its next round: %+v", s)
 		}
@@ -214,7 +214,7 @@ func cancelledAndRetried(t *testing.T, sys *harness.System) {
 	if p := publishContent(t, sys, topic, map[string]any{"seconds": 0.2}, "?wait=15s"); len(p.Tasks) != 2 || p.Tasks[0].Status != "completed" || p.Tasks[1].Status != "completed" {
 		t.Errorf("published and waited: %+v", p)
 	}
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var m map[string]any
 		if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/a/metrics", nil, &m); err != nil {
 			return err.Error()
@@ -307,7 +307,7 @@ func timedOutAttemptLeavesItsProcess(t *testing.T, sys *harness.System) {
 		return all
 	}
 	var before []string
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if before = processes(); len(before) != 1 || !strings.HasSuffix(before[0], " RUNNING") {
 			return fmt.Sprint(before)
 		}

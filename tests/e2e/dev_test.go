@@ -96,7 +96,7 @@ func TestReeveDevFromStartOverKillToStop(t *testing.T) {
 	if out, code := d.cli(t, "publish", "orders", "--content", `{"n": 1}`, "--wait"); code != 0 || !strings.Contains(out, "completed") {
 		t.Errorf("publish --wait: exit code %d:\n%s", code, out)
 	}
-	eventually(t, 30*time.Second, func() string { // health is computed from heartbeats, which take their time
+	eventually(t, time.Minute, func() string { // health is computed from heartbeats, which take their time
 		if out, code := d.cli(t, "health"); code != 0 || !strings.Contains(out, "running") {
 			return out
 		}
@@ -108,7 +108,7 @@ func TestReeveDevFromStartOverKillToStop(t *testing.T) {
 	}
 	<-p.Ended()
 	p = d.start(t)
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if out, code := d.cli(t, "task", "list"); code != 0 || !strings.Contains(out, "completed") {
 			return "the task from before the kill isn't listed: " + out
 		}

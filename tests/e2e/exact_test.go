@@ -82,7 +82,7 @@ func figuresAreExact(t *testing.T, sys *harness.System, end func(*testing.T, ...
 		t.Fatal(err)
 	}
 	eventually(t, time.Minute, func() string { return differ(b.finished(), allEvents) })
-	eventually(t, 30*time.Second, func() string { return compare("REST", restFigures(t, sys, topic)) })
+	eventually(t, time.Minute, func() string { return compare("REST", restFigures(t, sys, topic)) })
 	for name, got := range map[string]map[string]int{"/metrics": prometheusFigures(t, sys, topic), "reeve metrics": cliFigures(t, sys, topic), "the topics": b.figures(t)} {
 		if wrong := compare(name, got); wrong != "" {
 			t.Error(wrong)
@@ -335,7 +335,7 @@ func deadLetters(t *testing.T, sys *harness.System, topic string) int {
 	t.Helper()
 	dlq := sys.Names().DLQ(topic, "worker")
 	seen := map[string]int{}
-	ctx, end := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
 	defer end()
 	const beyond = time.Second // for one too many
 	err := harness.Follow(ctx, sys.Brokers, []string{dlq}, func(r *kgo.Record) {

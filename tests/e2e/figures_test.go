@@ -172,7 +172,7 @@ func (p *publisher) watch(t *testing.T, d time.Duration) {
 // exactly waits until all that was published is shown, so many of it waiting.
 func (p *publisher) exactly(t *testing.T, waiting int64) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if m := p.look(t); m.Received != p.sent.Load() || m.Waiting != waiting || m.Running != 0 {
 			return fmt.Sprintf("%d were published, shown is %+v", p.sent.Load(), m)
 		}

@@ -127,7 +127,7 @@ func sendTo(t *testing.T, sys *harness.System, topic, value string) string {
 // awaitTask reads a task until it is as it should be.
 func awaitTask(t *testing.T, sys *harness.System, agent, place string, into any, ok func() bool) {
 	t.Helper()
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if err := sys.Call(t.Context(), http.MethodGet, "/v1/tasks/"+agent+"/"+place, nil, into); err != nil {
 			return err.Error()
 		}

@@ -62,7 +62,7 @@ func ask(t *testing.T, sys *harness.System, topic, format string, args ...any) (
 func awaitGoTask(t *testing.T, sys *harness.System, topic, place, status string) goTask {
 	t.Helper()
 	var task goTask
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		task = goTask{}
 		if err := sys.Call(t.Context(), http.MethodGet, "/v1/tasks/"+topic+"/gopher/"+place, nil, &task); err != nil {
 			return err.Error()
@@ -78,7 +78,7 @@ func awaitGoTask(t *testing.T, sys *harness.System, topic, place, status string)
 // awaitWorkers waits until so many live programs serve the agent.
 func awaitWorkers(t *testing.T, sys *harness.System, topic string, n int) {
 	t.Helper()
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var a struct {
 			Runtime string
 			Workers int
@@ -139,7 +139,7 @@ func TestAGoWorkersEventsEndAsItsFunctionSays(t *testing.T) {
 // contents reads n envelopes and gives their contents.
 func contents(t *testing.T, sys *harness.System, topic string, n int) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	var got []string
@@ -173,19 +173,19 @@ func TestAGoWorkerNeedsNoRegistryOnceItsAgentIsKnown(t *testing.T) {
 		for n := range 10 {
 			ask(t, sys, topic, `{"do":"ok","n":%d}`, n)
 		}
-		eventually(t, 30*time.Second, func() string { return differ(seen(), 11) })
+		eventually(t, time.Minute, func() string { return differ(seen(), 11) })
 
 		stop(t, workers...) // and started without a registry
 		goWorker(t, sys, "g0")
 		for n := range 10 {
 			ask(t, sys, topic, `{"do":"ok","n":%d}`, n)
 		}
-		eventually(t, 30*time.Second, func() string { return differ(seen(), 21) })
+		eventually(t, time.Minute, func() string { return differ(seen(), 21) })
 
 		start(t, sys, "registry.r0")
 		awaitWorkers(t, sys, topic, 1)
 		var m map[string]any
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/gopher/metrics", nil, &m); err != nil || m["completed"] != 21.0 {
 				return fmt.Sprint(m, err)
 			}
@@ -215,7 +215,7 @@ func TestGoWorkersShareTheWorkDrainAndTakeOver(t *testing.T) {
 		for n := range 60 {
 			places = append(places, ask(t, sys, topic, `{"do":"slow","millis":1500,"n":%d}`, n))
 		}
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			var m map[string]any
 			if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/gopher/metrics", nil, &m); err != nil || m["running"].(float64) < 2 {
 				return fmt.Sprint(m, err)
@@ -249,7 +249,7 @@ func TestAGoWorkerFollowsPauseResumeAndDelete(t *testing.T) {
 		path := "/v1/agents/" + topic + "/gopher"
 
 		running := ask(t, sys, topic, `{"do":"slow","millis":5000}`)
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			var a struct{ Running int }
 			if err := sys.Call(t.Context(), http.MethodGet, path, nil, &a); err != nil || a.Running != 1 {
 				return fmt.Sprint(a, err)
@@ -263,7 +263,7 @@ func TestAGoWorkerFollowsPauseResumeAndDelete(t *testing.T) {
 
 		stop(t, workers[0]) // held: a restart doesn't resume it
 		p := goWorker(t, sys, "g0")
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			if !strings.Contains(p.Log(), "stays paused") {
 				return p.Log()
 			}
@@ -317,7 +317,7 @@ func TestAGoProgramAsksAndSteersThroughItsRunner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		ms, err := r.Metrics(ctx, topic)
 		if err != nil || len(ms) != 2 || ms[0].Completed != 1 || ms[1].Completed != 1 {
 			return fmt.Sprintf("%+v, %v", ms, err)
@@ -334,7 +334,7 @@ func TestAGoProgramAsksAndSteersThroughItsRunner(t *testing.T) {
 	if err := errors.Join(r.Unsubscribe(ctx, topic, "one", false), r.Unsubscribe(ctx, topic, "one", false)); err != nil {
 		t.Errorf("to pause twice is no error: %v", err)
 	}
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		h, err := r.Health(ctx)
 		if err != nil || h.RegisteredAgents != 2 || h.ActiveConsumers != 1 {
 			return fmt.Sprintf("%+v, %v", h, err)

@@ -25,7 +25,7 @@ func TestKafkasOwnToolsSeeTheGroupsAndPublish(t *testing.T) {
 
 	lines := strings.Repeat(`{"n": 1}`+"\n", 100)
 	tool(t, lines, "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", sys.Brokers[0], "--topic", topic)
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var m struct{ Completed int }
 		if err := sys.Call(t.Context(), "GET", "/v1/agents/"+topic+"/stock/metrics", nil, &m); err != nil {
 			return err.Error()
@@ -36,7 +36,7 @@ func TestKafkasOwnToolsSeeTheGroupsAndPublish(t *testing.T) {
 		return ""
 	})
 	for _, group := range []string{sys.Names().Group(topic, "stock"), sys.Names().WorkGroup(topic, "stock")} {
-		eventually(t, 30*time.Second, func() string { return idle(describe(t, sys, group)) })
+		eventually(t, time.Minute, func() string { return idle(describe(t, sys, group)) })
 	}
 }
 

@@ -160,7 +160,7 @@ func TestOddAndLargeEventsGoThroughAsTheyAre(t *testing.T) {
 			DeadLettered        int64 `json:"dead_lettered"`
 		}
 		n := int64(len(events) + 1)
-		eventually(t, 20*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/fail/metrics", nil, &m); err != nil {
 				return err.Error()
 			}
@@ -293,7 +293,7 @@ func (f *followed) await(t *testing.T, id, agent string) *kgo.Record {
 func (f *followed) letter(t *testing.T, id string) *kgo.Record {
 	t.Helper()
 	var r *kgo.Record
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if r = f.letters[id]; r == nil {

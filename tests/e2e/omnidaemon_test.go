@@ -22,7 +22,7 @@ type omni struct {
 func get[A any](o omni, path string, check func(A) bool) A {
 	o.Helper()
 	var a A
-	eventually(o.T, 45*time.Second, func() string {
+	eventually(o.T, time.Minute, func() string {
 		var fresh A
 		if err := o.sys.Call(o.Context(), http.MethodGet, path, nil, &fresh); err != nil {
 			return err.Error()
@@ -188,7 +188,7 @@ func (o omni) health(supervisor *harness.Process) {
 	if err := supervisor.End(); err != nil {
 		o.Fatal(err)
 	}
-	eventually(o.T, 15*time.Second, func() string {
+	eventually(o.T, time.Minute, func() string {
 		err := o.sys.Call(o.Context(), http.MethodGet, "/health", nil, nil)
 		var status *harness.StatusError
 		if !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {

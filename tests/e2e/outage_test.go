@@ -96,7 +96,7 @@ func outageOfADependency(t *testing.T, sys *harness.System, lasts time.Duration)
 // awaitOutage waits until health, the agent and the alerts say that there is an outage, or that there is none.
 func awaitOutage(t *testing.T, sys *harness.System, topic string, want bool) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var h struct {
 			Agents map[string]struct {
 				Healthy   bool

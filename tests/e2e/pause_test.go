@@ -155,7 +155,7 @@ func stoppedInTheMiddle(t *testing.T, sys *harness.System) {
 	if l.done >= events {
 		t.Fatal("it was done before it was stopped")
 	}
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var status *harness.StatusError
 		err := sys.Call(t.Context(), http.MethodGet, "/health", nil, nil)
 		if errors.As(err, &status) && strings.Contains(status.Body, `"status":"stopped"`) && strings.Contains(status.Body, `"uptime_seconds":0`) {
@@ -240,7 +240,7 @@ func overtakenWhilePaused(t *testing.T, sys *harness.System) {
 		OldestAt  *time.Time `json:"oldest_waiting_at"`
 		Lost      []lost
 	}
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		call(t, sys, http.MethodGet, agent, nil, &a)
 		if a.Overtaken != 15 || a.OldestAt == nil {
 			return fmt.Sprintf("%+v", a)
@@ -249,7 +249,7 @@ func overtakenWhilePaused(t *testing.T, sys *harness.System) {
 	})
 	call(t, sys, http.MethodPost, agent+"/resume", nil, nil)
 	l.await(t, 25)
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		call(t, sys, http.MethodGet, agent, nil, &a)
 		if len(a.Lost) != 1 || a.Lost[0] != (lost{0, 10, 24}) {
 			return fmt.Sprintf("%+v", a.Lost)

@@ -72,7 +72,7 @@ func inRound(t *testing.T, sys *harness.System, p published, round int) {
 
 func awaitFigures(t *testing.T, sys *harness.System, topic string, want map[string]float64) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var m map[string]any
 		if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/a/metrics", nil, &m); err != nil {
 			return err.Error()

@@ -57,7 +57,7 @@ func TestEachAgentGetsItsEventsAndTheRestIsCounted(t *testing.T) {
 		start(t, sys, "registry.r0")
 		publish(0, 20)
 		since := last.Add(2 * time.Millisecond)
-		eventually(t, 5*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			if time.Now().Before(since.Add(time.Millisecond)) {
 				return "the clock stands"
 			}
@@ -88,7 +88,7 @@ func TestEachAgentGetsItsEventsAndTheRestIsCounted(t *testing.T) {
 		stand := func(want map[string]figures) {
 			t.Helper()
 			for name, w := range want {
-				eventually(t, 45*time.Second, func() string {
+				eventually(t, time.Minute, func() string {
 					var got figures
 					if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/"+name+"/metrics", nil, &got); err != nil {
 						return err.Error()

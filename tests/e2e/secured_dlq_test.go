@@ -67,7 +67,7 @@ func (s *secured) waitsForItsDLQ(m *mortal) {
 	}
 	s.holds(denial(), true)
 	s.kinds("denied", "denied", "well", "well")
-	eventually(s.T, 45*time.Second, func() string { return s.alerted(map[string]bool{"mortal": true}) })
+	eventually(s.T, time.Minute, func() string { return s.alerted(map[string]bool{"mortal": true}) })
 	m.await(map[string]float64{"received": 8, "completed": 5}) // what goes elsewhere isn't held up
 	awaitMetric(s.T, s.System, s.topic, "dead_lettered", 5)    // the agent beside it has lost no time
 	if left := m.letters(""); len(left) != 0 {
@@ -78,8 +78,8 @@ func (s *secured) waitsForItsDLQ(m *mortal) {
 	if err != nil || len(gone) != 1 || len(gone[0].Deleted) != 1 {
 		s.Fatalf("the denial isn't taken back: %v, %v", gone, err)
 	}
-	eventually(s.T, 45*time.Second, func() string { return differ(len(m.letters("")), 2) })
-	eventually(s.T, 45*time.Second, func() string { return s.alerted(map[string]bool{}) })
+	eventually(s.T, time.Minute, func() string { return differ(len(m.letters("")), 2) })
+	eventually(s.T, time.Minute, func() string { return s.alerted(map[string]bool{}) })
 	m.await(map[string]float64{"received": 8, "completed": 5, "waiting": 0})
 }
 

@@ -188,7 +188,7 @@ func (s *secured) grant(flags map[string][]string) error {
 // holds waits until the broker goes by rights, or doesn't any more: what the controller has answered reaches it a moment later.
 func (s *secured) holds(rights *kadm.ACLBuilder, want bool) {
 	s.Helper()
-	eventually(s.T, 30*time.Second, func() string {
+	eventually(s.T, time.Minute, func() string {
 		all, err := s.admin.DescribeACLs(s.Context(), rights)
 		if err != nil {
 			return err.Error()
@@ -275,7 +275,7 @@ func (s *secured) sendsWebhooks() {
 			Offset    int64
 		}
 		call(s.T, s.System, http.MethodPost, "/v1/events", map[string]any{"topic": s.topic, "payload": map[string]any{"content": 1, "webhook": url}}, &p)
-		eventually(s.T, 45*time.Second, func() string {
+		eventually(s.T, time.Minute, func() string {
 			var d struct{ Webhook struct{ State string } }
 			if err := s.Call(s.Context(), http.MethodGet, fmt.Sprintf("/v1/tasks/%s/stock/%d/%d", s.topic, p.Partition, p.Offset), nil, &d); err != nil {
 				return err.Error()
@@ -298,7 +298,7 @@ func (s *secured) refusesToStartWithoutTopics() {
 		}
 		select {
 		case <-p.Ended():
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			s.Fatalf("%s goes on without topics that it may not create:\n%s", service, p.Log())
 		}
 		for _, says := range []string{s.Names().Status(), "reeve topics --commands"} {
@@ -318,7 +318,7 @@ func (s *secured) startsWhenItsTopicsAppear(entry map[string]any) {
 	}
 	path := "/v1/agents/" + s.topic + "/later"
 	var body map[string]any
-	eventually(s.T, 30*time.Second, func() string {
+	eventually(s.T, time.Minute, func() string {
 		body = nil
 		if err := s.Call(s.Context(), http.MethodGet, path, nil, &body); err != nil {
 			return err.Error()
@@ -339,7 +339,7 @@ func (s *secured) startsWhenItsTopicsAppear(entry map[string]any) {
 		s.Fatalf("%d topics of the agent: %q", len(lines), lines)
 	}
 	s.apply(lines[:1], "org.apache.kafka.tools.TopicCommand")
-	eventually(s.T, 30*time.Second, func() string {
+	eventually(s.T, time.Minute, func() string {
 		err := s.Call(s.Context(), http.MethodGet, "/health", nil, &body)
 		said := fmt.Sprint(body["alerts"], err)
 		for _, says := range []string{s.Names().DLQ(s.topic, "later"), "reeve topics --agent " + s.topic + "/later"} {
@@ -350,7 +350,7 @@ func (s *secured) startsWhenItsTopicsAppear(entry map[string]any) {
 		return ""
 	})
 	s.apply(lines[1:], "org.apache.kafka.tools.TopicCommand")
-	eventually(s.T, 45*time.Second, func() string {
+	eventually(s.T, time.Minute, func() string {
 		var m struct{ Completed int }
 		if err := s.Call(s.Context(), http.MethodGet, path+"/metrics", nil, &m); err != nil {
 			return err.Error()
@@ -390,7 +390,7 @@ func (s *secured) doctorNames() {
 			right["--resource-pattern-type"][0] = "prefixed"
 		}
 		s.revoke(right)
-		eventually(s.T, 20*time.Second, func() string { // rights reach a broker a moment later
+		eventually(s.T, time.Minute, func() string { // rights reach a broker a moment later
 			out, code := s.reeve(c.service, "doctor", "--service", c.service)
 			if code != c.code || !strings.Contains(out, c.says) || !strings.Contains(out, "kafka-acls.sh --add") {
 				return fmt.Sprintf("without %s of the %s on %s, exit code %d:\n%s", c.operation, c.service, c.resource, code, out)
@@ -445,7 +445,7 @@ func TestTwoInstallationsShareAClusterAndATopic(t *testing.T) {
 	}
 	// What is deleted with everything in one is untouched in the other.
 	call(t, one.System, http.MethodDelete, "/v1/agents/"+one.topic+"/stock?delete_group=true&delete_dlq=true", nil, nil)
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		listed, err := one.admin.ListTopics(t.Context())
 		if err != nil {
 			return err.Error()

@@ -143,7 +143,7 @@ func (e *event) await(t *testing.T, sys *harness.System, topic string) {
 	}
 	var task answer
 	path := fmt.Sprintf("/v1/tasks/%s/stock/%d/%d", topic, e.partition, e.offset)
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		task = answer{} // what an answer leaves out isn't what the one before said
 		if err := sys.Call(t.Context(), http.MethodGet, path, nil, &task); err != nil {
 			return fmt.Sprintf("%s: %v", e.name, err)
@@ -194,7 +194,7 @@ func checkDeadLetters(t *testing.T, sys *harness.System, topic string) {
 func checkMetrics(t *testing.T, sys *harness.System, topic string) {
 	t.Helper()
 	want := map[string]float64{"received": 12, "completed": 9, "retried": 3, "dead_lettered": 3, "failed": 0, "rejected": 0, "waiting": 0, "running": 0, "lag": 0}
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var got map[string]any
 		if err := sys.Call(t.Context(), http.MethodGet, "/v1/agents/"+topic+"/stock/metrics", nil, &got); err != nil {
 			return err.Error()

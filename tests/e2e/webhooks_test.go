@@ -181,7 +181,7 @@ func TestKilledDispatchersLoseNoWebhook(t *testing.T) {
 		t.Error(failure)
 	}
 	o := task.Origin{Topic: topic, Partition: records[7].Partition, Offset: records[7].Offset}
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		var detail struct{ Webhook map[string]any }
 		if err := sys.Call(t.Context(), http.MethodGet, fmt.Sprintf("/v1/tasks/%s/stock/%d/%d", topic, o.Partition, o.Offset), nil, &detail); err != nil {
 			return err.Error()
@@ -221,7 +221,7 @@ func TestOmniDaemonsWebhookAndReply(t *testing.T) {
 		publish("lost", "work", sys.Prefix+"-nowhere")
 		publish("loop", "work", o.topic)
 		for _, id := range []string{"good", "bad", "lost", "loop"} {
-			eventually(t, 45*time.Second, func() string {
+			eventually(t, time.Minute, func() string {
 				if _, ok := h.event(id); !ok {
 					return "no webhook of " + id
 				}
@@ -313,7 +313,7 @@ func redrivenWebhooks(t *testing.T, sys *harness.System) {
 	get(o, "/v1/webhooks/dlq", func(l list) bool { return len(l.Items) == many/2 })
 	broken.Store(false)
 	publish(1)
-	eventually(t, 30*time.Second, func() string { n, _ := h.count(); return differ(n, 1) })
+	eventually(t, time.Minute, func() string { n, _ := h.count(); return differ(n, 1) })
 	broken.Store(true)
 	publish(many / 2)
 	dead := get(o, "/v1/webhooks/dlq", func(l list) bool { return len(l.Items) == many })

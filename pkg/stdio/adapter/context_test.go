@@ -57,7 +57,7 @@ func (d *dialogue) say(lines ...string) {
 // hear gives the next line that fits.
 func (d *dialogue) hear(what string, fits func(map[string]any) bool) map[string]any {
 	d.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case a, ok := <-d.lines:

@@ -114,7 +114,7 @@ func (w *world) start(change ...func(*Config)) (stop func() error) {
 	case <-a.Ready():
 	case err := <-done:
 		w.t.Fatalf("the dispatcher ended with %v", err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		w.t.Fatal("the dispatcher isn't ready")
 	}
 	return stop
@@ -466,7 +466,7 @@ func TestADueRetryReturnsAfterItsDelayAlsoWhilePaused(t *testing.T) {
 		start := time.Now()
 		w.produce(r)
 		got := tasks.next(1)[0]
-		if took := time.Since(start); took < delay-5*time.Millisecond || took > delay+time.Second {
+		if took := time.Since(start); took < delay-5*time.Millisecond || took > delay+30*time.Second {
 			t.Errorf("tier %s came after %s", delay, took)
 		}
 		if string(got.Value) != fmt.Sprint(i) || route.Header(got, task.HeaderAttempt) != "2" || got.Partition != route.Partition(got.Key, 4) {

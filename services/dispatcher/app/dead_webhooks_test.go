@@ -91,7 +91,7 @@ func (p *post) ended(id string) status.DLQOrder {
 	p.t.Helper()
 	for began := time.Now(); ; {
 		for _, r := range p.states.next(1) {
-			if time.Since(began) > 40*time.Second {
+			if time.Since(began) > time.Minute {
 				p.t.Fatalf("waited in vain for the end of the order %s", id)
 			}
 			var o status.DLQOrder

@@ -54,7 +54,7 @@ func TestRedrivesThatCannotGoOnKeepNoOtherWaiting(t *testing.T) {
 	until := func(what string, is func() bool) {
 		t.Helper()
 		for began := time.Now(); !is(); {
-			if time.Since(began) > 40*time.Second {
+			if time.Since(began) > time.Minute {
 				t.Fatalf("waited in vain until %s: %v are moved, %v have yielded", what, moved, yielded)
 			}
 			for _, r := range reports.next(1) {

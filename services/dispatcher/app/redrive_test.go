@@ -131,7 +131,7 @@ func (m *morgue) report(id string, states ...string) status.DLQOrder {
 	m.t.Helper()
 	for began := time.Now(); ; {
 		for _, r := range m.states.next(1) {
-			if time.Since(began) > 40*time.Second {
+			if time.Since(began) > time.Minute {
 				m.t.Fatalf("waited in vain for the order %s to be %v", id, states)
 			}
 			var o status.DLQOrder

@@ -84,7 +84,7 @@ func start(t *testing.T, cfg config.Config) *registry {
 	case err := <-done:
 		done <- err
 		t.Fatal(err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("not ready")
 	}
 	return &registry{t, cfg, "http://" + a.Addr(), "", []kgo.Opt{kgo.SeedBrokers(cfg.Kafka.Brokers...), kgo.MetadataMinAge(50 * time.Millisecond)}}
@@ -154,7 +154,7 @@ func (r *registry) waitFor(what string, ok func() bool) {
 	r.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(30 * time.Second); !ok(); {
+	for limit := time.After(time.Minute); !ok(); {
 		select {
 		case <-tick.C:
 		case <-limit:
@@ -227,7 +227,7 @@ func TestAnAgentsLife(t *testing.T) {
 // controlHas waits until the control topic has the agent in a phase.
 func (r *registry) controlHas(phase spec.Phase) {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
 	w := watcher{phase, cancel, false}
 	_ = control.Follow(ctx, r.opts, r.cfg.Kafka.Names(), quiet(), &w)
@@ -527,7 +527,7 @@ func TestAMigrationElsewhereInTheDatabaseKeepsNobodyWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }() // the pool closes it for good, and with it goes the lock
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := migrations.Up(ctx, db.DB); err != nil {
 		t.Error(err)
@@ -621,7 +621,7 @@ func TestAStartThatCannotBeSaysWhatWhereAndWhatToDo(t *testing.T) {
 			t.Parallel()
 			cfg := configuration(t)
 			c.change(&cfg)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			a, err := app.New(app.Config{Config: cfg, Logger: quiet()})
 			if err == nil {

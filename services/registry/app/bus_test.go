@@ -49,7 +49,7 @@ func (r *registry) transact(records ...*kgo.Record) {
 		r.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
 	for _, rec := range records {
 		if err := cl.BeginTransaction(); err != nil {
@@ -166,7 +166,7 @@ func TestPendingCountsEventsAndNoMarkers(t *testing.T) {
 	group := r.cfg.Kafka.Names().Group("orders", "a")
 	var offsets kadm.Offsets
 	offsets.AddOffset("orders", records[1].Partition, records[1].Offset+1, -1)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := r.admin().CommitAllOffsets(ctx, group, offsets); err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func TestAWaitEndsWhereTheAgentPassesOverTheEvent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := <-ended; got["status"] != "filtered" || time.Since(began) > 10*time.Second {
+	if got := <-ended; got["status"] != "filtered" || time.Since(began) > 14*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), got)
 	}
 	began = time.Now()
@@ -61,7 +61,7 @@ func TestAWaitEndsWhereTheAgentPassesOverTheEvent(t *testing.T) {
 			statuses[fmt.Sprint(one["name"])] = one["status"]
 		}
 	}
-	if fmt.Sprint(statuses) != "map[a:filtered b:filtered]" || time.Since(began) > 10*time.Second {
+	if fmt.Sprint(statuses) != "map[a:filtered b:filtered]" || time.Since(began) > 14*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), statuses)
 	}
 	if got := r.want(200, "GET", path(taken, "a")+"?wait=100ms", ""); got["status"] != "queued" {

@@ -55,7 +55,7 @@ func TestAWishIsIssuedAgainUntilItsTaskIsFinished(t *testing.T) {
 		select {
 		case c := <-given:
 			return c
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nothing was given to who carries it out")
 			return command.Command{}
 		}

@@ -154,7 +154,7 @@ func (s *system) records(topic, what string, ok func(*kgo.Record) bool) {
 		s.t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	for {
 		fs := cl.PollFetches(ctx)
@@ -355,7 +355,7 @@ func TestMissingThingsAreRefusedAtTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := a.Run(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		t.Errorf("got %v", err)

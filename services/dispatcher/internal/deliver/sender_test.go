@@ -172,7 +172,7 @@ func TestATryIsBounded(t *testing.T) {
 			began := time.Now()
 			a := sender(t, nil, 700*time.Millisecond, "127.0.0.1").Send(t.Context(), Read(record(srv.URL+"/services/path-secret?token=query-secret")))
 			v := Judge([]time.Duration{time.Second}, 1, a)
-			if v.Class != tt.class || time.Since(began) > 5*time.Second {
+			if v.Class != tt.class || time.Since(began) > 30*time.Second {
 				t.Errorf("after %s: %+v, %+v", time.Since(began), a, v)
 			}
 			if text := v.Message; strings.Contains(text, "secret") || len(text) > 1000 {

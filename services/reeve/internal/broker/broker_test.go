@@ -68,7 +68,7 @@ func dial(t *testing.T, address string, opts ...kgo.Opt) *kgo.Client {
 }
 
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -81,7 +81,7 @@ func TestATopicThatAProducerNamesIsMade(t *testing.T) {
 	if err := c.ProduceSync(ctx, &kgo.Record{Topic: "github.push", Value: []byte("x")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(before); took > 2*time.Second {
+	if took := time.Since(before); took > 20*time.Second {
 		t.Errorf("the first record took %s", took)
 	}
 	topics, err := kadm.NewClient(c).ListTopics(ctx, "github.push")

@@ -54,7 +54,7 @@ func execute(t *testing.T, url, statement string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(within(t, 10*time.Second), statement); err != nil {
+	if _, err := db.ExecContext(within(t, time.Minute), statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
 	}
 }
@@ -156,7 +156,7 @@ func TestAServerThatDiesIsStartedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for client.PingContext(ctx) != nil {

@@ -255,7 +255,7 @@ func TestAKillLeavesNoProcessAndLosesNothing(t *testing.T) {
 		}
 		again := time.Now()
 		d.start()
-		gone(t, time.Until(again.Add(5*time.Second)), append(pids, inner))
+		gone(t, time.Until(again.Add(time.Minute)), append(pids, inner))
 		d.counts(n + 1)
 	}
 	d.work()

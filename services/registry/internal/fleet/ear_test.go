@@ -53,7 +53,7 @@ func TestWhoFollowsKnowsThatKafkaAnswersThoughThereIsNothingToRead(t *testing.T)
 	if err := kafka.EnsureTopics(t.Context(), cl, -1, kafka.StatusTopic(names)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	f := New()
 	ended := make(chan error, 1)

@@ -96,7 +96,7 @@ func (b *bench) project(p *projection.Projection) {
 // projectWhile runs a projection until done says so.
 func (b *bench) projectWhile(p *projection.Projection, enough func() bool) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -277,7 +277,7 @@ func (b *bench) waitFor(ok func() bool) {
 	b.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(30 * time.Second); !ok(); {
+	for limit := time.After(time.Minute); !ok(); {
 		select {
 		case <-tick.C:
 		case <-limit:

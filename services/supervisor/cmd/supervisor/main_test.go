@@ -149,7 +149,7 @@ func (s *site) outcome(origin task.Origin) *kgo.Record {
 		s.t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		for _, r := range cl.PollFetches(ctx).Records() {
@@ -170,10 +170,10 @@ func numbers(list any) []int {
 	return out
 }
 
-// gone waits, at most 5 s, until none of the processes runs.
+// gone waits until none of the processes runs.
 func (s *site) gone(pids ...int) {
 	s.t.Helper()
-	limit := time.After(5 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -71,7 +71,7 @@ func TestTheAlertOfAMissingTopicIsTakenBackAlsoAfterAnotherStart(t *testing.T) {
 			k.topics.begin()
 			then(k)
 			var resolved []bool
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			for len(resolved) < 2 && ctx.Err() == nil {
 				for _, r := range cl.PollFetches(ctx).Records() {

@@ -83,7 +83,7 @@ func (f *fixture) note(change func()) {
 func (f *fixture) await(what string, ok func() bool) {
 	f.t.Helper()
 	late := false
-	timer := time.AfterFunc(20*time.Second, func() { f.note(func() { late = true }) })
+	timer := time.AfterFunc(time.Minute, func() { f.note(func() { late = true }) })
 	defer timer.Stop()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -199,7 +199,7 @@ func (r ran) wait(t testing.TB) worker.Result {
 	select {
 	case res := <-r.result:
 		return res
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the attempt isn't finished")
 		return worker.Result{}
 	}

@@ -19,7 +19,7 @@ func awaitFile(t *testing.T, path string, size int64) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		if s, err := os.Stat(path); err == nil && s.Size() >= size {
 			return
