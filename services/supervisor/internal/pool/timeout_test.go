@@ -71,8 +71,7 @@ func TestSomebodyMayCancelATaskWhoseAttemptHasTimedOut(t *testing.T) {
 	pid := f.pid()
 	late := attempt(`{"seconds":60,"finishes":1}`, 100*time.Millisecond, false)
 	f.run(late)
-	over := time.After(300 * time.Millisecond)
-	<-over
+	f.awaitLine("told to end")
 	f.pool.Interrupt(late.Attempt) // a second cancel message would end what finishes
 	timedOut(t, late)
 	f.unmoved(pid)

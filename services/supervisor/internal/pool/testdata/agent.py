@@ -80,5 +80,6 @@ async def steered(message, ctx):
     except asyncio.CancelledError:
         if "finishes" not in do:
             raise
+        print("told to end", file=sys.stderr, flush=True)
         await asyncio.sleep(do["finishes"])
     return {"pid": os.getpid()}
