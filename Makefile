@@ -37,7 +37,7 @@ build: ## Build the binaries into bin/
 .PHONY: test
 test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache Kafka where Java and Maven are
 	@echo "compiling"
-	@go list -export -test -deps -f '' $(TESTED)
+	@go list -export -test -deps $(TESTED) >/dev/null
 	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
 	go build -ldflags=-w -o "$$bin/" $(foreach b,$(BINARIES),./services/$b/cmd/$b) ./tests/e2e/goworker ./tests/sweep/agent; \
 	REEVE_TEST_BIN="$$bin" $(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(TESTED)
