@@ -361,7 +361,10 @@ func redrivenWebhooks(t *testing.T, sys *harness.System) {
 	if got := order("redrive", map[string]any{"webhook_id": one}, "done"); got.Moved != 1 || got.Completed != 1 {
 		t.Errorf("%+v", got)
 	}
-	for what, code := range map[string]int{`{"webhook_id":"` + one + `"}`: http.StatusNotFound, `{}`: http.StatusBadRequest, `{"all":true,"endpoint":"x"}`: http.StatusBadRequest} {
+	if got := order("redrive", map[string]any{"webhook_id": one}, "done"); got.Moved != 0 || got.Matched != 0 {
+		t.Errorf("the second time: %+v", got)
+	}
+	for what, code := range map[string]int{`{"webhook_id":"msg_nobody"}`: http.StatusNotFound, `{}`: http.StatusBadRequest, `{"all":true,"endpoint":"x"}`: http.StatusBadRequest} {
 		if err := sys.Call(t.Context(), http.MethodPost, "/v1/webhooks/dlq/redrive", json.RawMessage(what), nil); !isStatus(err, code) {
 			t.Errorf("%s: %v", what, err)
 		}
