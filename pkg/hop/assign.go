@@ -222,6 +222,7 @@ func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange,
 	if cut { // what comes at these offsets from now on would count as settled
 		m.log.Error("the log ends before what was settled of it: the broker has lost records; going on at its end", slog.String("topic", m.cfg.Topic),
 			slog.Int("partition", int(p)), slog.Int64("settled", a.Metadata.Reach(o.At)), slog.Int64("end", log.end))
+		a.Reached = a.Metadata.Reach(o.At)
 		a.Metadata, a.Own = a.Metadata.Below(o.At, log.end), false
 	}
 	switch {
@@ -232,7 +233,7 @@ func (m *Member) position(p int32, committed kadm.OffsetResponses, log logRange,
 		// To begin anew would repeat all that the topic still has.
 		m.log.Error("the log ends before the committed offset: the broker has lost records; going on at its end", slog.String("topic", m.cfg.Topic),
 			slog.Int("partition", int(p)), slog.Int64("committed", o.At), slog.Int64("end", log.end))
-		a.Offset, a.Own = log.end, false
+		a.Offset, a.Own, a.Reached = log.end, false, a.Metadata.Reach(o.At)
 		a.Metadata = offsets.Metadata{TopicID: id, Node: a.Metadata.Node, Passed: a.Metadata.Passed, Outages: a.Metadata.Outages}
 	case known && a.Metadata.TopicID != none && id != none && a.Metadata.TopicID != id, known && o.At > log.end:
 		m.log.Warn("the topic was made again since the last commit: starting at its beginning", slog.String("topic", m.cfg.Topic), slog.Int("partition", int(p)), slog.Int64("offset", a.Offset))

@@ -94,6 +94,9 @@ type Assignment struct {
 	Own bool
 	// LogEnd is the end of the partition's log at the time of assignment.
 	LogEnd int64
+	// Reached is beyond LogEnd where the log has lost its end, as far as the last commit tells: the records in [LogEnd,
+	// Reached) are gone, as those are that Handler.Truncated tells of. Offset and Metadata name none of them any more.
+	Reached int64
 }
 
 // Position is what a commit says of a partition.

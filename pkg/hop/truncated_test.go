@@ -161,7 +161,30 @@ func TestWhatWasSettledBeyondTheEndOfALogIsForgottenWithIt(t *testing.T) {
 	again := newHandler()
 	s.member("a", again)
 	a := again.last(t)
-	if a.Offset != 10 || !a.Metadata.Settled.Has(5) || a.Metadata.Settled.Has(15) || a.Own {
+	if a.Offset != 10 || !a.Metadata.Settled.Has(5) || a.Metadata.Settled.Has(15) || a.Own || a.LogEnd != 20 || a.Reached != 26 {
 		t.Errorf("%+v", a)
+	}
+}
+
+// A position beyond the end of the log is of a log that reached further: its owner hears of the loss, once.
+func TestAnAssignmentSaysWhatItsLogHasLost(t *testing.T) {
+	s := newStand(t, "in")
+	s.publish("in", 0, 20)
+	var got []int64
+	for i := range 3 {
+		h := newHandler()
+		m := s.member("a", h)
+		a := h.last(t)
+		got = append(got, a.Offset, a.Reached)
+		if i == 0 {
+			md := offsets.Metadata{Node: "a", TopicID: m.TopicID()}
+			if err := s.pool("a").Commit(t.Context(), hop.Tx{Member: m, Generation: m.Generation(), Offsets: map[int32]hop.Position{0: {Offset: 30, Metadata: md.Encode(30)}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Close()
+	}
+	if !slices.Equal(got, []int64{0, 0, 20, 30, 20, 0}) {
+		t.Errorf("%v", got)
 	}
 }

@@ -25,6 +25,9 @@ func (o *ownership) Assigned(_ context.Context, as []hop.Assignment) {
 	e.joined = true
 	var victims []*Attempt
 	for _, a := range as {
+		if a.Reached > a.LogEnd {
+			e.lostEnd(a.Partition, a.LogEnd, a.Reached)
+		}
 		if p := e.parts[a.Partition]; p != nil { // the topic was made again
 			e.drop(a.Partition)
 			victims = append(victims, e.abandon(p)...)
@@ -175,9 +178,14 @@ func (o *ownership) Truncated(_ context.Context, id int32, end int64) int64 {
 
 // truncated abandons a partition whose log has lost its end, and reports what is gone.
 func (e *Engine) truncated(p *partition, end int64) []*Attempt {
-	e.cfg.Alert(Alert{Kind: "records_lost", Severity: "critical", Message: fmt.Sprintf("%s/%d: the broker has lost the end of the log, from offset %d to %d: the tasks there that weren't settled are gone",
-		e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name), p.id, end, p.read()-1)})
+	e.lostEnd(p.id, end, p.read())
 	return e.abandon(p)
+}
+
+// lostEnd tells people of the loss of a log's end.
+func (e *Engine) lostEnd(id int32, end, read int64) {
+	e.cfg.Alert(Alert{Kind: "records_lost", Severity: "critical", Message: fmt.Sprintf("%s/%d: the broker has lost the end of the log, from offset %d to %d: the tasks there that weren't settled are gone",
+		e.cfg.Names.Tasks(e.cfg.Spec.Topic, e.cfg.Spec.Name), id, end, read-1)})
 }
 
 // drop takes a partition out of those that are worked on.

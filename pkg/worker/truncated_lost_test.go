@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -30,5 +31,17 @@ func TestALostPartitionWhoseLogIsShorterIsReadAnew(t *testing.T) {
 		if got := e.parts[0].tracker.Next(); got != tt.next || len(e.lost) != 0 {
 			t.Errorf("with a log that ends at %d it was read to %d", tt.end, got)
 		}
+	}
+}
+
+// What is found at the assignment is the same loss.
+func TestALossThatIsFoundAtTheAssignmentIsToldOf(t *testing.T) {
+	var told []Alert
+	e := New(Config{Spec: &spec.Agent{Topic: "orders", Name: "biller", Config: spec.NewConfig(spec.SDK), Process: spec.NewProcess()}, Node: "n", Tiers: []time.Duration{time.Second},
+		Alert: func(a Alert) { told = append(told, a) }})
+	e.member = loneMember(t)
+	(*ownership)(e).Assigned(t.Context(), []hop.Assignment{{Partition: 0, Offset: 4, LogEnd: 10}, {Partition: 1, Offset: 7, LogEnd: 7, Reached: 12}})
+	if len(told) != 1 || told[0].Kind != "records_lost" || told[0].Severity != "critical" || !strings.Contains(told[0].Message, "orders.biller/1: the broker has lost the end of the log, from offset 7 to 11") {
+		t.Errorf("%+v", told)
 	}
 }

@@ -20,6 +20,9 @@ func (d *Deliverer) Assigned(_ context.Context, as []hop.Assignment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, a := range as {
+		if a.Reached > a.LogEnd {
+			d.lostEnd(a.Partition, a.LogEnd, a.Reached)
+		}
 		d.release(a.Partition)
 		d.parts[a.Partition] = &part{id: a.Partition, tracker: offsets.NewTracker(a.Offset, a.Metadata.Settled), flight: map[*item]struct{}{}}
 		d.member.Resume(a.Partition) // it may have been paused when it went
@@ -110,8 +113,13 @@ func (d *Deliverer) Truncated(_ context.Context, id int32, end int64) int64 {
 	d.parts[id] = &part{id: id, tracker: offsets.NewTracker(next, left.Settled), flight: map[*item]struct{}{}, dirty: true}
 	d.member.Resume(id)
 	signal(d.wake)
-	d.cfg.Alert("records_lost", fmt.Sprintf("%s/%d: the broker has lost the end of the log, from offset %d to %d: the webhooks there that weren't sent are gone", d.cfg.Names.Webhooks(), id, end, read-1), false)
+	d.lostEnd(id, end, read)
 	return next
+}
+
+// lostEnd tells people of the loss of the log's end.
+func (d *Deliverer) lostEnd(id int32, end, read int64) {
+	d.cfg.Alert("records_lost", fmt.Sprintf("%s/%d: the broker has lost the end of the log, from offset %d to %d: the webhooks there that weren't sent are gone", d.cfg.Names.Webhooks(), id, end, read-1), false)
 }
 
 // Overtaken tells people: something trimmed a topic that only Reeve trims.

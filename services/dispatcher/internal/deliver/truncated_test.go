@@ -71,4 +71,9 @@ func TestWebhooksAtOffsetsThatALogHasLostAreSent(t *testing.T) {
 	if next := d.Truncated(t.Context(), 0, 30); next != 20 || d.parts[0] != now {
 		t.Errorf("a log that reaches further is gone on with at %d", next)
 	}
+	before := len(told) // what is found at an assignment is told too
+	d.Assigned(t.Context(), []hop.Assignment{{Partition: 1, Offset: 5, LogEnd: 9}, {Partition: 2, Offset: 5, LogEnd: 5, Reached: 9}})
+	if len(told) != before+1 || told[before] != "records_lost" {
+		t.Errorf("told %v", told)
+	}
 }

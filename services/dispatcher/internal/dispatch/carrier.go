@@ -266,6 +266,9 @@ func (c *Carrier) Assigned(_ context.Context, as []hop.Assignment) {
 			passed.Since = time.Now().UnixMilli()
 		}
 		c.parts[a.Partition] = &held{topicID: a.TopicID, next: a.Offset, end: a.Offset, passed: passed, ahead: aheadOf(a)}
+		if a.Reached > a.LogEnd {
+			c.cfg.Rule.Truncated(a.Partition, a.LogEnd, a.Reached)
+		}
 		c.cfg.Rule.Assigned(a)
 	}
 }

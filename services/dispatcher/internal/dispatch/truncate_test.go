@@ -84,6 +84,13 @@ func TestEventsAtOffsetsThatALogHasLostAreMoved(t *testing.T) {
 	if next := c.Truncated(t.Context(), 0, 100); next != 5 {
 		t.Errorf("a log that reaches further is gone on with at %d", next)
 	}
+	rule.told = nil // what is found at an assignment is told too
+	for _, a := range []hop.Assignment{{Offset: 5, LogEnd: 5, Reached: 9}, {Offset: 5, LogEnd: 9}} {
+		c.Assigned(t.Context(), []hop.Assignment{a})
+	}
+	if !slices.Equal(rule.told, []int64{5, 9}) {
+		t.Errorf("told %v", rule.told)
+	}
 }
 
 func TestRulesForgetWhatTheyKnewOfLostOffsets(t *testing.T) {
