@@ -145,10 +145,10 @@ func (c *command) examineAgents(ctx context.Context, e *doctor.Examination, p pl
 func (c *command) checkVersion(agents int) doctor.Check {
 	theirs, _ := c.registryVersion()
 	if theirs == "" {
-		return doctor.Check{Name: "registry", Status: doctor.Warn, Detail: fmt.Sprintf("at %s, %d agents; it doesn't say its version", c.conn.URL, agents),
+		return doctor.Check{Name: "registry", Status: doctor.Warn, Detail: fmt.Sprintf("at %s, %s; it doesn't say its version", c.conn.URL, count(agents, "agent")),
 			Remedy: fmt.Sprintf("it is older than this reeve (%s): upgrade it", version.Number)}
 	}
-	check := doctor.Check{Name: "registry", Status: doctor.OK, Detail: fmt.Sprintf("at %s, version %s, %d agents", c.conn.URL, theirs, agents)}
+	check := doctor.Check{Name: "registry", Status: doctor.OK, Detail: fmt.Sprintf("at %s, version %s, %s", c.conn.URL, theirs, count(agents, "agent"))}
 	if !version.Compatible(version.Number, theirs) {
 		check.Status = doctor.Fail
 		check.Remedy = fmt.Sprintf("upgrade the older: this reeve has version %s", version.Number)
