@@ -309,24 +309,6 @@ func (e DeadLetterValueEncoding) Valid() bool {
 	}
 }
 
-// Defines values for DeadLetterDetailHeadersEncoding.
-const (
-	DeadLetterDetailHeadersEncodingBase64 DeadLetterDetailHeadersEncoding = "base64"
-	DeadLetterDetailHeadersEncodingUtf8   DeadLetterDetailHeadersEncoding = "utf-8"
-)
-
-// Valid indicates whether the value is a known member of the DeadLetterDetailHeadersEncoding enum.
-func (e DeadLetterDetailHeadersEncoding) Valid() bool {
-	switch e {
-	case DeadLetterDetailHeadersEncodingBase64:
-		return true
-	case DeadLetterDetailHeadersEncodingUtf8:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for DeadLetterDetailKeyEncoding.
 const (
 	DeadLetterDetailKeyEncodingBase64 DeadLetterDetailKeyEncoding = "base64"
@@ -357,24 +339,6 @@ func (e DeadLetterDetailValueEncoding) Valid() bool {
 	case DeadLetterDetailValueEncodingBase64:
 		return true
 	case DeadLetterDetailValueEncodingUtf8:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for DeadWebhookDetailHeadersEncoding.
-const (
-	DeadWebhookDetailHeadersEncodingBase64 DeadWebhookDetailHeadersEncoding = "base64"
-	DeadWebhookDetailHeadersEncodingUtf8   DeadWebhookDetailHeadersEncoding = "utf-8"
-)
-
-// Valid indicates whether the value is a known member of the DeadWebhookDetailHeadersEncoding enum.
-func (e DeadWebhookDetailHeadersEncoding) Valid() bool {
-	switch e {
-	case DeadWebhookDetailHeadersEncodingBase64:
-		return true
-	case DeadWebhookDetailHeadersEncodingUtf8:
 		return true
 	default:
 		return false
@@ -453,6 +417,24 @@ func (e InstanceState) Valid() bool {
 	case InstanceStateSTOPPED:
 		return true
 	case InstanceStateSTOPPING:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RecordHeaderEncoding.
+const (
+	RecordHeaderEncodingBase64 RecordHeaderEncoding = "base64"
+	RecordHeaderEncodingUtf8   RecordHeaderEncoding = "utf-8"
+)
+
+// Valid indicates whether the value is a known member of the RecordHeaderEncoding enum.
+func (e RecordHeaderEncoding) Valid() bool {
+	switch e {
+	case RecordHeaderEncodingBase64:
+		return true
+	case RecordHeaderEncodingUtf8:
 		return true
 	default:
 		return false
@@ -1154,13 +1136,7 @@ type DeadLetterDetail struct {
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 
 	// Headers All headers of the record, in their order.
-	Headers []struct {
-		Encoding DeadLetterDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
-		Key      string                          `json:"key"`
-
-		// Value Text, or base64 (see encoding).
-		Value string `json:"value"`
-	} `json:"headers"`
+	Headers []RecordHeader `json:"headers"`
 
 	// Key Text, or base64 (see key_encoding); null for a null key.
 	Key          *string                     `json:"key"`
@@ -1183,9 +1159,6 @@ type DeadLetterDetail struct {
 	// ValueEncoding base64 where the bytes are no UTF-8.
 	ValueEncoding DeadLetterDetailValueEncoding `json:"value_encoding,omitempty,omitzero"`
 }
-
-// DeadLetterDetailHeadersEncoding defines model for DeadLetterDetail.Headers.Encoding.
-type DeadLetterDetailHeadersEncoding string
 
 // DeadLetterDetailKeyEncoding defines model for DeadLetterDetail.KeyEncoding.
 type DeadLetterDetailKeyEncoding string
@@ -1255,15 +1228,9 @@ type DeadWebhookDetail struct {
 	FirstFailedAt *time.Time `json:"first_failed_at,omitempty"`
 
 	// Headers All headers of the record, in their order.
-	Headers []struct {
-		Encoding DeadWebhookDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
-		Key      string                           `json:"key"`
-
-		// Value Text, or base64 (see encoding).
-		Value string `json:"value"`
-	} `json:"headers"`
-	LastFailedAt *time.Time `json:"last_failed_at,omitempty"`
-	Offset       int64      `json:"offset"`
+	Headers      []RecordHeader `json:"headers"`
+	LastFailedAt *time.Time     `json:"last_failed_at,omitempty"`
+	Offset       int64          `json:"offset"`
 
 	// Partition Where the record stands on the topic reeve.dlq.webhooks.
 	Partition int32 `json:"partition"`
@@ -1277,9 +1244,6 @@ type DeadWebhookDetail struct {
 	// WebhookId The header webhook-id of all tries.
 	WebhookId string `json:"webhook_id"`
 }
-
-// DeadWebhookDetailHeadersEncoding defines model for DeadWebhookDetail.Headers.Encoding.
-type DeadWebhookDetailHeadersEncoding string
 
 // DeadWebhookGroup defines model for DeadWebhookGroup.
 type DeadWebhookGroup struct {
@@ -1611,6 +1575,18 @@ type PurgeRequest struct {
 	// Origin topic/partition/offset of one task.
 	Origin string `json:"origin,omitempty,omitzero"`
 }
+
+// RecordHeader defines model for RecordHeader.
+type RecordHeader struct {
+	Encoding RecordHeaderEncoding `json:"encoding,omitempty,omitzero"`
+	Key      string               `json:"key"`
+
+	// Value Text, or base64 (see encoding).
+	Value string `json:"value"`
+}
+
+// RecordHeaderEncoding defines model for RecordHeader.Encoding.
+type RecordHeaderEncoding string
 
 // RedriveRequest Exactly one of origin, fingerprint and all.
 type RedriveRequest struct {

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -78,11 +77,7 @@ func (c *command) dlqCount() *cobra.Command {
 			if !answer.JSON200.Complete {
 				c.say("there are more: these are of the oldest %d", answer.JSON200.Total)
 			}
-			var list items
-			if err := json.Unmarshal(answer.Body, &list); err != nil {
-				return fmt.Errorf("read answer: %w", err)
-			}
-			return writeList(c, list.Items, []string{"FINGERPRINT", "COUNT", "GUARDED", "CLASS", "FIRST FAILED", "LAST FAILED", "ERROR"}, func(g client.DeadLetterGroup) []string {
+			return writeAnswer(c, answer.Body, []string{"FINGERPRINT", "COUNT", "GUARDED", "CLASS", "FIRST FAILED", "LAST FAILED", "ERROR"}, func(g client.DeadLetterGroup) []string {
 				return []string{orDash(g.Fingerprint), number(g.Count), number(g.Guarded), orDash(g.ErrorClass), orDash(moment(g.FirstFailedAt)), orDash(moment(g.LastFailedAt)), c.clip(g.ErrorMessage, 60)}
 			})
 		},
@@ -123,11 +118,7 @@ func (c *command) deadLetterFacts(d client.DeadLetterDetail) {
 	c.facts("Event", d.Origin, "Agent", d.Topic+"/"+d.Name, "Error class", d.ErrorClass, "Error", d.ErrorMessage, "Fingerprint", d.Fingerprint, "Attempts", number(d.Attempts),
 		"Redrives", number(d.Redrives), "First failed", moment(d.FirstFailedAt), "Last failed", moment(d.LastFailedAt), "At", number(d.Partition)+"/"+number(d.Offset),
 		"Key", short(text(d.Key), 200), "Value", short(text(d.Value), 2000))
-	rows := make([][]string, len(d.Headers))
-	for i, h := range d.Headers {
-		rows[i] = []string{h.Key, c.clip(h.Value, 100)}
-	}
-	c.table([]string{"HEADER", "VALUE"}, rows)
+	c.headers(d.Headers)
 }
 
 func (c *command) queues(ctx context.Context, cl *client.ClientWithResponses, topic string) error {
@@ -135,11 +126,7 @@ func (c *command) queues(ctx context.Context, cl *client.ClientWithResponses, to
 	if err != nil {
 		return err
 	}
-	var list items
-	if err := json.Unmarshal(answer.Body, &list); err != nil {
-		return fmt.Errorf("read answer: %w", err)
-	}
-	return writeList(c, list.Items, []string{"TOPIC", "NAME", "RECORDS", "DLQ"}, func(q client.DLQ) []string {
+	return writeAnswer(c, answer.Body, []string{"TOPIC", "NAME", "RECORDS", "DLQ"}, func(q client.DLQ) []string {
 		name := q.Name
 		if q.Deleted {
 			name += " (deleted)"

@@ -18,11 +18,7 @@ func (f *fake) GetDeadLetter(_ context.Context, r api.GetDeadLetterRequestObject
 		return api.GetDeadLetterdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "not_found"), StatusCode: 404}, nil
 	}
 	d := api.DeadLetterDetail{Origin: "orders/0/17", Topic: r.Topic, Name: r.Name, ErrorClass: "network", ErrorMessage: "no route"}
-	d.Headers = append(d.Headers, struct {
-		Encoding api.DeadLetterDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
-		Key      string                              `json:"key"`
-		Value    string                              `json:"value"`
-	}{Key: "traceparent", Value: "00-1"})
+	d.Headers = []api.RecordHeader{{Key: "traceparent", Value: "00-1"}}
 	return api.GetDeadLetter200JSONResponse(d), nil
 }
 

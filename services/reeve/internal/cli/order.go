@@ -224,11 +224,7 @@ func orderSentence(o client.DLQOrder) string {
 
 // listOrders lists orders; the words are those for what went well and what didn't.
 func (c *command) listOrders(body []byte, completed, back string) error {
-	var list items
-	if err := json.Unmarshal(body, &list); err != nil {
-		return fmt.Errorf("read answer: %w", err)
-	}
-	return writeList(c, list.Items, []string{"ID", "ASKED", "BY", "VERB", "MEANT", "STATE", "MATCHED", "MOVED", completed, back, "STAY", "REASON"}, func(o client.DLQOrder) []string {
+	return writeAnswer(c, body, []string{"ID", "ASKED", "BY", "VERB", "MEANT", "STATE", "MATCHED", "MOVED", completed, back, "STAY", "REASON"}, func(o client.DLQOrder) []string {
 		meant := o.Origin + o.Fingerprint + o.WebhookId + o.Endpoint
 		if o.All {
 			meant = "all"

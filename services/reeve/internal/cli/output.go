@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
+	"github.com/reeve-run/reeve/pkg/client"
 	"github.com/reeve-run/reeve/pkg/spec"
 )
 
@@ -125,6 +126,24 @@ type listing[T any] struct {
 // writeList writes a list, for people as a table of one row an item.
 func writeList[T any](c *command, list []json.RawMessage, header []string, row func(T) []string) error {
 	return writeListing(c, list, listing[T]{columns: header, row: row})
+}
+
+// writeAnswer writes the list that an answer has.
+func writeAnswer[T any](c *command, body []byte, header []string, row func(T) []string) error {
+	var list items
+	if err := json.Unmarshal(body, &list); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	return writeList(c, list.Items, header, row)
+}
+
+// headers writes a record's headers as a table.
+func (c *command) headers(all []client.RecordHeader) {
+	rows := make([][]string, len(all))
+	for i, h := range all {
+		rows[i] = []string{h.Key, c.clip(h.Value, 100)}
+	}
+	c.table([]string{"HEADER", "VALUE"}, rows)
 }
 
 // writeListing writes a list whose table has further columns.

@@ -81,11 +81,7 @@ func (c *command) webhookCount() *cobra.Command {
 			if !answer.JSON200.Complete {
 				c.say("there are more: these are of the oldest %d", answer.JSON200.Total)
 			}
-			var list items
-			if err := json.Unmarshal(answer.Body, &list); err != nil {
-				return fmt.Errorf("read answer: %w", err)
-			}
-			return writeList(c, list.Items, []string{"ENDPOINT", "COUNT", "GUARDED", "CLASS", "FIRST FAILED", "LAST FAILED", "ERROR"}, func(g client.DeadWebhookGroup) []string {
+			return writeAnswer(c, answer.Body, []string{"ENDPOINT", "COUNT", "GUARDED", "CLASS", "FIRST FAILED", "LAST FAILED", "ERROR"}, func(g client.DeadWebhookGroup) []string {
 				return []string{g.Endpoint, number(g.Count), number(g.Guarded), orDash(g.ErrorClass), orDash(moment(g.FirstFailedAt)), orDash(moment(g.LastFailedAt)), c.clip(g.ErrorMessage, 60)}
 			})
 		},
@@ -117,11 +113,7 @@ func (c *command) deadWebhookFacts(w client.DeadWebhookDetail) {
 	c.facts("Webhook", w.WebhookId, "Endpoint", w.Endpoint, "Task", w.Task, "Agent", w.Agent, "Error class", w.ErrorClass, "Error", w.ErrorMessage, "Attempts", number(w.Attempts),
 		"Redrives", number(w.Redrives), "First failed", moment(w.FirstFailedAt), "Last failed", moment(w.LastFailedAt), "At", number(w.Partition)+"/"+number(w.Offset),
 		"Body", short(w.Body, 2000))
-	rows := make([][]string, len(w.Headers))
-	for i, h := range w.Headers {
-		rows[i] = []string{h.Key, c.clip(h.Value, 100)}
-	}
-	c.table([]string{"HEADER", "VALUE"}, rows)
+	c.headers(w.Headers)
 }
 
 // selectedWebhooks says which are meant.

@@ -28,11 +28,7 @@ func (f *fake) GetDeadWebhook(_ context.Context, r api.GetDeadWebhookRequestObje
 		return api.GetDeadWebhookdefaultApplicationProblemPlusJSONResponse{Body: problem(404, "not_found"), StatusCode: 404}, nil
 	}
 	w := api.DeadWebhookDetail{WebhookId: r.WebhookId, Endpoint: deadWebhook.Endpoint, Task: "orders/0/17", Body: `{"type":"task.completed"}`}
-	w.Headers = append(w.Headers, struct {
-		Encoding api.DeadWebhookDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
-		Key      string                               `json:"key"`
-		Value    string                               `json:"value"`
-	}{Key: "reeve-webhook", Value: "https://hooks.example.com/in"})
+	w.Headers = []api.RecordHeader{{Key: "reeve-webhook", Value: "https://hooks.example.com/in"}}
 	return api.GetDeadWebhook200JSONResponse(w), nil
 }
 

@@ -1,12 +1,8 @@
 package rest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -17,11 +13,7 @@ import (
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
 	"github.com/reeve-run/reeve/services/registry/internal/agents"
-	"github.com/reeve-run/reeve/services/registry/internal/bus"
 )
-
-// maxCounted is how many dead letters are counted by their fingerprint at once.
-const maxCounted = 200_000
 
 // ListDLQs lists dead-letter topics.
 func (s *Server) ListDLQs(ctx context.Context, r api.ListDLQsRequestObject) (api.ListDLQsResponseObject, error) {
@@ -44,45 +36,21 @@ func (s *Server) ListDLQs(ctx context.Context, r api.ListDLQsRequestObject) (api
 
 // ListDeadLetters lists an agent's open dead letters.
 func (s *Server) ListDeadLetters(ctx context.Context, r api.ListDeadLettersRequestObject) (api.ListDeadLettersResponseObject, error) {
-	limit, err := pageSize(r.Params.PageSize)
-	if err != nil {
-		return nil, err
-	}
-	var from bus.Place
-	if err := readToken(r.Params.PageToken, &from); err != nil {
-		return nil, err
-	}
-	after, err := since(r.Params.Since, s.Now())
-	if err != nil {
-		return nil, err
-	}
 	if err := s.known(ctx, r.Topic, r.Name); err != nil {
 		return nil, err
 	}
-	records, next, err := s.Bus.DeadLetters(ctx, r.Topic, r.Name, from, limit, func(rec *kgo.Record) bool {
-		return (r.Params.Fingerprint == "" || route.Header(rec, task.HeaderErrorFingerprint) == r.Params.Fingerprint) &&
-			(r.Params.ErrorClass == "" || route.Header(rec, task.HeaderErrorClass) == r.Params.ErrorClass) &&
-			!failedAt(rec).Before(after)
+	p := r.Params
+	records, next, err := s.letters(ctx, r.Topic, r.Name, letterQuery{p.PageSize, p.PageToken, p.Since, p.ErrorClass}, func(rec *kgo.Record) bool {
+		return p.Fingerprint == "" || route.Header(rec, task.HeaderErrorFingerprint) == p.Fingerprint
 	})
 	if err != nil {
-		return nil, &Unreached{err}
+		return nil, err
 	}
-	out := api.ListDeadLetters200JSONResponse{Items: []api.DeadLetter{}}
-	if next != nil {
-		out.NextPageToken = pageToken(next)
-	}
-	for _, rec := range records {
-		out.Items = append(out.Items, deadLetterOf(rec, r.Topic, r.Name))
+	out := api.ListDeadLetters200JSONResponse{Items: make([]api.DeadLetter, len(records)), NextPageToken: next}
+	for i, rec := range records {
+		out.Items[i] = deadLetterOf(rec, r.Topic, r.Name)
 	}
 	return out, nil
-}
-
-// failedAt is when a dead letter failed last; where it doesn't say, when it was written.
-func failedAt(rec *kgo.Record) time.Time {
-	if at := stamp(route.Header(rec, task.HeaderLastFailedAt)); at != nil {
-		return *at
-	}
-	return rec.Timestamp
 }
 
 // CountDeadLetters counts an agent's open dead letters by fingerprint.
@@ -90,41 +58,16 @@ func (s *Server) CountDeadLetters(ctx context.Context, r api.CountDeadLettersReq
 	if err := s.known(ctx, r.Topic, r.Name); err != nil {
 		return nil, err
 	}
-	g, err := s.Bus.Graves(ctx, r.Topic, r.Name)
-	if err != nil {
-		return nil, &Unreached{err}
-	}
-	found := map[string]api.DeadLetterGroup{}
-	out := api.CountDeadLetters200JSONResponse{Items: []api.DeadLetterGroup{}}
-	out.Complete, err = s.eachDead(ctx, countLimit, g, maxCounted, func(rec *kgo.Record) {
-		out.Total++
-		print := route.Header(rec, task.HeaderErrorFingerprint)
-		found[print] = counted(found[print], rec)
-	})
+	cause := func(rec *kgo.Record) string { return route.Header(rec, task.HeaderErrorFingerprint) }
+	all, total, complete, err := s.failures(ctx, r.Topic, r.Name, cause, route.Redrives)
 	if err != nil {
 		return nil, err
 	}
-	out.Items = slices.AppendSeq(out.Items, maps.Values(found))
-	slices.SortFunc(out.Items, func(a, b api.DeadLetterGroup) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Fingerprint, b.Fingerprint))
-	})
+	out := api.CountDeadLetters200JSONResponse{Items: make([]api.DeadLetterGroup, len(all)), Total: total, Complete: complete}
+	for i, f := range all {
+		out.Items[i] = api.DeadLetterGroup{Fingerprint: f.cause, ErrorClass: f.class, ErrorMessage: f.message, Count: f.count, Guarded: f.guarded, FirstFailedAt: f.first, LastFailedAt: f.last}
+	}
 	return out, nil
-}
-
-// counted adds a dead letter to those of its fingerprint.
-func counted(g api.DeadLetterGroup, rec *kgo.Record) api.DeadLetterGroup {
-	d := deadLetterOf(rec, "", "")
-	g.Fingerprint, g.Count = d.Fingerprint, g.Count+1
-	if d.Redrives >= deadletter.MaxRedrives {
-		g.Guarded++
-	}
-	if g.Count == 1 || g.LastFailedAt == nil || d.LastFailedAt != nil && d.LastFailedAt.After(*g.LastFailedAt) {
-		g.ErrorClass, g.ErrorMessage, g.LastFailedAt = d.ErrorClass, d.ErrorMessage, d.LastFailedAt
-	}
-	if g.FirstFailedAt == nil || d.FirstFailedAt != nil && d.FirstFailedAt.Before(*g.FirstFailedAt) {
-		g.FirstFailedAt = d.FirstFailedAt
-	}
-	return g
 }
 
 // GetDeadLetter gives one open dead letter with all its headers.
@@ -132,26 +75,14 @@ func (s *Server) GetDeadLetter(ctx context.Context, r api.GetDeadLetterRequestOb
 	if err := s.known(ctx, r.Topic, r.Name); err != nil {
 		return nil, err
 	}
-	g, err := s.Bus.Graves(ctx, r.Topic, r.Name)
-	if err != nil {
-		return nil, &Unreached{err}
-	}
 	id := origin(r.Topic, r.Partition, r.Offset)
 	one := command.Command{Verb: command.Purge, Topic: r.Topic, Agent: r.Name, Task: id, Dead: &command.Dead{}}
-	var found *kgo.Record
-	looking, enough := context.WithCancel(ctx)
-	defer enough()
-	_, err = s.Bus.EachDead(looking, g, maxScanned, func(rec *kgo.Record) {
-		if found == nil && deadletter.Choose(one, rec) == deadletter.Take {
-			found = rec
-			enough()
-		}
-	})
-	if found == nil && err != nil {
-		return nil, &Unreached{err}
+	found, err := s.letter(ctx, r.Topic, r.Name, func(rec *kgo.Record) bool { return deadletter.Choose(one, rec) == deadletter.Take })
+	if err == nil && found == nil {
+		err = s.noDeadLetter(r.Topic, r.Name, id)
 	}
-	if found == nil {
-		return nil, s.noDeadLetter(r.Topic, r.Name, id)
+	if err != nil {
+		return nil, err
 	}
 	return api.GetDeadLetter200JSONResponse(letterDetail(found, r.Topic, r.Name)), nil
 }
@@ -163,22 +94,10 @@ func (s *Server) noDeadLetter(topic, name, id string) error {
 
 func letterDetail(rec *kgo.Record, topic, name string) api.DeadLetterDetail {
 	d := deadLetterOf(rec, topic, name)
-	out := api.DeadLetterDetail{Origin: d.Origin, Topic: d.Topic, Name: d.Name, ErrorClass: d.ErrorClass, ErrorMessage: d.ErrorMessage, Fingerprint: d.Fingerprint,
+	return api.DeadLetterDetail{Origin: d.Origin, Topic: d.Topic, Name: d.Name, ErrorClass: d.ErrorClass, ErrorMessage: d.ErrorMessage, Fingerprint: d.Fingerprint,
 		Attempts: d.Attempts, Redrives: d.Redrives, FirstFailedAt: d.FirstFailedAt, LastFailedAt: d.LastFailedAt, Key: d.Key, Value: d.Value,
-		KeyEncoding: api.DeadLetterDetailKeyEncoding(d.KeyEncoding), ValueEncoding: api.DeadLetterDetailValueEncoding(d.ValueEncoding), Partition: d.Partition, Offset: d.Offset}
-	for _, h := range rec.Headers {
-		value, encoding := textOrBase64[api.DeadLetterDetailHeadersEncoding](h.Value)
-		one := struct {
-			Encoding api.DeadLetterDetailHeadersEncoding `json:"encoding,omitempty,omitzero"`
-			Key      string                              `json:"key"`
-			Value    string                              `json:"value"`
-		}{Key: h.Key, Encoding: encoding}
-		if value != nil {
-			one.Value = *value
-		}
-		out.Headers = append(out.Headers, one)
-	}
-	return out
+		KeyEncoding: api.DeadLetterDetailKeyEncoding(d.KeyEncoding), ValueEncoding: api.DeadLetterDetailValueEncoding(d.ValueEncoding), Partition: d.Partition, Offset: d.Offset,
+		Headers: headersOf(rec)}
 }
 
 // deadLetterOf reads a record of an agent's dead-letter topic.
