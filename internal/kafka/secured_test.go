@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,16 +42,8 @@ func allow(t *testing.T, k *testenv.Secured, prefix string, users ...string) {
 	for i, u := range users {
 		principals[i] = "User:" + u
 	}
-	made, err := admin(t, k).CreateACLs(t.Context(), kadm.NewACLs().Topics(prefix).ResourcePatternType(kadm.ACLPatternPrefixed).
+	give(t, k, kadm.NewACLs().Topics(prefix).ResourcePatternType(kadm.ACLPatternPrefixed).
 		Operations(kadm.OpAll).Allow(principals...).AllowHosts("*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range made {
-		if r.Err != nil {
-			t.Fatal(r.Err)
-		}
-	}
 }
 
 func admin(t *testing.T, k *testenv.Secured) *kadm.Client {
@@ -326,9 +319,33 @@ func grant(t *testing.T, k *testenv.Secured, user string, rights []Right) {
 		for _, op := range r.Operations {
 			b = b.Operations(ops[op])
 		}
-		made, err := admin(t, k).CreateACLs(t.Context(), b)
-		if err != nil || len(made) != 1 || made[0].Err != nil {
-			t.Fatalf("%+v: %+v, %v", r, made, err)
+		give(t, k, b)
+	}
+}
+
+// give makes rights and waits until the broker goes by them: what the controller has answered reaches it a moment later.
+func give(t *testing.T, k *testenv.Secured, rights *kadm.ACLBuilder) {
+	t.Helper()
+	made, err := admin(t, k).CreateACLs(t.Context(), rights)
+	if err != nil || len(made) == 0 {
+		t.Fatal(made, err)
+	}
+	for _, m := range made {
+		if m.Err != nil {
+			t.Fatal(m.Err)
+		}
+	}
+	tick, end := time.NewTicker(20*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for {
+		shown, err := admin(t, k).DescribeACLs(t.Context(), rights)
+		if err == nil && !slices.ContainsFunc(shown, func(r kadm.DescribeACLsResult) bool { return r.Err != nil || len(r.Described) == 0 }) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("the broker shows %+v, %v", shown, err)
 		}
 	}
 }
@@ -342,11 +359,8 @@ func TestTopicsMadeElsewhereNeedNoRightToCreate(t *testing.T) {
 	}
 	names := topics.Names{Prefix: testenv.Unique()}
 	wanted := []Topic{ControlTopic(names), StatusTopic(names), OutcomesTopic(names)}
-	made, err := admin(t, k).CreateACLs(t.Context(), kadm.NewACLs().Topics(names.Control(), names.Status(), names.Outcomes()).
+	give(t, k, kadm.NewACLs().Topics(names.Control(), names.Status(), names.Outcomes()).
 		ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpRead, kadm.OpWrite).Allow("User:"+user).AllowHosts("*"))
-	if err != nil || len(made) == 0 || made[0].Err != nil {
-		t.Fatal(made, err)
-	}
 	cl, err := Connect(t.Context(), config.Kafka{Brokers: []string{k.SASL}, Security: security.Config{TLSCA: k.Authority.File, Mechanism: security.ScramSHA256, Username: user, Password: "pw"}}, quiet())
 	if err != nil {
 		t.Fatal(err)

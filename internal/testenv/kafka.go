@@ -187,8 +187,8 @@ func java(ctx context.Context, jars, jvm, class string, args ...string) *exec.Cm
 	return exec.CommandContext(ctx, "java", slices.Concat(flags, strings.Fields(jvm), []string{class}, args)...)
 }
 
-func pingKafka(ctx context.Context, addr string) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RequestRetries(0))
+func pingKafka(ctx context.Context, addr string, more ...kgo.Opt) error {
+	cl, err := kgo.NewClient(append(more, kgo.SeedBrokers(addr), kgo.RequestRetries(0))...)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 // Secured is an Apache Kafka as careful people run it: TLS, SASL, and ACLs without which nobody may do anything. Its
@@ -188,7 +190,8 @@ func Token(user string, lifetime time.Duration) string {
 	return encode(`{"alg":"none"}`) + "." + encode(claims) + "."
 }
 
-// AddUser makes a user of SCRAM, for both hashes.
+// AddUser makes a user of SCRAM, for both hashes, and returns once the broker lets him in: what the controller has answered
+// reaches it a moment later.
 func (s *Secured) AddUser(ctx context.Context, user, password string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Address))
 	if err != nil {
@@ -204,5 +207,29 @@ func (s *Secured) AddUser(ctx context.Context, user, password string) error {
 			return fmt.Errorf("add user %s: %w", user, err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for _, hash := range []func(scram.Auth) sasl.Mechanism{scram.Auth.AsSha256Mechanism, scram.Auth.AsSha512Mechanism} {
+		if err := s.letsIn(ctx, hash(scram.Auth{User: user, Pass: password})); err != nil {
+			return fmt.Errorf("add user %s: %w", user, err)
+		}
+	}
 	return nil
+}
+
+// letsIn waits until the broker takes somebody's credentials.
+func (s *Secured) letsIn(ctx context.Context, who sasl.Mechanism) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := pingKafka(ctx, s.SASLPlaintext, kgo.SASL(who))
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

@@ -164,13 +164,17 @@ func (l *ledger) settled(agent, origin string) task.Settled {
 	return ""
 }
 
-// drain reads what comes within a little while.
+// drain reads what comes until nothing has come for a little while.
 func (l *ledger) drain() {
-	for quiet := time.After(3 * time.Second); ; {
+	const enough = 3 * time.Second
+	quiet := time.NewTimer(enough)
+	defer quiet.Stop()
+	for {
+		quiet.Reset(enough)
 		select {
 		case o := <-l.lines:
 			l.add(o)
-		case <-quiet:
+		case <-quiet.C:
 			return
 		}
 	}
