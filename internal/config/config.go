@@ -240,10 +240,13 @@ func Loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// prefix is what every variable's name begins with.
+const prefix = "REEVE_"
+
 func reeveVariables(environ []string) map[string]string {
 	env := make(map[string]string)
 	for _, kv := range environ {
-		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "REEVE_") {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, prefix) {
 			env[name] = value
 		}
 	}

@@ -3,6 +3,8 @@ package agentsfile
 import (
 	"slices"
 	"strings"
+
+	"github.com/reeve-run/reeve/pkg/spec"
 )
 
 // later are the keys that a coming version carries out. They are refused by name: what is accepted and ignored
@@ -36,7 +38,7 @@ func (d *decoder) unknown(section string, p pair, known []string) {
 }
 
 func meant(key string, known []string) string {
-	if n := nearest(key, known); n != "" {
+	if n := spec.Nearest(key, known); n != "" {
 		return ", did you mean " + n + "?"
 	}
 	return ""

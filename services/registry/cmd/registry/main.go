@@ -3,47 +3,25 @@ package main
 
 import (
 	"context"
-	"flag"
-	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/reeve-run/reeve/internal/config"
-	"github.com/reeve-run/reeve/internal/healthcheck"
-	"github.com/reeve-run/reeve/internal/lifecycle"
-	"github.com/reeve-run/reeve/internal/log"
+	"github.com/reeve-run/reeve/internal/program"
 	"github.com/reeve-run/reeve/services/registry/app"
 )
 
 func main() { os.Exit(run()) }
 
 func run() int {
-	flags := flag.NewFlagSet("registry", flag.ContinueOnError)
-	flags.Usage = func() {
-		_, _ = fmt.Fprintln(flags.Output(), "usage: registry [-healthcheck]\nIt is configured by REEVE_ variables in its environment.")
-		flags.PrintDefaults()
-	}
-	ask := flags.Bool(healthcheck.Flag, false, healthcheck.Help)
-	if code, ok := lifecycle.Flags(flags, os.Args[1:]); !ok {
+	if code, ok := program.Flags(config.Registry); !ok {
 		return code
 	}
-	if *ask {
-		return healthcheck.Run(context.Background(), config.Registry, os.Environ(), os.Stderr)
-	}
-	return lifecycle.Main(serve)
-}
-
-func serve(ctx context.Context) error {
-	cfg, warnings, err := config.Load(config.Registry, os.Environ())
-	if err != nil {
-		return err
-	}
-	logger := log.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)
-	for _, w := range warnings {
-		logger.Warn(w)
-	}
-	a, err := app.New(app.Config{Config: cfg, Logger: logger})
-	if err != nil {
-		return err
-	}
-	return a.Run(ctx)
+	return program.Run(config.Registry, func(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
+		a, err := app.New(app.Config{Config: cfg, Logger: logger})
+		if err != nil {
+			return err
+		}
+		return a.Run(ctx)
+	})
 }

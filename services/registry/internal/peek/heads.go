@@ -20,19 +20,7 @@ const headBytes = 64 << 10
 // Heads finds the heads of ranges, each the first record at or behind its start; a range without one is left out. It
 // needs its context's end where a topic is deleted meanwhile, and then gives what it has with the error.
 func Heads(ctx context.Context, opts []kgo.Opt, ranges Ranges) (map[string]map[int32]Head, error) {
-	starts, open := map[string]map[int32]kgo.Offset{}, map[place]int64{}
-	for topic, partitions := range ranges {
-		for p, at := range partitions {
-			if at.Start >= at.End {
-				continue
-			}
-			if starts[topic] == nil {
-				starts[topic] = map[int32]kgo.Offset{}
-			}
-			starts[topic][p] = kgo.NewOffset().At(at.Start)
-			open[place{topic, p}] = at.End
-		}
-	}
+	starts, open := ranges.open()
 	out := map[string]map[int32]Head{}
 	if len(open) == 0 {
 		return out, nil

@@ -50,9 +50,9 @@ func TopicBounds(ctx context.Context, cl *kgo.Client, topics ...string) (Ranges,
 	return out, nil
 }
 
-// Scan reads the committed records of ranges, in order within a partition, and hands them to each.
-func Scan(ctx context.Context, opts []kgo.Opt, ranges Ranges, each func(*kgo.Record)) error {
-	starts, open := map[string]map[int32]kgo.Offset{}, map[place]int64{}
+// open gives where to read ranges from, and their ends; those that have nothing in them are left out.
+func (ranges Ranges) open() (starts map[string]map[int32]kgo.Offset, ends map[place]int64) {
+	starts, ends = map[string]map[int32]kgo.Offset{}, map[place]int64{}
 	for topic, partitions := range ranges {
 		for p, at := range partitions {
 			if at.Start >= at.End {
@@ -62,9 +62,15 @@ func Scan(ctx context.Context, opts []kgo.Opt, ranges Ranges, each func(*kgo.Rec
 				starts[topic] = map[int32]kgo.Offset{}
 			}
 			starts[topic][p] = kgo.NewOffset().At(at.Start)
-			open[place{topic, p}] = at.End
+			ends[place{topic, p}] = at.End
 		}
 	}
+	return starts, ends
+}
+
+// Scan reads the committed records of ranges, in order within a partition, and hands them to each.
+func Scan(ctx context.Context, opts []kgo.Opt, ranges Ranges, each func(*kgo.Record)) error {
+	starts, open := ranges.open()
 	if len(open) == 0 {
 		return nil
 	}
