@@ -34,6 +34,12 @@ const (
 	Foreign               // it is, but it is no task, or no webhook
 )
 
+// Leaves reports whether an order leaves dead letters where they are which their agent, as it is now, doesn't take: redriven they
+// would be rejected, or come back as they were. Who names a task means it.
+func Leaves(c command.Command) bool {
+	return c.Verb == command.Redrive && !c.OfWebhooks() && !c.OfOne() && c.Dead != nil && !c.Dead.Force
+}
+
 // Choose decides what an order means for an open dead letter that stands below its ends.
 func Choose(c command.Command, r *kgo.Record) Choice {
 	if c.OfWebhooks() {

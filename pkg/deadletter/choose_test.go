@@ -84,3 +84,26 @@ func TestAnOrderMeansWhatItNames(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoNamesATaskOrInsistsMeansAlsoWhatItsAgentDoesNotTake(t *testing.T) {
+	of := func(verb command.Verb, task string, d command.Dead) command.Command {
+		return command.Command{Verb: verb, Topic: "orders", Agent: "bill", Task: task, Dead: &d}
+	}
+	webhooks := of(command.Redrive, "", command.Dead{All: true})
+	webhooks.Topic, webhooks.Agent = "", command.Webhooks
+	for name, c := range map[string]struct {
+		order  command.Command
+		leaves bool
+	}{
+		"all":              {of(command.Redrive, "", command.Dead{All: true}), true},
+		"those of a print": {of(command.Redrive, "", command.Dead{Fingerprint: "f"}), true},
+		"all, by force":    {of(command.Redrive, "", command.Dead{All: true, Force: true}), false},
+		"one":              {of(command.Redrive, "orders/0/1", command.Dead{}), false},
+		"a purge":          {of(command.Purge, "", command.Dead{All: true}), false},
+		"webhooks":         {webhooks, false},
+	} {
+		if Leaves(c.order) != c.leaves {
+			t.Errorf("%s: %v", name, !c.leaves)
+		}
+	}
+}

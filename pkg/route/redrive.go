@@ -43,11 +43,11 @@ func Redrive(names topics.Names, a *spec.Agent, gate *Gate, rec *kgo.Record, par
 		kgo.RecordHeader{Key: task.HeaderRedrives, Value: []byte(strconv.Itoa(Redrives(rec) + 1))},
 		kgo.RecordHeader{Key: task.HeaderOrder, Value: []byte(order)})
 	again = &kgo.Record{Topic: names.Tasks(a.Topic, a.Name), Partition: partition, Key: rec.Key, Value: rec.Value, Headers: hs, Timestamp: now}
-	return again, unfit(a, gate, rec).Settle(names, again, node, now)
+	return again, Unfit(a, gate, rec).Settle(names, again, node, now)
 }
 
-// unfit says why a dead letter's event isn't fit to run, by the agent's spec as it is now; the zero value says that it is.
-func unfit(a *spec.Agent, gate *Gate, rec *kgo.Record) Passage {
+// Unfit says why a dead letter's event isn't fit to run, by the agent's spec as it is now; the zero value says that it is.
+func Unfit(a *spec.Agent, gate *Gate, rec *kgo.Record) Passage {
 	e := eventOf(rec)
 	if _, err := event.Recognise(a.Topic, e); err != nil {
 		return Passage{Class: task.ClassInvalidInput, Reason: err.Error()}

@@ -222,6 +222,7 @@ type DLQOrder struct {
 	CameBack  int64   `json:"came_back"`
 	Kept      int64   `json:"kept"`    // left where they are, because others of their failure came back, or nobody takes them
 	Guarded   int64   `json:"guarded"` // left, because they came back too often before
+	Unfit     int64   `json:"unfit"`   // left, because the agent as it is now doesn't take them
 	Timestamp float64 `json:"timestamp"`
 }
 

@@ -400,7 +400,7 @@ func TestARedriveWaitsWhileTheAgentIsPaused(t *testing.T) {
 }
 
 // What is redriven goes by the agent as it is now, as any event does.
-func TestARedriveRejectsWhatItsAgentTakesNoMoreAndTellsWhoAsked(t *testing.T) {
+func TestAForcedRedriveRejectsWhatItsAgentTakesNoMoreAndTellsWhoAsked(t *testing.T) {
 	w := newWorld(t)
 	m := newMorgue(w, 20)
 	w.create(kafka.Topic{Name: "answers", Partitions: 1}, kafka.WebhooksTopic(w.names))
@@ -412,7 +412,7 @@ func TestARedriveRejectsWhatItsAgentTakesNoMoreAndTellsWhoAsked(t *testing.T) {
 	w.start()
 	m.run()
 	outcomes := w.read(w.names.Outcomes())
-	m.ask("1", command.Redrive, all)
+	m.ask("1", command.Redrive, func(c *command.Command) { c.Dead.All, c.Dead.Force = true, true })
 	if o := m.report("1", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 21 || o.Completed != 15 || o.Reason != "6 are rejected, since the agent doesn't take them any more" {
 		t.Errorf("%+v", o)
 	}
@@ -441,8 +441,9 @@ func TestARedriveRejectsWhatItsAgentTakesNoMoreAndTellsWhoAsked(t *testing.T) {
 	w.read(w.names.Webhooks()).next(1)
 }
 
-// What its agent doesn't take isn't run: that says nothing of the failure that others had too.
-func TestARedriveGoesOnPastWhatItsAgentTakesNoMore(t *testing.T) {
+// What its agent doesn't take would only come back: it stays, and is counted. By force it comes back, which says nothing of the
+// failure that others had too.
+func TestARedriveLeavesWhatItsAgentTakesNoMore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	m := newMorgue(w, 40)
@@ -457,7 +458,20 @@ func TestARedriveGoesOnPastWhatItsAgentTakesNoMore(t *testing.T) {
 	w.start()
 	m.run()
 	m.ask("1", command.Redrive, all)
-	if o := m.report("1", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 44 || o.Completed != 4 || o.CameBack != 40 || o.Reason != "40 are rejected, since the agent doesn't take them any more" {
+	if o := m.report("1", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 4 || o.Completed != 4 || o.CameBack != 0 || o.Unfit != 40 || o.Kept != 0 || o.Reason != "" {
+		t.Errorf("%+v", o)
+	}
+	if got := m.open(); len(got) != 40 {
+		t.Errorf("%d are left", len(got))
+	}
+	m.ask("2", command.Redrive, func(c *command.Command) { c.Task = "orders/0/7" }) // who names a task means it
+	if o := m.report("2", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 1 || o.CameBack != 1 || o.Unfit != 0 {
+		t.Errorf("%+v", o)
+	}
+	w.until("it is back", func() bool { return len(m.open()) == 40 })
+	m.ask("3", command.Redrive, func(c *command.Command) { c.Dead.All, c.Dead.Force = true, true })
+	if o := m.report("3", status.OrderDone, status.OrderStopped); o.State != status.OrderDone || o.Moved != 40 || o.Completed != 0 || o.CameBack != 40 || o.Unfit != 0 ||
+		o.Reason != "40 are rejected, since the agent doesn't take them any more" {
 		t.Errorf("%+v", o)
 	}
 }

@@ -1019,10 +1019,10 @@ type DLQ struct {
 type DLQOrder struct {
 	All bool `json:"all,omitempty,omitzero"`
 
-	// CameBack Of the redriven tasks, dead once more; of webhooks, those that failed in their first try.
+	// CameBack Of the redriven tasks, dead once more, also after the order has ended; of webhooks, those that failed in their first try.
 	CameBack int64 `json:"came_back"`
 
-	// Completed Of the redriven tasks; of webhooks, those that were delivered in their first try.
+	// Completed Of the redriven tasks, also after the order has ended; of webhooks, those that were delivered in their first try.
 	Completed   int64  `json:"completed"`
 	Endpoint    string `json:"endpoint,omitempty,omitzero"`
 	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
@@ -1054,7 +1054,10 @@ type DLQOrder struct {
 	State DLQOrderState `json:"state"`
 
 	// Topic The agent's; empty with an order about webhooks.
-	Topic     string       `json:"topic"`
+	Topic string `json:"topic"`
+
+	// Unfit Beside them; left where they are unless it is forced, since the agent as it is now doesn't take them, by its filter, the types that it accepts, or because they are no legal events.
+	Unfit     int64        `json:"unfit"`
 	UpdatedAt *time.Time   `json:"updated_at,omitempty"`
 	Verb      DLQOrderVerb `json:"verb"`
 	WebhookId string       `json:"webhook_id,omitempty,omitzero"`
@@ -1597,7 +1600,7 @@ type RedriveRequest struct {
 	DryRun      bool   `json:"dry_run,omitempty,omitzero"`
 	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
 
-	// Force Redrives also tasks that were redriven five times.
+	// Force Redrives also tasks that were redriven five times, and those that the agent as it is now doesn't take.
 	Force bool `json:"force,omitempty,omitzero"`
 
 	// Origin topic/partition/offset of one task; it is redriven however often it came back.

@@ -198,6 +198,29 @@ func (r *registry) dead(name string, records ...*kgo.Record) {
 	r.transact(records...)
 }
 
+// What the agent as it is now doesn't take is counted beside what a redrive moves, before anybody moves it.
+func TestARedriveSaysBeforeWhatItsAgentTakesNoMore(t *testing.T) {
+	t.Parallel()
+	r := start(t, configuration(t))
+	r.want(201, "POST", "/v1/agents", `{"topic":"orders","name":"a","command":"x","filter":"data.n < 3","accepts":["small"]}`)
+	var letters []*kgo.Record
+	for n, of := range []string{"small", "small", "big", "small", "small"} {
+		letters = append(letters, &kgo.Record{Value: fmt.Appendf(nil, `{"n":%d}`, n), Headers: []kgo.RecordHeader{{Key: "reeve-agent", Value: []byte("orders/a")}, {Key: "reeve-type", Value: []byte(of)},
+			{Key: "reeve-origin", Value: fmt.Appendf(nil, "orders/0/%d/UUID", n)}, {Key: "reeve-error-class", Value: []byte("network")}, {Key: "reeve-error-fingerprint", Value: []byte("f")}}})
+	}
+	r.dead("a", letters...)
+	r.waitFor("the client's view of the topics to be fresh", func() bool { return len(r.list("/bus/dlq/orders")) == 5 })
+	for body, want := range map[string][2]float64{`"all":true`: {2, 3}, `"fingerprint":"f"`: {2, 3}, `"all":true,"force":true`: {5, 0}, `"origin":"orders/0/4"`: {1, 0}} {
+		o := r.want(200, "POST", "/v1/dlq/orders/a/redrive", `{"dry_run":true,`+body+`}`)
+		if o["matched"] != want[0] || o["unfit"] != want[1] || o["guarded"] != 0.0 {
+			t.Errorf("%s: %v", body, o)
+		}
+	}
+	if o := r.want(200, "POST", "/v1/dlq/orders/a/purge", `{"dry_run":true,"all":true}`); o["matched"] != 5.0 || o["unfit"] != 0.0 {
+		t.Errorf("a purge: %v", o)
+	}
+}
+
 func TestDeadLettersOfATopicAreThoseOfAllItsAgents(t *testing.T) {
 	t.Parallel()
 	r := start(t, configuration(t))

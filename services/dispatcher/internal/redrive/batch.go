@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/command"
+	"github.com/reeve-run/reeve/pkg/deadletter"
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
 	"github.com/reeve-run/reeve/pkg/route"
@@ -33,6 +34,11 @@ func (r *run) choose() []*letter {
 	for _, l := range r.held {
 		if len(batch) == maxBatch || size > maxBytes {
 			kept = append(kept, l)
+			continue
+		}
+		if deadletter.Leaves(r.order) && !r.to.takesIt(l) {
+			r.unfit++
+			r.bytes -= l.size()
 			continue
 		}
 		if r.order.Verb == command.Redrive && !r.order.OfOne() {
@@ -207,7 +213,7 @@ func (r *run) refused(ctx context.Context, batch []*letter, records []*kgo.Recor
 			continue
 		}
 		r.kept++
-		r.unfit = fmt.Sprintf("%s refuses it: %v", r.to.topic(), reason)
+		r.foreign = fmt.Sprintf("%s refuses it: %v", r.to.topic(), reason)
 		r.held = slices.DeleteFunc(r.held, func(h *letter) bool { return h == l })
 		r.bytes -= l.size()
 	}

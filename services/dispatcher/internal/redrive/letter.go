@@ -22,7 +22,10 @@ type letter struct {
 
 	place    int32 // its partition, once it has one
 	refusals int   // how often that refused it
-	unrun    bool  // its task ends without being run, as its agent doesn't take it
+	gate     *route.Gate
+	judged   bool // by that gate
+	taken    bool // it lets the letter pass
+	unrun    bool // its task ends without being run, as its agent doesn't take it
 }
 
 // causeOf is the fingerprint of a record's failure without the agent's version: a mended version that fails as before has

@@ -6,6 +6,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/reeve-run/reeve/pkg/route"
+	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
@@ -85,4 +87,38 @@ func TestWebhooksAreOfOneFailureByTheirEndpoint(t *testing.T) {
 	if why := e.reason(p, "https://h:443", "network: refused"); !strings.Contains(why, "5 of 5 redriven webhooks to https://h:443 failed again") {
 		t.Errorf("%q", why)
 	}
+}
+
+// The agent's spec may change while letters are held: each is judged by the gate as it is when its turn comes.
+func TestALetterIsTakenByTheAgentAsItIsNow(t *testing.T) {
+	accepting := func(accepts ...string) *spec.Agent {
+		return &spec.Agent{Topic: "orders", Name: "bill", Routing: spec.Routing{Accepts: accepts}}
+	}
+	now, gates := accepting("small"), 0
+	a := targetOf(&Config{Agent: func(string) *spec.Agent { return now }, Gate: func(a *spec.Agent) (*route.Gate, error) {
+		gates++
+		return route.NewGate(a, nil)
+	}}, "orders/bill")
+	l := &letter{record: record(task.HeaderAgent, "orders/bill", task.HeaderOrigin, "orders/0/1", task.HeaderType, "big")}
+	broken := &letter{record: record("content-type", "application/cloudevents+json", task.HeaderOrigin, "orders/0/2")}
+	takes := func(want, brokenToo bool) {
+		t.Helper()
+		for range 3 {
+			if a.takesIt(l) != want || a.takesIt(broken) != brokenToo {
+				t.Errorf("an agent that accepts %v: %v, %v", now.Accepts, l.taken, broken.taken)
+			}
+		}
+	}
+	takes(false, false)
+	now = accepting("b*")
+	takes(true, false)
+	now = accepting()
+	takes(true, false)
+	now = accepting("small")
+	takes(false, false)
+	if gates != 4 {
+		t.Errorf("%d gates were made", gates)
+	}
+	now = nil // the agent is gone: the order ends for that
+	takes(true, true)
 }

@@ -61,8 +61,9 @@ type run struct {
 	mine    int64          // of moved: by this run
 	opened  []status.Round // that nobody has been told of
 	guarded int64
+	unfit   int64
 	kept    int64
-	unfit   string // why the last one of those that nobody takes was left
+	foreign string // why the last one of those that nobody can take was left
 
 	unwanted int64 // of moved: rejected, since the agent doesn't take them any more
 
@@ -136,7 +137,7 @@ func (r *run) carryOut(ctx context.Context) error {
 // begin forgets what is known of an earlier try, but what is under way where that can be followed from where it was left:
 // else each try would redrive as many as the first.
 func (r *run) begin() {
-	r.scan, r.held, r.bytes, r.guarded, r.kept, r.unfit = nil, nil, 0, 0, 0, ""
+	r.scan, r.held, r.bytes, r.guarded, r.unfit, r.kept, r.foreign = nil, nil, 0, 0, 0, 0, ""
 	if r.since != nil {
 		return
 	}
@@ -236,7 +237,7 @@ func (r *run) consider(l *letter) {
 		r.guarded++
 	case deadletter.Foreign:
 		r.kept++
-		r.unfit = r.to.foreign()
+		r.foreign = r.to.foreign()
 	case deadletter.Leave:
 	}
 }
@@ -293,8 +294,8 @@ func (r *run) verdict(early *conclusion) (state, why string) {
 				reasons = append(reasons, why)
 			}
 		}
-		if r.unfit != "" {
-			reasons = append(reasons, "a dead letter was left: "+r.unfit)
+		if r.foreign != "" {
+			reasons = append(reasons, "a dead letter was left: "+r.foreign)
 		}
 	}
 	stopped := len(reasons) > 0
@@ -361,7 +362,7 @@ func (r *run) note(ctx context.Context) error {
 // progress is how far it has come.
 func (r *run) progress(state, why string) status.DLQOrder {
 	s := status.DLQOrder{Event: status.EventDLQOrder, Topic: r.agent, AgentName: r.name, ID: r.order.ID, Verb: string(r.order.Verb),
-		State: state, Reason: why, Moved: r.moved, Kept: r.kept, Guarded: r.guarded}
+		State: state, Reason: why, Moved: r.moved, Kept: r.kept, Guarded: r.guarded, Unfit: r.unfit}
 	r.tasks.Lock()
 	for _, p := range r.paces {
 		s.Completed += int64(p.Completed)

@@ -28,6 +28,8 @@ type target interface {
 	read(l *letter)
 	// pace is where the redriving of a failure begins.
 	pace() *Pace
+	// takesIt reports whether a letter is run, or sent, if it is redriven now.
+	takesIt(l *letter) bool
 	// place takes a place for a letter, which is then its record's. Once one had to wait, those behind it do too.
 	place(l *letter, full map[int32]bool) bool
 	// record is what a letter becomes by an order; nil where its agent is gone. outcome is to be written in place of a task that
@@ -125,6 +127,22 @@ func (a *agent) record(l *letter, order string, now time.Time) (r, outcome *kgo.
 	return again, nil, nil
 }
 
+// takesIt judges a letter once as long as the agent's gate is the same.
+func (a *agent) takesIt(l *letter) bool {
+	s := a.cfg.Agent(a.ref)
+	if s == nil {
+		return true // the order ends for that
+	}
+	gate, err := a.gateOf(s)
+	if err != nil {
+		return true // whoever redrives it says so
+	}
+	if !l.judged || l.gate != gate {
+		l.gate, l.judged, l.taken = gate, true, route.Unfit(s, gate, l.record).Class == ""
+	}
+	return l.taken
+}
+
 // gateOf is the gate of the agent as it is now.
 func (a *agent) gateOf(s *spec.Agent) (*route.Gate, error) {
 	if a.routing == nil || !reflect.DeepEqual(*a.routing, s.Routing) {
@@ -179,6 +197,8 @@ func (e *endpoints) read(l *letter) {
 
 // pace begins singly: to an endpoint that has failed often, webhooks are sent one at a time, and others would wait for long.
 func (e *endpoints) pace() *Pace { return &Pace{Singly: true} }
+
+func (e *endpoints) takesIt(*letter) bool { return true }
 
 func (e *endpoints) place(l *letter, _ map[int32]bool) bool {
 	l.place = hop.AnyPartition

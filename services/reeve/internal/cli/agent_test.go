@@ -52,6 +52,9 @@ func TestWhatOneIsStandsInTheSingular(t *testing.T) {
 	if got := orderSentence(client.DLQOrder{Topic: "t", Name: "n", Verb: "redrive", State: "dry_run", Matched: 1, Guarded: 1}); got != "1 dead letter would be redriven, 1 was redriven too often (--force redrives it too)" {
 		t.Error(got)
 	}
+	if got := orderSentence(client.DLQOrder{Topic: "t", Name: "n", Verb: "redrive", State: "done", Matched: 2, Moved: 2, Completed: 2, Unfit: 3}); got != "done: 2 of 2 dead letters redriven, 2 completed, 0 came back, 3 stay that the agent doesn't take (--force redrives them all the same)" {
+		t.Error(got)
+	}
 }
 
 func TestADryRunShowsNothingThatIsMadeAnewEachTime(t *testing.T) {

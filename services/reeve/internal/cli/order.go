@@ -206,6 +206,9 @@ func orderSentence(o client.DLQOrder) string {
 	if o.Kept > 0 {
 		fmt.Fprintf(&b, ", %d stay", o.Kept)
 	}
+	if o.Unfit > 0 {
+		fmt.Fprintf(&b, ", %d stay that the agent doesn't take (--force redrives them all the same)", o.Unfit)
+	}
 	if o.Guarded > 0 {
 		were, them := "were", "them"
 		if o.Guarded == 1 {
@@ -230,6 +233,6 @@ func (c *command) listOrders(body []byte, completed, back string) error {
 			meant = "all"
 		}
 		return []string{o.Id, orDash(moment(o.RequestedAt)), orDash(o.RequestedBy), string(o.Verb), orDash(meant), string(o.State), number(o.Matched), number(o.Moved), number(o.Completed),
-			number(o.CameBack), number(o.Kept + o.Guarded), orDash(c.clip(o.Reason, 80))}
+			number(o.CameBack), number(o.Kept + o.Guarded + o.Unfit), orDash(c.clip(o.Reason, 80))}
 	})
 }

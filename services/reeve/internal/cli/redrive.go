@@ -42,7 +42,7 @@ func (s *selected) read(cmd *cobra.Command, args []string) error {
 // found makes an error of an answer that found no dead letter of the failure that was named.
 func (s selected) found(body []byte) ([]byte, error) {
 	o, err := orderIn(body)
-	if err == nil && s.fingerprint != "" && o.Matched+o.Guarded == 0 && ended(o) {
+	if err == nil && s.fingerprint != "" && o.Matched+o.Guarded+o.Unfit == 0 && ended(o) {
 		err = noSuchFailure(s.ref, s.fingerprint)
 	}
 	return body, err
@@ -66,8 +66,8 @@ func (c *command) dlqRedrive() *cobra.Command {
 Those of a failure begin with five. They go on as far as tasks succeed; where five more come back dead than are completed,
 the rest of that failure stays where it is. The exit code is 1 where any is known to have come back dead when the command ends:
 with --wait that is once all have ended, or a minute after the last was sent. What was redriven five times already is left alone by
---all and --fingerprint, unless --force is given. While the agent isn't active the redrive waits. They go by the agent's filter
-and accepted types as these are now: what it takes no more is rejected, not run.`,
+--all and --fingerprint, unless --force is given, and so is what the agent doesn't take, by its filter and accepted types as these
+are now: redriven all the same it is rejected, not run. While the agent isn't active the redrive waits.`,
 		Example: "  reeve dlq redrive orders/hello --all --dry-run\n  reeve dlq redrive orders/hello --origin orders/0/17\n  reeve dlq redrive orders/hello --fingerprint 7d0c41 --wait",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.read(cmd, args); err != nil {
@@ -92,7 +92,7 @@ and accepted types as these are now: what it takes no more is rejected, not run.
 			return c.followOrder(cmd.Context(), s.order(cl), s.wait, body)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "also what came back dead five times")
+	cmd.Flags().BoolVar(&force, "force", false, "also what came back dead five times, and what the agent doesn't take")
 	return c.selectionFlags(cmd, &s)
 }
 

@@ -31,7 +31,7 @@ func TestTheLatestOfATasksWebhookIsKept(t *testing.T) {
 	o := &orders.Store{DB: db}
 	now := time.Now()
 	redrive := command.Command{ID: "o1", Verb: command.Redrive, Agent: command.Webhooks, Actor: "ann", At: now, Expires: now.Add(time.Hour), Dead: &command.Dead{All: true, Ends: map[int32]int64{0: 9}}}
-	if err := o.Add(t.Context(), redrive, 9, 0, now); err != nil {
+	if err := o.Add(t.Context(), redrive, orders.Meant{Matched: 9}, now); err != nil {
 		t.Fatal(err)
 	}
 	tell := func(ws ...status.Webhook) {

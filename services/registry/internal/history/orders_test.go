@@ -27,7 +27,7 @@ func TestWhatBecameOfAnOrdersTasksIsCountedWhoeverLooked(t *testing.T) {
 	s, now := &orders.Store{DB: b.db}, time.Now()
 	for _, id := range []string{"1", "2"} {
 		c := command.Command{ID: id, Verb: command.Redrive, Topic: "t", Agent: "n", Actor: "ann", At: now, Expires: now.Add(time.Hour), Dead: &command.Dead{All: true, Ends: map[int32]int64{0: 9}}}
-		if err := s.Add(t.Context(), c, 9, 0, now); err != nil {
+		if err := s.Add(t.Context(), c, orders.Meant{Matched: 9}, now); err != nil {
 			t.Fatal(err)
 		}
 	}

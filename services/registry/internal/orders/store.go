@@ -56,25 +56,29 @@ type Order struct {
 	State, Reason         string
 	Moved, Completed      int64
 	CameBack              int64 `db:"came_back"`
-	Kept, Guarded         int64
+	Kept, Guarded, Unfit  int64
 	UpdatedAt             time.Time `db:"updated_at"`
 }
 
 // selected are orders. What their dispatchers say has ended lacks what did so while none looked; what is counted of outcomes
 // comes later than theirs, and lacks nothing then. Both only grow.
 const selected = `SELECT o.id, o.topic, o.name, o.verb, o.command, o.matched, o.requested_by, o.requested_at, o.state, o.reason, o.moved,
-		greatest(o.completed, c.completed) AS completed, greatest(o.came_back, c.came_back) AS came_back, o.kept, o.guarded, o.updated_at
+		greatest(o.completed, c.completed) AS completed, greatest(o.came_back, c.came_back) AS came_back, o.kept, o.guarded, o.unfit, o.updated_at
 	FROM dlq_orders o LEFT JOIN dlq_order_outcomes c ON c.order_id = o.id `
 
+// Meant is how many dead letters an order means, and how many beside them it leaves where they are: they came back too often,
+// or their agent as it is now doesn't take them.
+type Meant struct{ Matched, Guarded, Unfit int64 }
+
 // Add stores an order that is about to be issued.
-func (s *Store) Add(ctx context.Context, c command.Command, matched, guarded int64, now time.Time) error {
+func (s *Store) Add(ctx context.Context, c command.Command, m Meant, now time.Time) error {
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode an order: %w", err)
 	}
-	_, err = s.DB.ExecContext(ctx, `INSERT INTO dlq_orders (id, topic, name, verb, command, matched, guarded, requested_by, requested_at, sent_at, state, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $9) ON CONFLICT (id) DO NOTHING`,
-		c.ID, c.Topic, c.Agent, c.Verb, raw, matched, guarded, c.Actor, now, Accepted)
+	_, err = s.DB.ExecContext(ctx, `INSERT INTO dlq_orders (id, topic, name, verb, command, matched, guarded, unfit, requested_by, requested_at, sent_at, state, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $10) ON CONFLICT (id) DO NOTHING`,
+		c.ID, c.Topic, c.Agent, c.Verb, raw, m.Matched, m.Guarded, m.Unfit, c.Actor, now, Accepted)
 	if err != nil {
 		return fmt.Errorf("store an order: %w", err)
 	}
@@ -189,12 +193,12 @@ func (s *Store) Prune(ctx context.Context, now time.Time) error {
 // Report stores what a dispatcher says of an order. An end is for good.
 func Report(ctx context.Context, tx *sqlx.Tx, o status.DLQOrder) error {
 	at := time.UnixMilli(int64(o.Timestamp * 1000))
-	_, err := tx.ExecContext(ctx, `INSERT INTO dlq_orders AS d (id, topic, name, verb, requested_at, sent_at, state, reason, moved, completed, came_back, kept, guarded, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $10, $11, $12, $5)
+	_, err := tx.ExecContext(ctx, `INSERT INTO dlq_orders AS d (id, topic, name, verb, requested_at, sent_at, state, reason, moved, completed, came_back, kept, guarded, unfit, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $10, $11, $12, $13, $5)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, moved = greatest(d.moved, excluded.moved),
 			completed = greatest(d.completed, excluded.completed), came_back = greatest(d.came_back, excluded.came_back), kept = excluded.kept,
-			guarded = excluded.guarded, updated_at = excluded.updated_at
+			guarded = excluded.guarded, unfit = excluded.unfit, updated_at = excluded.updated_at
 		WHERE d.state NOT IN (`+ends+`) AND d.topic = excluded.topic AND d.name = excluded.name`,
-		o.ID, o.Topic, o.AgentName, o.Verb, at, o.State, o.Reason, o.Moved, o.Completed, o.CameBack, o.Kept, o.Guarded)
+		o.ID, o.Topic, o.AgentName, o.Verb, at, o.State, o.Reason, o.Moved, o.Completed, o.CameBack, o.Kept, o.Guarded, o.Unfit)
 	return err
 }

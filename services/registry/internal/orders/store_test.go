@@ -22,7 +22,7 @@ func TestWhatIsIssuedAgainOfAnOrderThatIsTakenBackIsThat(t *testing.T) {
 	}
 	s, now := &Store{DB: db}, time.Now().Truncate(time.Millisecond)
 	c := command.Command{ID: "1", Verb: command.Redrive, Topic: "orders", Agent: "bill", Actor: "ann", At: now, Expires: now.Add(time.Hour), Dead: &command.Dead{All: true, Ends: map[int32]int64{0: 9}}}
-	if err := s.Add(t.Context(), c, 9, 0, now); err != nil {
+	if err := s.Add(t.Context(), c, Meant{Matched: 9}, now); err != nil {
 		t.Fatal(err)
 	}
 	back := command.Command{ID: "cancel 1", Verb: command.CancelOrder, Order: "1", Topic: "orders", Agent: "bill", Actor: "bob", Reason: "why"}

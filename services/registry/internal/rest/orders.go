@@ -13,6 +13,8 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/command"
 	"github.com/reeve-run/reeve/pkg/deadletter"
+	"github.com/reeve-run/reeve/pkg/filter"
+	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/spec"
 	"github.com/reeve-run/reeve/pkg/status"
 	"github.com/reeve-run/reeve/pkg/task"
@@ -110,19 +112,19 @@ func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api
 		return api.DLQOrder{}, false, &Unreached{err}
 	}
 	c.Dead.Ends, c.Dead.TopicID = g.Ends(), g.TopicID
-	matched, guarded, complete, err := s.meant(ctx, g, c)
+	m, complete, err := s.meant(ctx, g, c)
 	if err != nil {
 		return api.DLQOrder{}, false, err
 	}
 	now := s.Now()
-	o := orders.Order{Topic: c.Topic, Name: c.Agent, Verb: string(c.Verb), Command: &c, Matched: matched, Guarded: guarded, RequestedBy: c.Actor, RequestedAt: now, UpdatedAt: now, State: "dry_run"}
+	o := orders.Order{Topic: c.Topic, Name: c.Agent, Verb: string(c.Verb), Command: &c, Matched: m.Matched, Guarded: m.Guarded, Unfit: m.Unfit, RequestedBy: c.Actor, RequestedAt: now, UpdatedAt: now, State: "dry_run"}
 	if !complete {
-		o.Reason = fmt.Sprintf("there are too many dead letters to look at all of them within %s: of those looked at %d are meant", countLimit, matched)
+		o.Reason = fmt.Sprintf("there are too many dead letters to look at all of them within %s: of those looked at %d are meant", countLimit, m.Matched)
 	}
 	if dryRun {
 		return dlqOrder(o), false, nil
 	}
-	if matched == 0 && complete {
+	if m.Matched == 0 && complete {
 		o.State, o.Reason = "done", "no open dead letter is meant: nothing is done"
 		if c.OfWebhooks() {
 			o.Reason = "no webhook that was given up is meant: nothing is done"
@@ -134,7 +136,7 @@ func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api
 	}
 	c.ID = uuid.NewString()
 	o.ID, o.State = c.ID, orders.Accepted
-	if err := s.Orders.Add(ctx, c, matched, guarded, now); err != nil {
+	if err := s.Orders.Add(ctx, c, m, now); err != nil {
 		return api.DLQOrder{}, false, err
 	}
 	if _, _, err := s.Commands.Issue(ctx, c, command.MaxLife, 0); err != nil {
@@ -143,19 +145,40 @@ func (s *Server) order(ctx context.Context, c command.Command, dryRun bool) (api
 	return dlqOrder(o), true, nil
 }
 
-// meant counts the open dead letters that an order means, and those that it leaves for having come back too often. It isn't
-// complete where there are more than can be looked at for one request: an order means them all the same.
-func (s *Server) meant(ctx context.Context, g bus.Graves, c command.Command) (matched, guarded int64, complete bool, err error) {
+// meant counts the open dead letters that an order means, and those that it leaves. It isn't complete where there are more than
+// can be looked at for one request: an order means them all the same.
+func (s *Server) meant(ctx context.Context, g bus.Graves, c command.Command) (m orders.Meant, complete bool, err error) {
+	unfit, err := s.unfit(ctx, c)
+	if err != nil {
+		return m, false, err
+	}
 	complete, err = s.eachDead(ctx, countLimit, g, maxScanned, func(rec *kgo.Record) {
-		switch deadletter.Choose(c, rec) {
-		case deadletter.Take:
-			matched++
-		case deadletter.Guarded:
-			guarded++
-		case deadletter.Foreign, deadletter.Leave:
+		switch choice := deadletter.Choose(c, rec); {
+		case choice == deadletter.Guarded:
+			m.Guarded++
+		case choice == deadletter.Take && unfit(rec):
+			m.Unfit++
+		case choice == deadletter.Take:
+			m.Matched++
 		}
 	})
-	return matched, guarded, complete, err
+	return m, complete, err
+}
+
+// unfit tells which dead letters an order leaves because their agent as it is now doesn't take them.
+func (s *Server) unfit(ctx context.Context, c command.Command) (func(*kgo.Record) bool, error) {
+	if !deadletter.Leaves(c) {
+		return func(*kgo.Record) bool { return false }, nil
+	}
+	row, err := s.Agents.Get(ctx, c.Topic, c.Agent)
+	if err != nil {
+		return nil, err
+	}
+	gate, err := route.NewGate(row.Agent, compile)
+	if err != nil {
+		return nil, err
+	}
+	return func(rec *kgo.Record) bool { return route.Unfit(row.Agent, gate, rec).Class != "" }, nil
 }
 
 // eachDead hands on open dead letters, at most so many and for so long; complete says that these are all.
@@ -200,7 +223,7 @@ func (s *Server) seenBefore(ctx context.Context, c command.Command) error {
 
 func dlqOrder(o orders.Order) api.DLQOrder {
 	out := api.DLQOrder{Id: o.ID, Topic: o.Topic, Name: o.Name, Verb: api.DLQOrderVerb(o.Verb), State: api.DLQOrderState(o.State), Reason: o.Reason, Matched: o.Matched,
-		Guarded: o.Guarded, Moved: o.Moved, Completed: o.Completed, CameBack: o.CameBack, Kept: o.Kept, RequestedBy: o.RequestedBy, RequestedAt: utc(o.RequestedAt), UpdatedAt: utc(o.UpdatedAt)}
+		Guarded: o.Guarded, Unfit: o.Unfit, Moved: o.Moved, Completed: o.Completed, CameBack: o.CameBack, Kept: o.Kept, RequestedBy: o.RequestedBy, RequestedAt: utc(o.RequestedAt), UpdatedAt: utc(o.UpdatedAt)}
 	if c := o.Command; c != nil && c.Dead != nil {
 		out.Origin, out.Fingerprint, out.All, out.Force = c.Task, c.Dead.Fingerprint, c.Dead.All, c.Dead.Force
 		out.WebhookId, out.Endpoint = c.Dead.Webhook, c.Dead.Endpoint
@@ -298,3 +321,6 @@ func aboutOrders(topic, name string) (what, list string) {
 	}
 	return "dead letters of " + topic + "/" + name, "/v1/dlq/" + topic + "/" + name + "/orders"
 }
+
+// compile makes a gate's filter.
+func compile(expression string) (route.Filter, error) { return filter.Compile(expression) }

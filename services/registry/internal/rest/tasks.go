@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/reeve-run/reeve/internal/kafka"
-	"github.com/reeve-run/reeve/pkg/filter"
 	"github.com/reeve-run/reeve/pkg/route"
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/services/registry/api"
@@ -277,7 +276,7 @@ func (s *Server) passesOver(ctx context.Context, of asked) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	gate, err := route.NewGate(row.Agent, func(expression string) (route.Filter, error) { return filter.Compile(expression) })
+	gate, err := route.NewGate(row.Agent, compile)
 	if err != nil || gate == nil {
 		return false, err
 	}

@@ -79,6 +79,7 @@ function progress(o) {
   if (o.came_back) parts.push(`${number(o.came_back)} ${o.topic ? "came back dead" : "failed again"}`);
   if (o.kept) parts.push(`${number(o.kept)} stay`);
   if (o.guarded) parts.push(`${number(o.guarded)} left out`);
+  if (o.unfit) parts.push(`${number(o.unfit)} left that the agent doesn't take`);
   return parts.join(", ");
 }
 
@@ -154,7 +155,8 @@ async function offer(d, f) {
     const o = await json(letterPath(d, "/redrive"), { ...which, dry_run: true });
     setText("redrive-title", `Redrive ${many(o.matched)} of ${ownerOf(d)}?`);
     setText("redrive-what", `${f ? `“${f.error_message}”` : "All failures."} ${d.topic ? "Five of each failure go first" : "One to each endpoint goes first"}, the others as far as those succeed. What fails again comes back here.`
-      + (o.guarded ? ` ${many(o.guarded)} came back too often and stay; reeve ${d.topic ? "dlq" : "webhook"} redrive --force takes them too.` : ""));
+      + (o.guarded ? ` ${many(o.guarded)} came back too often and stay; reeve ${d.topic ? "dlq" : "webhook"} redrive --force takes them too.` : "")
+      + (o.unfit ? ` ${many(o.unfit)} stay that the agent doesn't take.` : ""));
     setText("redrive-yes", `Redrive ${number(o.matched)}`);
     $("redrive-yes").disabled = o.matched === 0;
   } catch (e) {
