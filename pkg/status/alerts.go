@@ -23,7 +23,7 @@ const (
 
 // Kinds of alerts. Unless it says otherwise, one is about a state.
 const (
-	// KindOutage: nearly all tasks of an agent fail alike at a worker. Whoever owns its partitions next sees for itself.
+	// KindOutage: the last tasks of an agent failed alike at a worker, and none succeeded. Whoever owns its partitions next sees for itself.
 	KindOutage = "outage"
 	// KindQueueHeld: one task of an agent holds up a partition. It goes with the partition to its next owner.
 	KindQueueHeld = "queue_held"

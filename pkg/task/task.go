@@ -123,6 +123,12 @@ const (
 	ClassResultTooLarge   Class = "result_too_large"
 )
 
+// Outside reports whether a class says that something outside of the agent failed. Then two tasks that fail alike may show an
+// outage of it, if nothing succeeds; in any other class it takes nearly all of many.
+func (c Class) Outside() bool {
+	return c == ClassDependency || c == ClassNetwork || c == ClassTimeout
+}
+
 // Origin is a task's identity: where its event stands on the user's topic. The topic's UUID tells a topic from
 // a later one of the same name; it may be empty. Life tells an event's tasks apart of an agent that was deleted with its
 // group and registered again, which reads its topic anew: it is that of the agent's spec, 0 for most.

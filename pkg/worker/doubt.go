@@ -3,8 +3,6 @@ package worker
 import (
 	"slices"
 	"time"
-
-	"github.com/reeve-run/reeve/pkg/task"
 )
 
 // A final failure, after which a task has no retry left, is the moment at which an outage may cost an event. So it is settled
@@ -73,11 +71,6 @@ func (d reprieve) spare(a *account) bool {
 	return a.spare(since)
 }
 
-// outside reports whether a failure's class says that something outside of the agent failed.
-func (f failure) outside() bool {
-	return f.class == task.ClassDependency || f.class == task.ClassNetwork || f.class == task.ClassTimeout
-}
-
 // unproven reports whether a result is a failure that tells something of others: nothing has succeeded that began after it.
 func (o *outage) unproven(s sample) bool { return s.kind != 0 && s.first.After(o.able) }
 
@@ -89,7 +82,7 @@ func (o *outage) doubtful() (yes, most, wide bool) {
 			continue
 		}
 		n, enough := 1, sampleAlike
-		if s.outside() {
+		if s.class.Outside() {
 			enough = telling
 		}
 		for _, other := range o.samples[i+1:] {
@@ -186,7 +179,7 @@ func (l outlook) waits(f final, now time.Time) (yes bool, until time.Time) {
 		return false, time.Time{}
 	case l.doubtful:
 		return true, time.Time{}
-	case !f.outside():
+	case !f.class.Outside():
 		return false, time.Time{}
 	}
 	until = f.alone()

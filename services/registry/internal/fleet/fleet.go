@@ -148,9 +148,14 @@ type Problem struct {
 // task at a time.
 const StateOutage = "outage"
 
+// outageCause says no more than what the worker must have seen.
 func outageCause(o status.Outage) *spec.Cause {
+	which := "nearly all tasks"
+	if o.Class.Outside() {
+		which = "tasks" // two are enough
+	}
 	return &spec.Cause{Type: "AgentOutage",
-		Message:     fmt.Sprintf("since %s nearly all tasks fail alike (%s: %s)", floatTime(o.Since).Format(time.RFC3339), o.Class, o.Message),
+		Message:     fmt.Sprintf("since %s %s fail alike (%s: %s)", floatTime(o.Since).Format(time.RFC3339), which, o.Class, o.Message),
 		Remediation: "bring back what the agent depends on, or mend the agent: it tries one task at a time and goes on by itself; its events wait, none is dead-lettered for it"}
 }
 

@@ -87,6 +87,7 @@ func TestAnAgentInAnOutageIsDegraded(t *testing.T) {
 		return status.Node{Service: "supervisor", Node: "a", Agents: []status.AgentReport{{Topic: "t", AgentName: "n", State: state, Outage: o}}}
 	}
 	o := &status.Outage{Since: float64(now.Add(-time.Minute).Unix()), Class: "dependency", Message: "connection refused"}
+	own := &status.Outage{Since: o.Since, Class: "internal", Message: "KeyError: id"}
 	for _, c := range []struct {
 		name    string
 		node    status.Node
@@ -95,7 +96,8 @@ func TestAnAgentInAnOutageIsDegraded(t *testing.T) {
 		detail  string
 	}{
 		{"all is well", report(status.ReportServing, nil), true, Healthy, ""},
-		{"an outage", report(status.ReportServing, o), false, Impaired, "outage on node a: since 1970-01-12T13:45:40Z nearly all tasks fail alike (dependency: connection refused)"},
+		{"an outage", report(status.ReportServing, o), false, Impaired, "outage on node a: since 1970-01-12T13:45:40Z tasks fail alike (dependency: connection refused)"},
+		{"one of the agent's own", report(status.ReportServing, own), false, Impaired, "outage on node a: since 1970-01-12T13:45:40Z nearly all tasks fail alike (internal: KeyError: id)"},
 		{"and a circuit that is open", report(status.ReportCircuitOpen, o), false, Unhealthy, "circuit_open on node a"},
 	} {
 		r := Compute(Inputs{Now: now, Agents: []*spec.Agent{{Topic: "t", Name: "n", Phase: spec.Active}}, Fleet: view(t, c.node, status.Node{Service: "dispatcher", Node: "d"})})
