@@ -278,6 +278,8 @@ func TestBadRequestsGetProblems(t *testing.T) {
 		{"POST", "/v1/apply", `{"prune":true}`, 400, "invalid_request"},
 		{"POST", "/v1/apply", `{"agents":null,"prune":true}`, 400, "invalid_request"},
 		{"POST", "/v1/apply", `{"agents":[null]}`, 422, "invalid_agent"},
+		{"POST", "/v1/apply", `{"agents":[],"prune":true,"keep":["a"]}`, 400, "invalid_request"},
+		{"GET", "/v1/tasks?agent=orders/a/0", "", 400, "invalid_request"},
 		{"POST", "/v1/agents", `{"topic":"orders","name":"a","command":"x","description":"\u0000"}`, 422, "invalid_agent"},
 		{"GET", "/v1/agents?phase=asleep", "", 400, "invalid_request"},
 		{"GET", "/v1/agents/%00/a", "", 400, "invalid_request"},

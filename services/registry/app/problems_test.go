@@ -79,3 +79,18 @@ func TestEveryOperationRefusesWhatItDoesNotTake(t *testing.T) {
 		t.Errorf("the agent has changed: its generation was %v, and is %v", before, now)
 	}
 }
+
+func TestAnAgentThatIsNotThereIsNamed(t *testing.T) {
+	t.Parallel()
+	r := start(t, configuration(t))
+	for path, methods := range operations(t) {
+		for method, body := range methods {
+			if !strings.Contains(path+"/", "/orders/a/") || body || strings.Contains(path, "/tasks/") || strings.Contains(path, "/orders/a/orders/") {
+				continue // there a task or an order is missing
+			}
+			if got, p := r.do(method, path, ""); got != 404 || p["code"] != "agent_not_found" || p["detail"] != "there is no agent orders/a" {
+				t.Errorf("%s %s: %d %v", method, path, got, p)
+			}
+		}
+	}
+}

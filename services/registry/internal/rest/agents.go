@@ -187,6 +187,11 @@ func (s *Server) ApplyAgents(ctx context.Context, r api.ApplyAgentsRequestObject
 	if len(r.Body.Keep) > 0 && !r.Body.Prune {
 		return nil, badRequest("invalid_request", "set prune too, or leave keep out", "keep is about prune, which is not set")
 	}
+	for i, ref := range r.Body.Keep { // one that is mistyped would be deleted
+		if _, _, err := splitRef(ref); err != nil {
+			return nil, badRequest("invalid_request", "write topic/name", "keep[%d]: %q names no agent", i, ref)
+		}
+	}
 	changes, err := s.apply(ctx, r.Body.Agents, agents.ApplyOptions{DryRun: r.Params.DryRun, Prune: r.Body.Prune, Keep: r.Body.Keep, List: true, Actor: admin})
 	if err != nil {
 		return nil, err
@@ -278,7 +283,7 @@ func problemsOf(live *fleet.Agent) (out []api.AgentProblem) {
 // splitRef takes topic/name apart.
 func splitRef(ref string) (topic, name string, err error) {
 	topic, name, ok := strings.Cut(ref, "/")
-	if !ok || topic == "" || name == "" {
+	if !ok || topic == "" || name == "" || strings.Contains(name, "/") {
 		return "", "", badRequest("invalid_request", "write topic/name", "%q names no agent", ref)
 	}
 	return topic, name, nil

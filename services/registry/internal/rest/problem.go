@@ -107,6 +107,9 @@ func (e *Unreached) Unwrap() error { return e.Err }
 func (s *Server) fail(c *gin.Context, err error) {
 	p := problemOf(err)
 	p.Instance = c.Request.URL.Path
+	if topic, name := c.Param("topic"), c.Param("name"); errors.Is(err, agents.ErrNotFound) && name != "" {
+		p.Detail = fmt.Sprintf("there is no agent %s/%s", topic, name)
+	}
 	if p.Status == http.StatusInternalServerError {
 		s.Logger.Error("request failed", slog.String("method", c.Request.Method), slog.String("path", c.Request.URL.Path), slog.Any("error", err))
 	}
