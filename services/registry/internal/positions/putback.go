@@ -78,8 +78,12 @@ func (b *back) group(ctx context.Context, s seen) error {
 	if err != nil {
 		return fmt.Errorf("describe group %s: %w", s.name, err)
 	}
-	if n := len(described[s.name].Members); n > 0 {
-		return fmt.Errorf("group %s has %d members already, which began without it: only they can commit", s.name, n)
+	n := len(described[s.name].Members)
+	if n > 0 && s.agent == nil && k.kept[s.name] == nil {
+		return nil // of a young installation: they were faster, and begin where it would be committed
+	}
+	if n > 0 {
+		return fmt.Errorf("group %s has members already (%d), which began without them: only they can commit", s.name, n)
 	}
 	bounds, err := peek.PartitionBounds(ctx, k.Client, s.topic)
 	if err != nil {
