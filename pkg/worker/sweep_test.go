@@ -147,7 +147,11 @@ func newSweep(t *testing.T) *sweep {
 	}
 	adm := kadm.NewClient(s.cl)
 	made := []string{s.names.Tasks("orders", "biller"), s.names.Outcomes(), s.names.Retry(tiers[0]), s.names.Retry(tiers[1])}
-	if _, err := adm.CreateTopics(t.Context(), 8, 1, nil, made...); err != nil {
+	answer, err := adm.CreateTopics(t.Context(), 8, 1, nil, made...)
+	if err == nil {
+		err = answer.Error()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -190,16 +194,19 @@ func (s *sweep) publish(n int) { s.publishFrom(0, n) }
 
 func (s *sweep) publishFrom(from, n int) {
 	s.t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.seeds, ",")...), kgo.DefaultProduceTopic(s.names.Tasks("orders", "biller")))
+	// A broker may show its topics a moment after the controller has made them.
+	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.seeds, ",")...), kgo.DefaultProduceTopic(s.names.Tasks("orders", "biller")),
+		kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(600))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer cl.Close()
+	var rs []*kgo.Record
 	for i := from; i < from+n; i++ {
 		o := task.Origin{Topic: "orders", Partition: 0, Offset: int64(i)}
-		cl.Produce(s.t.Context(), &kgo.Record{Key: []byte(strconv.Itoa(i % s.keys)), Value: []byte(o.ID()), Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: o.AppendHeader(nil)}}}, nil)
+		rs = append(rs, &kgo.Record{Key: []byte(strconv.Itoa(i % s.keys)), Value: []byte(o.ID()), Headers: []kgo.RecordHeader{{Key: task.HeaderOrigin, Value: o.AppendHeader(nil)}}})
 	}
-	if err := cl.Flush(s.t.Context()); err != nil {
+	if err := cl.ProduceSync(s.t.Context(), rs...).FirstErr(); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -227,9 +234,20 @@ func (s *sweep) await(n int, limit time.Duration) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			s.t.Fatalf("%d of %d tasks are finished after %v", s.finished(), n, limit)
+			s.t.Fatalf("%d of %d tasks are finished after %v\n%s", s.finished(), n, limit, s.standing())
 		}
 	}
+}
+
+// standing says where the task topic, its group and the outcomes stand.
+func (s *sweep) standing() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	adm, group := kadm.NewClient(s.cl), s.names.WorkGroup("orders", "biller")
+	ends, err1 := adm.ListEndOffsets(ctx, s.names.Tasks("orders", "biller"), s.names.Outcomes())
+	at, err2 := adm.FetchOffsets(ctx, group)
+	members, err3 := adm.DescribeGroups(ctx, group)
+	return fmt.Sprintf("ends: %+v\ncommitted: %+v\ngroup: %+v\n%v", ends, at, members[group], errors.Join(err1, err2, err3))
 }
 
 // verify checks the guarantees against what was seen.
