@@ -119,5 +119,28 @@ func CreateTopic(ctx context.Context, brokers []string, name string, partitions 
 	if err := resp[name].Err; err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}
-	return nil
+	return shown(ctx, kadm.NewClient(cl), name)
+}
+
+// shown waits until the broker shows a topic with leaders: what the controller has made reaches it a moment later, and until
+// then it refuses records.
+func shown(ctx context.Context, adm *kadm.Client, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ends, err := adm.ListEndOffsets(ctx, name)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err == nil && len(ends[name]) > 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("create topic %s: no broker shows it: %w", name, errors.Join(err, ctx.Err()))
+		}
+	}
 }
