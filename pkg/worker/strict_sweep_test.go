@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/reeve-run/reeve/pkg/task"
 	"github.com/reeve-run/reeve/pkg/worker"
@@ -66,7 +65,7 @@ func TestSweepStrictKill(t *testing.T) {
 	s.publish(n)
 	c := s.start("a")
 	for i := range kills {
-		s.await((i+1)*800, time.Minute)
+		s.await((i+1)*800, patience)
 		if err := c.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +76,7 @@ func TestSweepStrictKill(t *testing.T) {
 			c = s.start(fmt.Sprint("b", i)) // its successor waits for the session to end
 		}
 	}
-	s.await(n, time.Minute)
+	s.await(n, patience)
 	stop(t, c)
 	s.verify(n)
 	s.inOrder()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -41,7 +42,7 @@ func workerProcess(node string) error {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
-	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: "test", Node: node, Size: 2})
+	pool, err := hop.NewPool(ctx, hop.PoolConfig{Opts: opts, Names: names, Service: "test", Node: node, Size: 2, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func workerProcess(node string) error {
 		}
 		return worker.Result{Outcome: task.Completed, Value: []byte("1")}
 	})
-	e := worker.New(worker.Config{Pool: pool, Opts: opts, Names: names, Spec: sweepSpec(), Service: "test", Node: node, Runner: run, Tiers: tiers})
+	e := worker.New(worker.Config{Pool: pool, Opts: opts, Names: names, Spec: sweepSpec(), Service: "test", Node: node, Runner: run, Tiers: tiers, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err := e.Start(); err != nil {
 		return err
 	}
@@ -223,6 +224,9 @@ func (s *sweep) start(node string) *exec.Cmd {
 	return c
 }
 
+// patience is for thousands of tasks, on a broker and a machine that others keep busy.
+const patience = 4 * time.Minute
+
 // await waits until n tasks are finished.
 func (s *sweep) await(n int, limit time.Duration) {
 	s.t.Helper()
@@ -317,7 +321,7 @@ func TestSweepKill(t *testing.T) {
 	c := s.start("a")
 	var pauses []time.Duration
 	for i := range kills {
-		s.await((i+1)*1200, time.Minute)
+		s.await((i+1)*1200, patience)
 		killed := time.Now()
 		if err := c.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -326,7 +330,7 @@ func TestSweepKill(t *testing.T) {
 		c = s.start("a")
 		pauses = append(pauses, s.resumed(killed))
 	}
-	s.await(n, time.Minute)
+	s.await(n, patience)
 	stop(t, c)
 	slices.Sort(pauses)
 	t.Logf("resumed after %v (p50), %v at most", pauses[len(pauses)/2], pauses[len(pauses)-1])
@@ -346,8 +350,8 @@ func (s *sweep) resumed(since time.Time) time.Duration {
 		if last.After(since) {
 			return last.Sub(since)
 		}
-		if time.Since(since) > 30*time.Second {
-			s.t.Fatal("nothing was settled for 30 s after a kill")
+		if time.Since(since) > patience {
+			s.t.Fatalf("nothing was settled for %v after a kill\n%s", patience, s.standing())
 		}
 	}
 	return 0
@@ -366,10 +370,10 @@ func TestSweepZombie(t *testing.T) {
 	a, b := s.start("a"), s.start("b")
 	for i, c := range []*exec.Cmd{a, b} {
 		s.publishFrom(i*n, n)
-		s.await(i*n+2000, time.Minute)
+		s.await(i*n+2000, patience)
 		s.standstill(string("ab"[i]), c, 12*time.Second)
 	}
-	s.await(2*n, 2*time.Minute)
+	s.await(2*n, patience)
 	stop(t, a)
 	stop(t, b)
 	s.verify(2 * n)
@@ -405,13 +409,13 @@ func TestSweepTakeover(t *testing.T) {
 	const n = 8000
 	s.publish(n)
 	a, b := s.start("a"), s.start("b")
-	s.await(1500, time.Minute)
+	s.await(1500, patience)
 	if err := a.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	killed := time.Now()
 	_ = a.Wait() // it was killed
-	s.await(n, time.Minute)
+	s.await(n, patience)
 	t.Logf("everything was finished %v after the kill", time.Since(killed))
 	stop(t, b)
 	s.verify(n)
