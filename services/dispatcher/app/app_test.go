@@ -166,10 +166,10 @@ func (w *world) read(topics ...string) *reader {
 	return &reader{w, cl}
 }
 
-// next waits for n records.
+// next waits for n records. A group's leader may learn of a topic's partitions a minute later (MetadataMaxAge of package hop).
 func (r *reader) next(n int) []*kgo.Record {
 	r.w.t.Helper()
-	return r.within(n, 60*time.Second)
+	return r.within(n, 3*time.Minute)
 }
 
 // within is next with a limit.
