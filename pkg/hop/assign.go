@@ -40,6 +40,11 @@ func (m *Member) assigned(ctx context.Context, _ *kgo.Client, ps map[string][]in
 	defer m.giveUp(nil)
 	parts := slices.Clone(ps[m.cfg.Topic])
 	slices.Sort(parts)
+	m.mu.Lock()
+	for _, p := range parts {
+		m.owned[p] = true
+	}
+	m.mu.Unlock()
 	var as []Assignment
 	pause, began := retryPause, time.Now()
 	for tries := 0; len(parts) > 0; tries++ {

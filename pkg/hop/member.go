@@ -122,6 +122,7 @@ type Member struct {
 
 	mu        sync.Mutex
 	topicID   [16]byte
+	owned     map[int32]bool     // the partitions that the group has assigned
 	committed map[int32]Position // the last that this process committed and saw confirmed
 	doubt     bool               // a transaction was given up whose end isn't known
 	dropped   error              // why the session has to end: partitions are assigned that the Handler wasn't told of
@@ -138,7 +139,7 @@ func NewMember(cfg MemberConfig) (*Member, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Member{cfg: cfg, instance: cfg.Service + "." + cfg.Node, committed: map[int32]Position{}, made: make(chan struct{})}
+	m := &Member{cfg: cfg, instance: cfg.Service + "." + cfg.Node, owned: map[int32]bool{}, committed: map[int32]Position{}, made: make(chan struct{})}
 	m.log = cfg.Logger.With(slog.String("group", cfg.Group))
 	m.lease.session = cfg.Session
 	m.life, m.end = context.WithCancel(context.Background())
@@ -193,10 +194,10 @@ func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 			return nil, ErrClosed
 		}
 		var fatal error
-		denied, unknown := false, false
+		denied := false
+		id, unknown := unknownID(fs)
 		fs.EachError(func(_ string, p int32, err error) {
 			if errors.Is(err, kerr.UnknownTopicID) {
-				unknown = true
 				return
 			}
 			cut, err2 := m.fetchError(ctx, p, err)
@@ -216,7 +217,7 @@ func (m *Member) Poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 		}
 		m.cl.AllowRebalance()
 		if unknown {
-			m.unknownTopic(ctx)
+			m.unknownTopic(ctx, id)
 		}
 		if denied { // the client would fetch again at once, and for ever
 			sleep(ctx, deniedPause)
@@ -283,7 +284,7 @@ func (m *Member) revoked(ctx context.Context, _ *kgo.Client, ps map[string][]int
 	if gone := ps[m.cfg.Topic]; len(gone) > 0 {
 		m.cfg.Handler.Revoked(ctx, gone)
 	}
-	m.consumeAgain()
+	m.gone(ps[m.cfg.Topic])
 }
 
 func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
@@ -294,7 +295,7 @@ func (m *Member) lost(_ context.Context, _ *kgo.Client, ps map[string][]int32) {
 	if gone := ps[m.cfg.Topic]; len(gone) > 0 {
 		m.cfg.Handler.Lost(gone)
 	}
-	m.consumeAgain()
+	m.gone(ps[m.cfg.Topic])
 }
 
 // Leave takes the static member out of the group by name, so that others get its partitions at once, and closes.
