@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// buryAfter is how long a deleted agent stays on the control topic. Whoever was cut off when it was deleted hears of it when
-	// they are back, and its last retries fall due meanwhile.
+	// buryAfter is how long a deleted agent stays on the control topic once its last retries have fallen due. Whoever was cut off
+	// when it was deleted hears of it when they are back.
 	buryAfter = 14 * 24 * time.Hour
 	buryEvery = time.Hour
 	buryLimit = 30 * time.Second
@@ -29,8 +29,12 @@ const (
 func (p *parts) bury(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, buryLimit)
 	defer cancel()
-	before := now.Add(-buryAfter)
-	waits, err := p.retriesWait(ctx, now)
+	former, err := kafka.FormerTiers(ctx, p.client, p.cfg.Kafka.Names(), p.cfg.Kafka.RetryTiers)
+	if err != nil {
+		return err
+	}
+	tiers := slices.Concat(p.cfg.Kafka.RetryTiers, former)
+	waits, err := p.retriesWait(ctx, tiers, now)
 	if err != nil {
 		return err
 	}
@@ -38,21 +42,18 @@ func (p *parts) bury(ctx context.Context, now time.Time) error {
 		p.cfg.Logger.Info("agents that were deleted long ago stay on the control topic: old retries wait still", slog.String("topic", waits))
 		return nil
 	}
-	gone, err := p.store.Bury(ctx, before)
+	gone, err := p.store.Bury(ctx, now.Add(-buryAfter-slices.Max(append(tiers, 0))))
 	if len(gone) > 0 {
 		p.cfg.Logger.Info("agents that were deleted long ago are taken off the control topic", slog.Any("agents", gone))
 	}
 	return err
 }
 
-// retriesWait names a retry topic on which something is waiting that should have been moved long ago; "" where there is none.
-func (p *parts) retriesWait(ctx context.Context, now time.Time) (topic string, err error) {
+// retriesWait names a retry topic of the tiers on which something is waiting that should have been moved long ago; "" where
+// there is none.
+func (p *parts) retriesWait(ctx context.Context, tiers []time.Duration, now time.Time) (topic string, err error) {
 	names, adm := p.cfg.Kafka.Names(), kadm.NewClient(p.client)
-	former, err := kafka.FormerTiers(ctx, p.client, names, p.cfg.Kafka.RetryTiers)
-	if err != nil {
-		return "", err
-	}
-	for _, tier := range slices.Concat(p.cfg.Kafka.RetryTiers, former) {
+	for _, tier := range tiers {
 		topic := names.Retry(tier)
 		starts, err1 := adm.ListStartOffsets(ctx, topic)
 		news, err2 := adm.ListOffsetsAfterMilli(ctx, now.Add(-tier-laggards).UnixMilli(), topic)

@@ -60,8 +60,9 @@ func TestAnAgentIsBuriedOnceNothingOfItIsLeft(t *testing.T) {
 			t.Errorf("%s: %v are buried, %v; want %q", what, got, err, want)
 		}
 	}
-	later := time.Now().Add(buryAfter + time.Hour)
+	later := time.Now().Add(buryAfter + 2*time.Hour)
 	buried("a day after", time.Now().Add(24*time.Hour), "")
+	buried("so long after that its last retries are due no longer", later.Add(-90*time.Minute), "")
 	tier := names.Retry(time.Hour)
 	if err := kafka.EnsureTopics(t.Context(), cl, -1, kafka.RetryTopics(names, []time.Duration{time.Hour})...); err != nil {
 		t.Fatal(err)
