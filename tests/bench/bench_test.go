@@ -67,17 +67,21 @@ func TestRetriesAreNeverEarlyAndHoldUpNobody(t *testing.T) {
 }
 
 // Agents in trouble delay no other of their supervisor: a DLQ that can't be written is tried for ten seconds at a time, again
-// and again, and nobody else may wait for that. Where others did, half of what they do would take seconds.
+// and again, and nobody else may wait for that. Where others did, they would in every round; a busy machine spoils one.
 func TestAgentsInTroubleHoldUpNobody(t *testing.T) {
 	t.Parallel()
-	c, err := short(t).companyRound(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	b := short(t)
+	for range 3 {
+		c, err := b.companyRound(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("the healthy agent's p99 is %s alone and %s beside agents in trouble", c.Alone, c.Beside)
+		if c.Beside <= c.Alone+3*time.Second {
+			return
+		}
 	}
-	t.Logf("%+v", c)
-	if c.Half > 3*time.Second {
-		t.Errorf("half of what the healthy agent does takes more than %s", c.Half)
-	}
+	t.Error("it was held up in every round")
 }
 
 func TestWhatIsBeyondItsBoundIsSaid(t *testing.T) {

@@ -23,11 +23,8 @@ const (
 	besideExtra  = 25 * time.Millisecond
 )
 
-// A company is what a round found of the healthy agent.
-type company struct {
-	Alone, Beside time.Duration // its p99
-	Half          time.Duration // its median beside agents in trouble
-}
+// A company is what a round found: the healthy agent's p99.
+type company struct{ Alone, Beside time.Duration }
 
 func (b *bench) neighbours(ctx context.Context) error {
 	var all []company
@@ -110,7 +107,7 @@ func (b *bench) companyRound(ctx context.Context) (c company, err error) {
 			err = errors.Join(err, e)
 		}
 	}
-	c.Beside, c.Half = quantile(w.healthy(), 0.99), quantile(w.healthy(), 0.5)
+	c.Beside = quantile(w.healthy(), 0.99)
 	return c, err
 }
 

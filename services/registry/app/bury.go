@@ -39,7 +39,7 @@ func (p *parts) bury(ctx context.Context, now time.Time) error {
 		return err
 	}
 	if waits != "" {
-		p.cfg.Logger.Info("agents that were deleted long ago stay on the control topic: old retries wait still", slog.String("topic", waits))
+		p.cfg.Logger.Debug("agents that were deleted long ago stay on the control topic: old retries wait still", slog.String("topic", waits))
 		return nil
 	}
 	gone, err := p.store.Bury(ctx, now.Add(-buryAfter-slices.Max(append(tiers, 0))))
