@@ -11,9 +11,9 @@ BINARIES  := registry dispatcher supervisor reeve
 IMAGES    := demo-agents registry dispatcher cli supervisor
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
-# Three packages of tests at a time and four tests of each: most of them wait. The longest, tests/e2e, is among the first.
+# Three packages of tests at a time and three tests of each: most of them wait. The longest, tests/e2e, is among the first.
 # `make lint` and `make verify` vet.
-TEST_FLAGS := -p 3 -parallel 4 -vet off -timeout 15m
+TEST_FLAGS := -p 3 -parallel 3 -vet off -timeout 15m
 TESTED      = $(shell go list -f '{{.Dir}}/...' -m | sort -r)
 
 .DEFAULT_GOAL := help

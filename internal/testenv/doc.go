@@ -18,8 +18,8 @@
 // Tests keep apart by names: Prefix gives a test a prefix for everything it makes on Kafka, Schema a schema in Postgres;
 // both are removed at its end. So tests may run side by side.
 //
-// An Apache Kafka of tests is compiled little by Java and collected by one thread, since it shares two cores with the tests.
-// StartMeasuredKafka is for measurements.
+// A test's own Apache Kafka is compiled little by Java and collected by one thread, since it shares two cores with the tests.
+// StartServerKafka is for measurements, and for the one that withenv gives to a whole run.
 //
 // SecuredKafka is another Apache Kafka with TLS, SASL and ACLs, for the tests that are about these.
 //

@@ -35,19 +35,19 @@ const startLimit = 90 * time.Second
 //go:embed pom.xml
 var pom []byte
 
-// How Java runs a broker. That of a test lives for minutes beside all the others: what compiling its methods to the end costs
-// doesn't come back. A measured one is compiled as a server is.
+// How Java runs a broker. That of one test lives for a minute beside all the others: what compiling its methods to the end
+// costs doesn't come back. One that is measured, or serves a whole run, is compiled as a server is.
 const (
-	light    = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-	measured = "-XX:TieredStopAtLevel=4 -XX:+UseG1GC"
+	light  = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+	server = "-XX:TieredStopAtLevel=4 -XX:+UseG1GC"
 )
 
 // StartKafka starts a Kafka by the first provider that can.
 func StartKafka(ctx context.Context, say Say) (*Server, error) { return startKafka(ctx, say, light) }
 
-// StartMeasuredKafka is StartKafka for whoever measures throughput or latency.
-func StartMeasuredKafka(ctx context.Context, say Say) (*Server, error) {
-	return startKafka(ctx, say, measured)
+// StartServerKafka is StartKafka for whoever measures, or has the broker work for minutes.
+func StartServerKafka(ctx context.Context, say Say) (*Server, error) {
+	return startKafka(ctx, say, server)
 }
 
 func startKafka(ctx context.Context, say Say, jvm string) (*Server, error) {

@@ -74,7 +74,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	var err error
-	if b.kafka, err = testenv.StartMeasuredKafka(ctx, c.Say); err != nil {
+	if b.kafka, err = testenv.StartServerKafka(ctx, c.Say); err != nil {
 		return err
 	}
 	defer func() { _ = b.kafka.Stop() }()

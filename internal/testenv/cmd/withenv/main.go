@@ -33,7 +33,7 @@ func run(command []string) int {
 }
 
 func withServers(ctx context.Context, command []string) (int, error) {
-	kafka, err := testenv.StartKafka(ctx, say)
+	kafka, err := testenv.StartServerKafka(ctx, say)
 	if err != nil {
 		return 0, err
 	}

@@ -69,7 +69,7 @@ func sweepAll(ctx context.Context, dir string, seed uint64, rounds int, only str
 }
 
 func services(ctx context.Context, dir, bin string, seed uint64, rounds int) error {
-	kafka, err := testenv.StartKafka(ctx, say)
+	kafka, err := testenv.StartServerKafka(ctx, say)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func broker(ctx context.Context, dir, bin string, seed uint64, _ int) error {
 
 // storm lets workers come and go for three minutes.
 func storm(ctx context.Context, dir, bin string, seed uint64, _ int) error {
-	kafka, err := testenv.StartKafka(ctx, say)
+	kafka, err := testenv.StartServerKafka(ctx, say)
 	if err != nil {
 		return err
 	}
