@@ -11,10 +11,13 @@ BINARIES  := registry dispatcher supervisor reeve
 IMAGES    := demo-agents registry dispatcher cli supervisor
 WITH_ENV  := go run ./internal/testenv/cmd/withenv
 
-# Three packages of tests at a time and three tests of each: most of them wait. The longest, tests/e2e, is among the first.
-# `make lint` and `make verify` vet.
-TEST_FLAGS := -p 3 -parallel 3 -vet off -timeout 15m
+# Three packages of tests at a time and four tests of each: most of them wait. The longest, tests/e2e, is among the first.
+# Those that load a broker or look at times come before, by themselves. `make lint` and `make verify` vet.
+TEST_FLAGS := -p 3 -parallel 4 -vet off -timeout 15m
 TESTED      = $(shell go list -f '{{.Dir}}/...' -m | sort -r)
+LOADING    := ./tests/bench ./tests/sweep
+OTHERS      = $(shell go list $(TESTED) | grep -v -E '/tests/(bench|sweep)$$')
+GOTESTSUM  := $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 
 .DEFAULT_GOAL := help
 
@@ -40,11 +43,12 @@ test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache K
 	@go list -export -test -deps $(TESTED) >/dev/null
 	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
 	go build -ldflags=-w -o "$$bin/" $(foreach b,$(BINARIES),./services/$b/cmd/$b) ./tests/e2e/goworker ./tests/sweep/agent; \
-	REEVE_TEST_BIN="$$bin" $(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(TESTED)
+	REEVE_TEST_BIN="$$bin" $(WITH_ENV) bash -c 'failed=0; $(GOTESTSUM) $(TEST_FLAGS) $(LOADING) || failed=1; \
+	$(GOTESTSUM) $(TEST_FLAGS) $(OTHERS) || failed=1; exit $$failed'
 
 .PHONY: test-race
 test-race: $(TOOLS)/gotestsum ## The same with the race detector
-	@$(WITH_ENV) $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -race -p 2 -timeout 30m $(TESTED)
+	@$(WITH_ENV) $(GOTESTSUM) -race -p 2 -timeout 30m $(TESTED)
 
 .PHONY: images
 images: ## Build the container images reeve-registry, -dispatcher, -supervisor, -cli and -demo-agents

@@ -169,6 +169,7 @@ func (d *Deliverer) committed(t *transaction) {
 			d.toldDLQ = false
 			d.cfg.Alert(alertDLQ, "webhooks that are given up are kept again", true)
 		}
+		d.left(i)
 		i.part.live--
 		i.part.bytes -= len(i.Record.Value)
 		d.cfg.Metrics.settled(i.verdict)
@@ -186,6 +187,16 @@ func (d *Deliverer) committed(t *transaction) {
 	}
 }
 
+// ours leaves out what is somebody else's by now.
+func (d *Deliverer) ours(all []*item) []*item {
+	return slices.DeleteFunc(all, func(i *item) bool {
+		if i.part.gone {
+			d.left(i)
+		}
+		return i.part.gone
+	})
+}
+
 // rolledBack puts everything back as it was, and decides about what the broker refused.
 func (d *Deliverer) rolledBack(t *transaction, err error) {
 	d.mu.Lock()
@@ -196,7 +207,8 @@ func (d *Deliverer) rolledBack(t *transaction, err error) {
 	for _, p := range t.parts {
 		p.dirty = true
 	}
-	d.finished = append(slices.DeleteFunc(slices.Clone(t.batch), func(i *item) bool { return i.part.gone }), d.finished...)
+	d.finished = append(d.ours(slices.Clone(t.batch)), d.finished...)
+	d.start()
 	refused := (*hop.RecordsError)(nil)
 	if errors.Is(err, hop.ErrOutdated) || errors.As(err, &refused) && d.resolve(t, refused) {
 		return

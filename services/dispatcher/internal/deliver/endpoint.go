@@ -10,6 +10,9 @@ const (
 	// perEndpoint is how many webhooks are in flight to one endpoint, inFlight to all.
 	perEndpoint = 8
 	inFlight    = 512
+	// repeatable is how many of an endpoint's are in flight, or sent and not settled: after a crash these are sent again. A
+	// broker that is slow slows the sending, rather than that it makes them more.
+	repeatable = 3 * perEndpoint
 	// queued is how many wait in memory for a place at an endpoint, and patience for how long. What finds no place is put
 	// off: it waits on Kafka, and the window of its partition moves on.
 	queued   = 1_000
@@ -25,6 +28,7 @@ type endpoint struct {
 	name     string
 	queue    []*item
 	running  int
+	sent     int       // and not settled yet
 	failures int       // in a row
 	since    time.Time // when the first of them was
 	message  string    // of the last one
@@ -39,7 +43,7 @@ func (e *endpoint) places() int {
 	if e.down() {
 		return 1 - e.running
 	}
-	return perEndpoint - e.running
+	return min(perEndpoint, repeatable-e.sent) - e.running
 }
 
 // full reports whether another webhook would wait in vain.
@@ -78,7 +82,7 @@ func (e *endpoint) idle(now time.Time) bool {
 }
 
 // quiet reports whether nothing of it is under way or waits here.
-func (e *endpoint) quiet() bool { return e.running == 0 && len(e.queue) == 0 }
+func (e *endpoint) quiet() bool { return e.running+e.sent == 0 && len(e.queue) == 0 }
 
 // surplus are the endpoints to forget so that at most so many quiet ones are left: first those that have failed a few times
 // only, since people are told of the others and one webhook at a time goes there; of like ones those that were tried longest

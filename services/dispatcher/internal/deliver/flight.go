@@ -52,14 +52,24 @@ func (d *Deliverer) answered(i *item, a Answer, cut bool) {
 	}
 	v := Judge(d.cfg.Retries, i.Attempt, a)
 	i.end.judged(v, a.Status, now)
-	d.forget(i.end)
+	i.sent = true
+	i.end.sent++
 	d.finish(i, v, a.Status)
 	d.start()
 }
 
+// left is called where a webhook is settled, or is somebody else's.
+func (d *Deliverer) left(i *item) {
+	if i.sent {
+		i.sent = false
+		i.end.sent--
+	}
+	d.forget(i.end)
+}
+
 // forget drops an endpoint that nothing is known of.
 func (d *Deliverer) forget(e *endpoint) {
-	if e.idle(time.Now()) {
+	if e.idle(time.Now()) && d.endpoints[e.name] == e {
 		delete(d.endpoints, e.name)
 	}
 }

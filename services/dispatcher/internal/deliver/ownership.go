@@ -80,7 +80,8 @@ func (d *Deliverer) release(id int32) {
 	p.leaving, p.gone = true, true
 	d.unqueue(p)
 	p.cut()
-	d.finished = slices.DeleteFunc(d.finished, func(i *item) bool { return i.part == p })
+	d.finished = d.ours(d.finished)
+	d.start()
 }
 
 // unqueue takes a partition's webhooks out of the queues.

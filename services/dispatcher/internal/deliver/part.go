@@ -38,6 +38,7 @@ type item struct {
 	verdict  Verdict
 	status   int
 	ended    time.Time
+	sent     bool // it counts among its endpoint's
 	silent   bool // its status record was refused
 }
 
