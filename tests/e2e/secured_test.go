@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -144,11 +145,19 @@ func (s *secured) makeTopic(flags map[string][]string) error {
 		name, value, _ := strings.Cut(kv, "=")
 		configs[name] = &value
 	}
-	made, err := s.admin.CreateTopic(s.Context(), int32(partitions), 1, configs, flags["--topic"][0])
-	if err != nil {
+	topic := flags["--topic"][0]
+	made, err := s.admin.CreateTopic(s.Context(), int32(partitions), 1, configs, topic)
+	if err = errors.Join(err, made.Err); err != nil {
 		return err
 	}
-	return made.Err
+	eventually(s.T, time.Minute, func() string { // what the controller has answered reaches the broker a moment later
+		shown, err := s.admin.ListTopics(s.Context(), topic)
+		if err = errors.Join(err, shown[topic].Err); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	return nil
 }
 
 // rights are what a line of kafka-acls.sh is about.
