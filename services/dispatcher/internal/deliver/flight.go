@@ -60,10 +60,11 @@ func (d *Deliverer) answered(i *item, a Answer, cut bool) {
 
 // left is called where a webhook is settled, or is somebody else's.
 func (d *Deliverer) left(i *item) {
-	if i.sent {
-		i.sent = false
-		i.end.sent--
+	if !i.sent { // it may have no endpoint at all
+		return
 	}
+	i.sent = false
+	i.end.sent--
 	d.forget(i.end)
 }
 
