@@ -18,8 +18,6 @@ TESTED      = $(shell go list -f '{{.Dir}}/...' -m | sort -r)
 LOADING    := ./tests/bench ./tests/sweep
 OTHERS      = $(shell go list $(TESTED) | grep -v -E '/tests/(bench|sweep)$$')
 GOTESTSUM  := $(TOOLS)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
-# One or two tests that fail on a busy machine are run once more, and named; what fails again, or by more, has failed.
-AGAIN      := --rerun-fails=1 --rerun-fails-max-failures=2
 
 .DEFAULT_GOAL := help
 
@@ -45,8 +43,8 @@ test: $(TOOLS)/gotestsum ## All tests that need no container engine, on Apache K
 	@go list -export -test -deps $(TESTED) >/dev/null
 	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
 	go build -ldflags=-w -o "$$bin/" $(foreach b,$(BINARIES),./services/$b/cmd/$b) ./tests/e2e/goworker ./tests/sweep/agent; \
-	REEVE_TEST_BIN="$$bin" $(WITH_ENV) bash -c 'failed=0; $(GOTESTSUM) $(AGAIN) --packages "$(LOADING)" -- $(TEST_FLAGS) || failed=1; \
-	$(GOTESTSUM) $(AGAIN) --packages "$(OTHERS)" -- $(TEST_FLAGS) || failed=1; exit $$failed'
+	REEVE_TEST_BIN="$$bin" $(WITH_ENV) bash -c 'failed=0; $(GOTESTSUM) -- $(TEST_FLAGS) $(LOADING) || failed=1; \
+	$(GOTESTSUM) -- $(TEST_FLAGS) $(OTHERS) || failed=1; exit $$failed'
 
 .PHONY: test-race
 test-race: $(TOOLS)/gotestsum ## The same with the race detector
