@@ -156,7 +156,7 @@ func TestWhatAnEvaluationCostsIsBounded(t *testing.T) {
 		}
 		start := time.Now()
 		_, err = f.Match("orders", record(c.value))
-		if took := time.Since(start); took > 20*time.Second {
+		if took := time.Since(start); took > 3*time.Second {
 			t.Errorf("%s took %v", c.expression, took)
 		}
 		if got := fmt.Sprint(err); c.err == "" && err != nil || !strings.Contains(got, c.err) {

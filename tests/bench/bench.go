@@ -36,11 +36,7 @@ type bench struct {
 	dir             string
 	kafka, postgres *testenv.Server
 	dropSchema      func() error
-	slower          int // what rates are divided by; 0 is not at all
 }
-
-// rate is how many events a second there are where so many are meant.
-func (b *bench) rate(full int) int { return full / max(b.slower, 1) }
 
 // contestant is one of the things compared.
 type contestant struct {

@@ -36,7 +36,7 @@ func (b *bench) neighbours(ctx context.Context) error {
 		all = append(all, c)
 		b.Say("round %d: the healthy agent's p99 is %s alone and %s beside agents in trouble", n+1, tenths(c.Alone), tenths(c.Beside))
 	}
-	m := company{Alone: median(all, func(c company) time.Duration { return c.Alone }), Beside: median(all, func(c company) time.Duration { return c.Beside })}
+	m := company{median(all, func(c company) time.Duration { return c.Alone }), median(all, func(c company) time.Duration { return c.Beside })}
 	fmt.Fprintf(b.Out, "a healthy agent at %d/s, medians of %d rounds: p99 %s alone, %s beside three agents in trouble (%.2f ×)\n",
 		healthyRate, b.Rounds, tenths(m.Alone), tenths(m.Beside), m.Beside.Seconds()/m.Alone.Seconds())
 	return m.judge()
@@ -94,7 +94,7 @@ func (b *bench) companyRound(ctx context.Context) (c company, err error) {
 	for name, value := range troubled {
 		event := func(i int) *kgo.Record { return &kgo.Record{Key: fmt.Append(nil, i), Value: []byte(value)} }
 		go func() {
-			made <- b.pace(making, s.sys.Prefix+"-"+name, b.rate(troubleRate), time.Hour, event, func(string, time.Time) {})
+			made <- b.pace(making, s.sys.Prefix+"-"+name, troubleRate, time.Hour, event, func(string, time.Time) {})
 		}()
 	}
 	err = b.load(ctx, s, w, warm)
@@ -114,10 +114,10 @@ func (b *bench) companyRound(ctx context.Context) (c company, err error) {
 // load publishes for the healthy agent and waits until it has done everything.
 func (b *bench) load(ctx context.Context, s *subject, w *watch, d time.Duration) error {
 	w.begin()
-	if err := b.pace(ctx, s.input(), b.rate(healthyRate), d, event, w.event); err != nil {
+	if err := b.pace(ctx, s.input(), healthyRate, d, event, w.event); err != nil {
 		return err
 	}
-	if err := w.await(ctx, int(d.Seconds())*b.rate(healthyRate)); err != nil {
+	if err := w.await(ctx, int(d.Seconds())*healthyRate); err != nil {
 		return fmt.Errorf("%w\n%s", err, logs(s))
 	}
 	return nil

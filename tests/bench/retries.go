@@ -95,11 +95,11 @@ func (b *bench) retryRound(ctx context.Context) (p punctuality, err error) {
 				d = warm + shortTier + longer // until retries come as fast as events do
 			}
 			w.begin()
-			if err := b.pace(ctx, s.input(), b.rate(retryRate), d, event, w.event); err != nil {
+			if err := b.pace(ctx, s.input(), retryRate, d, event, w.event); err != nil {
 				return p, err
 			}
 			if d == b.During { // until the last has ended, which is after both of its delays
-				if err := w.await(ctx, int(d.Seconds())*b.rate(retryRate)); err != nil {
+				if err := w.await(ctx, int(d.Seconds())*retryRate); err != nil {
 					return p, fmt.Errorf("%w\n%s", err, logs(s))
 				}
 			}

@@ -466,7 +466,7 @@ func TestADueRetryReturnsAfterItsDelayAlsoWhilePaused(t *testing.T) {
 		start := time.Now()
 		w.produce(r)
 		got := tasks.next(1)[0]
-		if took := time.Since(start); took < delay-5*time.Millisecond || took > delay+30*time.Second {
+		if took := time.Since(start); took < delay-5*time.Millisecond || took > delay+time.Second {
 			t.Errorf("tier %s came after %s", delay, took)
 		}
 		if string(got.Value) != fmt.Sprint(i) || route.Header(got, task.HeaderAttempt) != "2" || got.Partition != route.Partition(got.Key, 4) {

@@ -171,7 +171,7 @@ func TestAStopIsBoundedWhateverTheAgentDoes(t *testing.T) {
 	f.awaitLine("deaf from here on")
 	began := time.Now()
 	f.pool.Close(0, "test")
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the stop took %s", took)
 	}
 	if s := f.changes[len(f.changes)-1]; s != "n-1 STOPPED" {
@@ -280,7 +280,7 @@ func TestAKilledAgentIsSeenAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.awaitChange("n-1 CRASHED")
-	if took := time.Since(began); took > 10*time.Second { // 100 ms on an idle machine; the next heartbeat would tell after half a minute
+	if took := time.Since(began); took > 500*time.Millisecond { // 100 ms on an idle machine
 		t.Errorf("it took %s", took)
 	}
 	f.awaitSlots(16)
