@@ -123,10 +123,12 @@ type sweep struct {
 	cl     *kgo.Client
 	stops  []standstill
 
-	mu      sync.Mutex
-	seen    map[string][]time.Time // when each task's outcome became visible
-	headers map[string]map[string]string
-	last    time.Time
+	mu       sync.Mutex
+	seen     map[string][]time.Time // when each task's outcome became visible
+	headers  map[string]map[string]string
+	last     time.Time
+	read     map[int32]int64 // the next outcome of each partition
+	children []*exec.Cmd
 }
 
 // standstill is a time at which a node's process was stopped for certain.
@@ -137,7 +139,7 @@ type standstill struct {
 
 func newSweep(t *testing.T) *sweep {
 	t.Helper()
-	s := &sweep{t: t, keys: 1000, names: topics.Names{Prefix: fmt.Sprintf("sweep%d", time.Now().UnixNano()%1e9)}, starts: filepath.Join(t.TempDir(), "starts"), seen: map[string][]time.Time{}, headers: map[string]map[string]string{}}
+	s := &sweep{t: t, keys: 1000, names: topics.Names{Prefix: fmt.Sprintf("sweep%d", time.Now().UnixNano()%1e9)}, starts: filepath.Join(t.TempDir(), "starts"), seen: map[string][]time.Time{}, headers: map[string]map[string]string{}, read: map[int32]int64{}}
 	if s.seeds = os.Getenv("REEVE_TEST_KAFKA_BROKERS"); s.seeds == "" {
 		s.seeds = strings.Join(newBroker(t), ",")
 	}
@@ -179,7 +181,7 @@ func (s *sweep) watch(ctx context.Context) {
 				s.headers[string(r.Key)] = h
 				s.seen[string(r.Key)] = append(s.seen[string(r.Key)], now)
 			}
-			s.last = now
+			s.last, s.read[r.Partition] = now, r.Offset+1
 		})
 		s.mu.Unlock()
 	}
@@ -221,6 +223,9 @@ func (s *sweep) start(node string) *exec.Cmd {
 	if err := c.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	s.mu.Lock()
+	s.children = append(s.children, c)
+	s.mu.Unlock()
 	return c
 }
 
@@ -249,9 +254,17 @@ func (s *sweep) standing() string {
 	defer cancel()
 	adm, group := kadm.NewClient(s.cl), s.names.WorkGroup("orders", "biller")
 	ends, err1 := adm.ListEndOffsets(ctx, s.names.Tasks("orders", "biller"), s.names.Outcomes())
-	at, err2 := adm.FetchOffsets(ctx, group)
-	members, err3 := adm.DescribeGroups(ctx, group)
-	return fmt.Sprintf("ends: %+v\ncommitted: %+v\ngroup: %+v\n%v", ends, at, members[group], errors.Join(err1, err2, err3))
+	stable, err2 := adm.ListCommittedOffsets(ctx, s.names.Tasks("orders", "biller"), s.names.Outcomes())
+	at, err3 := adm.FetchOffsets(ctx, group)
+	members, err4 := adm.DescribeGroups(ctx, group)
+	producers, err5 := adm.DescribeProducers(ctx, kadm.TopicsSet{s.names.Outcomes(): {0: {}, 1: {}, 2: {}, 3: {}, 4: {}, 5: {}, 6: {}, 7: {}}})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.children { // with their stacks
+		_ = c.Process.Signal(syscall.SIGQUIT)
+		_ = c.Wait()
+	}
+	return fmt.Sprintf("ends: %+v\nstable: %+v\ncommitted: %+v\ngroup: %+v\nproducers: %+v\nread: %v\n%v", ends, stable, at, members[group], producers, s.read, errors.Join(err1, err2, err3, err4, err5))
 }
 
 // verify checks the guarantees against what was seen.
