@@ -117,7 +117,26 @@ func (w *world) start(change ...func(*Config)) (stop func() error) {
 	case <-time.After(time.Minute):
 		w.t.Fatal("the dispatcher isn't ready")
 	}
+	w.tiersStand(cfg.Kafka.RetryTiers)
 	return stop
+}
+
+// tiersStand waits for the dispatcher's groups on the tiers that nothing has been written to: what is written before there
+// are positions waits for the registry, which knows whether Kafka has forgotten them.
+func (w *world) tiersStand(tiers []time.Duration) {
+	w.t.Helper()
+	for _, tier := range tiers {
+		topic, group := w.names.Retry(tier), w.names.RetryGroup(tier)
+		w.until("the group of a tier stands", func() bool {
+			if w.ends(topic) > 0 {
+				return true
+			}
+			at, err := w.adm.FetchOffsetsForTopics(w.t.Context(), group, topic)
+			stands := err == nil && len(at[topic]) > 0
+			at.Each(func(o kadm.OffsetResponse) { stands = stands && o.Err == nil && o.At >= 0 })
+			return stands
+		})
+	}
 }
 
 func agent(topic, name string) *spec.Agent {
