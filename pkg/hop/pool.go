@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/topics"
@@ -97,7 +99,8 @@ func (e *RecordsError) Error() string {
 	return "records refused"
 }
 
-// NewPool makes the producers and ends what an earlier life of this node left open, all before it returns.
+// NewPool makes the producers and ends what an earlier life of this node left open, all before it returns. While the brokers
+// don't answer it waits, as long as the context allows.
 func NewPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	if cfg.Size == 0 {
 		cfg.Size = DefaultProducers
@@ -113,14 +116,14 @@ func NewPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 		return nil, fmt.Errorf("configure producers: %w", err)
 	}
 	defer cl.Close()
-	if err := EndTransactions(ctx, cl, cfg.Names, cfg.Service, cfg.Node); err != nil {
+	if err := p.persist(ctx, func() error { return EndTransactions(ctx, cl, cfg.Names, cfg.Service, cfg.Node) }); err != nil {
 		p.end()
 		return nil, err
 	}
 	for range cfg.Size {
 		pr, err := p.make()
 		if err == nil {
-			err = pr.prepare(ctx)
+			err = p.persist(ctx, func() error { return pr.prepare(ctx) })
 		}
 		if err != nil {
 			p.Close()
@@ -130,6 +133,31 @@ func NewPool(ctx context.Context, cfg PoolConfig) (*Pool, error) {
 	}
 	p.done.Go(p.mendAll)
 	return p, nil
+}
+
+// persist tries again what fails because a broker is slow or away, until the context ends: a cluster that has just started
+// may take a minute until its transactions' coordinators stand. What a broker answers is for good, unless it says otherwise.
+func (p *Pool) persist(ctx context.Context, do func() error) error {
+	pause := retryPause
+	var last error
+	for tries := 0; ; tries++ {
+		err := do()
+		var answer *kerr.Error
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return cmp.Or(last, err)
+		case errors.Is(err, kgo.ErrClientClosed), errors.As(err, &answer) && !answer.Retriable:
+			return err
+		}
+		if tries%20 == 0 {
+			p.log.Warn("waiting for the coordinators of this node's transactions", slog.Any("error", err))
+		}
+		last = err
+		sleep(ctx, pause)
+		pause = min(2*pause, retryPauseMax)
+	}
 }
 
 // make adds a producer; nil when there are as many as there may be.
