@@ -10,6 +10,7 @@ import (
 
 	"github.com/reeve-run/reeve/pkg/hop"
 	"github.com/reeve-run/reeve/pkg/offsets"
+	"github.com/reeve-run/reeve/pkg/task"
 )
 
 // purpose of a commit.
@@ -23,8 +24,9 @@ const (
 
 // commitLoop runs one transaction after the other while there is something to commit.
 func (e *Engine) commitLoop(ctx context.Context) {
-	tidy := time.NewTimer(tidyPause)
+	tidy, company := time.NewTimer(tidyPause), time.NewTimer(tidyPause)
 	defer tidy.Stop()
+	defer company.Stop()
 	looked := time.Now()
 	for {
 		kind := groupCommit
@@ -32,6 +34,7 @@ func (e *Engine) commitLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-e.wakeCommit:
+		case <-company.C:
 		case <-tidy.C:
 			kind = tidyUp
 		}
@@ -49,7 +52,43 @@ func (e *Engine) commitLoop(ctx context.Context) {
 		if e.untidy() {
 			tidy.Reset(tidyPause)
 		}
+		if d := e.leisure(time.Now()); d > 0 {
+			company.Reset(d)
+		}
 	}
+}
+
+const (
+	// linger is how long what has failed, or was retried, waits for others to be settled with. It has waited for its tier, or
+	// will; what succeeds at once shouldn't wait for its transactions, each of which costs the broker as much as one of many.
+	linger = 15 * time.Millisecond
+	// lingerMost is how many wait so.
+	lingerMost = 100
+)
+
+// leisure is how long all that has finished may wait for company; not positive: no longer, or there is nothing. What keeps
+// others from starting doesn't wait.
+func (e *Engine) leisure(now time.Time) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.unhurried(now)
+}
+
+func (e *Engine) unhurried(now time.Time) time.Duration {
+	if n := len(e.finished); n == 0 || n > lingerMost || e.full || e.draining || e.strict() {
+		return 0
+	}
+	for _, s := range e.finished {
+		if retried := s.attempt.Number > 1 && s.result.Outcome == task.Completed; s.result.Outcome != task.Failed && !retried {
+			return 0
+		}
+	}
+	for _, p := range e.order {
+		if tried, wants := p.nameable(); p.leaving || p.wanted >= 0 || len(tried)+len(wants) > 0 {
+			return 0 // a transaction is needed anyway
+		}
+	}
+	return e.finished[0].ended.Add(linger).Sub(now)
 }
 
 // untidy reports whether an idle moment should be used for a commit.
@@ -170,6 +209,9 @@ func (t *transaction) settlements() iter.Seq[Settlement] {
 func (e *Engine) prepare(why purpose) *transaction {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if why == groupCommit && e.unhurried(time.Now()) > 0 {
+		return nil
+	}
 	t := &transaction{tx: hop.Tx{Member: e.member, Generation: e.member.Generation()}}
 	t.batch, t.route, t.mixed = e.takeFinished(why)
 	t.done = t.batch

@@ -112,6 +112,7 @@ type Engine struct {
 	crowded   bool // an alert stands that a task holds up its partition
 	// unsettled counts the finished tasks that are worth not repeating and wait for the next transaction.
 	unsettled int
+	full      bool // nothing more starts before some of them are settled
 	draining  bool
 	spent     bool // a stop has waited for what runs in vain
 	joined    bool // the group has told this worker of its partitions, perhaps none

@@ -27,7 +27,7 @@ func holding(t *testing.T, n int) *Engine {
 	for i := range telling {
 		e.outage.observe(time.Now(), result{failure: failureOf(e.finished[0].result), task: uint64(i), began: time.Now(), first: time.Now()})
 	}
-	if tx := e.prepare(groupCommit); tx != nil || len(e.held) != n || len(e.finished) != 0 {
+	if tx := e.prepare(tidyUp); tx != nil || len(e.held) != n || len(e.finished) != 0 {
 		t.Fatalf("%d of %d wait", len(e.held), n)
 	}
 	return e

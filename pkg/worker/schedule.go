@@ -89,6 +89,9 @@ func (e *Engine) pick(n int) []*Attempt {
 		e.callDue(n, now)
 	}
 	n = min(n, n+e.running-e.unsettled)
+	if e.full = n <= 0; e.full {
+		signal(e.wakeCommit)
+	}
 	var batch []*Attempt
 	if e.outage.stage != calm {
 		e.pickSought(n, now, &batch)

@@ -268,12 +268,28 @@ func TestATierLetsPassWhatIsDue(t *testing.T) {
 	}
 	rs := []*kgo.Record{at(0, 94_000, "orders/bill"), at(1, 95_000, "orders/gone"), at(2, 95_001, "orders/bill")}
 	outs, wait := tier.Take(0, rs, 100)
-	if len(outs) != 2 || wait != time.Millisecond || outs[0].Topic != "reeve.tasks.orders.bill" || outs[1].Topic != "reeve.outcomes" {
+	if len(outs) != 2 || wait != together || outs[0].Topic != "reeve.tasks.orders.bill" || outs[1].Topic != "reeve.outcomes" {
 		t.Fatalf("%+v, wait %s", outs, wait)
 	}
 	tier.Refused(t.Context(), rs[0], kerr.TopicAuthorizationFailed)
 	if outs, _ = tier.Take(0, rs, 100); outs[0].Topic != "reeve.retry.5s" || outs[1].Topic != "reeve.outcomes" {
 		t.Errorf("a refused retry holds up its tier: %+v", outs[0])
+	}
+}
+
+// Retries that are due about the same time pass together: none early, none much later.
+func TestRetriesPassTogetherAndNeverEarly(t *testing.T) {
+	seen := map[time.Time]int{}
+	for ms := range int64(1000) {
+		due := time.UnixMilli(1_700_000_000_000 + ms)
+		at := passes(due)
+		if at.Before(due) || at.Sub(due) >= together {
+			t.Errorf("what is due at %s passes at %s", due, at)
+		}
+		seen[at]++
+	}
+	if n := int(time.Second/together) + 1; len(seen) > n {
+		t.Errorf("a second's retries are %d transactions, not %d", len(seen), n)
 	}
 }
 

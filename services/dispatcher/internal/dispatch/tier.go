@@ -56,6 +56,13 @@ func (t *Tier) Take(p int32, records []*kgo.Record, limit int) ([]*kgo.Record, t
 	return due(records[:min(limit, len(records))], t.delay, now, t.due)
 }
 
+// together is the grain of a tier's time: what comes due within it passes at its end, so that hundreds of retries a second are
+// at most a hundred transactions, which leave the broker its time for the events.
+const together = 10 * time.Millisecond
+
+// passes is when a record passes that is due at a time, which it never precedes.
+func passes(due time.Time) time.Time { return due.Add(together - 1).Truncate(together) }
+
 // due makes what becomes of the records of a tier's partition that are due, and says how long the next one isn't.
 func due(records []*kgo.Record, delay time.Duration, now time.Time, becomes func(*kgo.Record, time.Time) *kgo.Record) (outs []*kgo.Record, wait time.Duration) {
 	for _, r := range records {
@@ -63,7 +70,7 @@ func due(records []*kgo.Record, delay time.Duration, now time.Time, becomes func
 			outs = append(outs, nil)
 			continue
 		}
-		if wait := r.Timestamp.Add(delay).Sub(now); wait > 0 {
+		if wait := passes(r.Timestamp.Add(delay)).Sub(now); wait > 0 {
 			return outs, wait
 		}
 		outs = append(outs, becomes(r, now))
