@@ -124,6 +124,7 @@ type Engine struct {
 	heldBy    outlook   // the rule's, when they were judged
 	heldUntil time.Time // when the time of the first of them is over; zero: it's for the rule to say
 	sought    []*slot   // probes that were picked out of their turn
+	soughtIn  int32     // the partition that the last of them is of
 }
 
 // New makes an engine. Start starts it.

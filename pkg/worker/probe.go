@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -115,9 +116,9 @@ func (e *Engine) seek(n int) (wait bool) {
 	if n == 1 {
 		n = 2 * (e.outage.probes % 2)
 	}
-	for turns := len(e.order); turns > 0 && len(e.sought) < min(n/2, maxSought); turns-- {
-		p := e.order[0]
-		e.order = append(e.order[1:], p)
+	for turns := len(e.order); turns > 0 && len(e.sought) < min((n+1)/2, maxSought); turns-- {
+		p := e.soughtNext()
+		e.soughtIn = p.id
 		if p.open() && p.ready.len() > 1 && len(p.wants) < p.room() {
 			s := p.ready.popNewest()
 			s.state, s.sought = waiting, true
@@ -128,6 +129,21 @@ func (e *Engine) seek(n int) (wait bool) {
 		}
 	}
 	return len(e.sought) > 0
+}
+
+// soughtNext is the partition behind the one that was sought in last, by their numbers. The turns that order tells are those of
+// the probes that begin with the oldest: where both took them, with two partitions each would see only one.
+func (e *Engine) soughtNext() *partition {
+	var first, next *partition
+	for _, p := range e.order {
+		if first == nil || p.id < first.id {
+			first = p
+		}
+		if p.id > e.soughtIn && (next == nil || p.id < next.id) {
+			next = p
+		}
+	}
+	return cmp.Or(next, first)
 }
 
 // pickSought starts those that were sought: they are the first of their partitions.
