@@ -147,7 +147,7 @@ func (p *Pool) persist(ctx context.Context, do func() error) error {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return cmp.Or(last, err)
+			return fmt.Errorf("%w: %w", ctx.Err(), cmp.Or(last, err))
 		case errors.Is(err, kgo.ErrClientClosed), errors.As(err, &answer) && !answer.Retriable:
 			return err
 		}

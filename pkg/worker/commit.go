@@ -74,6 +74,7 @@ func (e *Engine) leisure(now time.Time) time.Duration {
 	return e.unhurried(now)
 }
 
+// unhurried is leisure under the lock.
 func (e *Engine) unhurried(now time.Time) time.Duration {
 	if n := len(e.finished); n == 0 || n > lingerMost || e.full || e.draining || e.strict() {
 		return 0
