@@ -85,8 +85,8 @@ func (e *Engine) unhurried(now time.Time) time.Duration {
 		}
 	}
 	for _, p := range e.order {
-		if tried, wants := p.nameable(); p.leaving || p.wanted >= 0 || len(tried)+len(wants) > 0 {
-			return 0 // a transaction is needed anyway
+		if p.leaving || p.asks() { // a transaction is needed anyway
+			return 0
 		}
 	}
 	return e.finished[0].ended.Add(linger).Sub(now)
@@ -237,8 +237,7 @@ func (e *Engine) prepare(why purpose) *transaction {
 	}
 	needed := len(t.batch) > 0
 	for _, p := range e.order {
-		tried, wants := p.nameable()
-		needed = needed || p.wanted >= 0 || len(tried)+len(wants)+len(p.holds.due) > 0
+		needed = needed || p.asks()
 	}
 	if !needed && why == groupCommit {
 		return nil

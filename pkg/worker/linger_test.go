@@ -11,6 +11,11 @@ import (
 	"github.com/reeve-run/reeve/pkg/task"
 )
 
+// idleEngine is one that nobody has started.
+func idleEngine() *Engine {
+	return New(Config{Spec: &spec.Agent{Topic: "orders", Name: "biller", Config: spec.NewConfig(spec.SDK)}, Node: "n", Tiers: []time.Duration{time.Second}})
+}
+
 // What has failed or was retried waits a moment for others to be settled with; nobody waits for it, and it never waits for long.
 func TestWhoWaitsForCompany(t *testing.T) {
 	type ended struct {
@@ -40,7 +45,7 @@ func TestWhoWaitsForCompany(t *testing.T) {
 		"a reservation is wanted":          {finished: []ended{fails}, change: func(_ *Engine, p *partition) { p.wanted = 7 }},
 		"a name is wanted":                 {finished: []ended{fails}, change: func(_ *Engine, p *partition) { p.tried = []*slot{{}} }},
 	} {
-		e := New(Config{Spec: &spec.Agent{Topic: "orders", Name: "biller", Config: spec.NewConfig(spec.SDK)}, Node: "n", Tiers: []time.Duration{time.Second}})
+		e := idleEngine()
 		p := newPartition(hop.Assignment{}, 1, false)
 		e.order = []*partition{p}
 		now := time.Now()
@@ -60,7 +65,7 @@ func TestWhoWaitsForCompany(t *testing.T) {
 
 // So many at once fill a transaction by themselves.
 func TestManyWaitForNobody(t *testing.T) {
-	e := New(Config{Spec: &spec.Agent{Topic: "orders", Name: "biller", Config: spec.NewConfig(spec.SDK)}, Node: "n", Tiers: []time.Duration{time.Second}})
+	e := idleEngine()
 	now := time.Now()
 	for range lingerMost {
 		e.finished = append(e.finished, &slot{ended: now, result: Result{Outcome: task.Failed}})

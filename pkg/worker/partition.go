@@ -96,6 +96,12 @@ func (p *partition) nameable() (tried, wants []*slot) {
 	return p.tried[:n], wants
 }
 
+// asks reports whether something waits for a commit's metadata, to be reserved or named, before it starts.
+func (p *partition) asks() bool {
+	tried, wants := p.nameable()
+	return p.wanted >= 0 || len(tried)+len(wants)+len(p.holds.due) > 0
+}
+
 // room is how many may be named next that aren't on trial.
 func (p *partition) room() int { return max(offsets.MaxEntries-p.taken()-trialSize, 0) }
 

@@ -2,18 +2,16 @@ package worker
 
 import (
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/reeve-run/reeve/pkg/hop"
-	"github.com/reeve-run/reeve/pkg/spec"
 )
 
 // While an agent is tried one task at a time, every other one is the newest of some partition: of each in turn, whatever turn the
 // ones between take. What could show that the agent works again may all be in one of them.
 func TestTheNewestAreSoughtInEveryPartition(t *testing.T) {
-	e := New(Config{Spec: &spec.Agent{Topic: "orders", Name: "biller", Config: spec.NewConfig(spec.SDK)}, Node: "n", Tiers: []time.Duration{time.Second}})
+	e := idleEngine()
 	for id := range int32(2) {
 		p := newPartition(hop.Assignment{Partition: id}, 1, false)
 		for i := range int64(100) {
@@ -46,7 +44,7 @@ func TestTheNewestAreSoughtInEveryPartition(t *testing.T) {
 // that succeed for ever.
 func TestHalfOfTheProbesAreSought(t *testing.T) {
 	for n, want := range map[int]int{2: 1, 3: 2, 4: 2, 5: 3} {
-		e := New(Config{Spec: &spec.Agent{Topic: "orders", Name: "biller", Config: spec.NewConfig(spec.SDK)}, Node: "n", Tiers: []time.Duration{time.Second}})
+		e := idleEngine()
 		p := newPartition(hop.Assignment{}, 1, false)
 		for i := range int64(10) {
 			s := &slot{eng: e, part: p, state: ready}

@@ -40,10 +40,11 @@ func (e *endpoint) down() bool { return e.failures >= downAfter }
 
 // places is how many more webhooks may be in flight to it.
 func (e *endpoint) places() int {
+	most := perEndpoint
 	if e.down() {
-		return 1 - e.running
+		most = 1
 	}
-	return min(perEndpoint, repeatable-e.sent) - e.running
+	return min(most, repeatable-e.sent) - e.running
 }
 
 // full reports whether another webhook would wait in vain.

@@ -51,3 +51,15 @@ func TestNoMoreIsSentThanMayBeRepeated(t *testing.T) {
 		}
 	})
 }
+
+// That holds also for one that is down, where each try ends at once.
+func TestAnEndpointThatIsDownIsSentNoMoreThanMayBeRepeated(t *testing.T) {
+	e := &endpoint{failures: downAfter, sent: repeatable - 1}
+	if n := e.places(); n != 1 {
+		t.Errorf("%d places, with one left", n)
+	}
+	e.sent = repeatable
+	if n := e.places(); n > 0 {
+		t.Errorf("%d places, with none left", n)
+	}
+}
